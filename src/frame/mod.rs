@@ -1,0 +1,208 @@
+//! Frames as 8-byte handles that own a buffer, pools that lend them, and ports that carry them.
+//!
+//! A handle is a recycled `Box` ([`boxed`]) in virtual time and an mbuf (`crate::dpdk`) on rings and ports. Both hold
+//! real header bytes at all times and a [`FrameMeta`] that travels with them, so hosts and switches never know which
+//! driver runs them.
+
+pub mod boxed;
+
+use crate::limits::BURST;
+use crate::units::{FrameLen, Time};
+
+/// Header bytes a frame can hold: Ethernet 14, VLAN 4, IPv6 40, UDP 8, BTH 12, AtomicETH 28 and some room. PFC and
+/// CNP frames fit whole.
+pub const HEAD_MAX: usize = 126;
+
+/// The byte that fills the payload of generated messages ([`Fill::Const`]).
+pub const PAYLOAD_BYTE: u8 = 0x5a;
+
+/// Up to [`BURST`] frames, without heap allocation.
+pub type Burst<F> = arrayvec::ArrayVec<F, BURST>;
+
+/// What travels with a frame besides its bytes: stamps for measurement and what the first switch read from the
+/// headers, so that later hops need not parse again. One cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameMeta {
+    /// When the job wanted this frame on the wire (no coordinated omission).
+    pub intended: Time,
+    /// First bit on the sender's wire (`wire_out`).
+    pub start: Time,
+    /// Last bit seen by the next node, its fixed delays included. Set by the driver on every link.
+    pub arrive: Time,
+    /// When the current switch admitted the frame.
+    pub enqueued: Time,
+    /// ECMP entropy of the headers; set at the first switch.
+    pub hash: u32,
+    /// Endpoint (tester port) the destination address belongs to; set at the first switch.
+    pub dst: u32,
+    /// Sending flow: index of the sending queue pair or stream on its port, for spraying and reports.
+    pub flow: u32,
+    /// Tester port that sent the frame.
+    pub src: u32,
+    /// Length without FCS.
+    pub len: FrameLen,
+    /// Buffer cells held in the current switch.
+    pub cells: u16,
+    /// Port of the current switch the frame came in by.
+    pub ingress: u16,
+    /// Bytes at the front that are headers; the rest up to the ICRC is payload and pad.
+    pub head_len: u8,
+    /// What fills the payload.
+    pub fill: Fill,
+    /// Traffic class of the profile (sender's view, for reports).
+    pub class: u8,
+    /// Priority (queue, priority group) in the current switch; set at the first switch.
+    pub priority: u8,
+    /// Switches crossed so far.
+    pub hops: u8,
+    /// Bits of [`flags`].
+    pub flags: u8,
+    /// Reserved for drivers; zero elsewhere.
+    pub driver: u32,
+}
+
+/// Bits of [`FrameMeta::flags`].
+pub mod flags {
+    /// Carries the payload of a message or stream (not ACK, NAK, CNP, PFC).
+    pub const DATA: u8 = 1;
+    /// A switch set CE.
+    pub const CE: u8 = 2;
+    /// The first switch has filled in `hash`, `dst` and `priority`.
+    pub const PARSED: u8 = 4;
+    /// Held in the headroom of the current switch's priority group rather than in shared or reserved cells.
+    pub const IN_HEADROOM: u8 = 8;
+    /// A retransmission.
+    pub const RETRANSMITTED: u8 = 16;
+    /// Admitted to the reserved cells of its priority group.
+    pub const IN_RESERVED: u8 = 32;
+    /// PFC frame made by a switch or a host; never queued behind data.
+    pub const PFC: u8 = 64;
+}
+
+const _: () = assert!(size_of::<FrameMeta>() == 64);
+
+/// What a frame's payload bytes are.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fill {
+    /// Everything is in the head: ACK, NAK, CNP, PFC, READ request.
+    #[default]
+    Control = 0,
+    /// [`PAYLOAD_BYTE`] repeated; on mbufs already in place.
+    Const = 1,
+    /// The payload bytes are in the buffer and may be written.
+    Writable = 2,
+}
+
+/// The payload of a frame: real bytes, or what they would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// Bytes in the buffer, ICRC not included.
+    Bytes(&'a [u8]),
+    /// `len` bytes of [`PAYLOAD_BYTE`], pad bytes (zero) not included.
+    Const {
+        /// Payload and pad bytes between the headers and the ICRC.
+        len: u16,
+    },
+}
+
+/// A frame: one handle of 8 bytes that owns its buffer.
+pub trait Frame: Sized + Send {
+    /// The first [`HEAD_MAX`] bytes from the destination MAC on. Bytes beyond the frame's headers are undefined.
+    fn head(&self) -> &[u8; HEAD_MAX];
+    /// Writable view of the same bytes.
+    fn head_mut(&mut self) -> &mut [u8; HEAD_MAX];
+    /// What travels with the frame.
+    fn meta(&self) -> &FrameMeta;
+    /// Writable view of the same.
+    fn meta_mut(&mut self) -> &mut FrameMeta;
+    /// What lies between the headers and the ICRC. Empty for [`Fill::Control`].
+    fn payload(&self) -> Payload<'_>;
+    /// Length without FCS.
+    #[inline]
+    fn len(&self) -> FrameLen {
+        self.meta().len
+    }
+}
+
+/// Lends frames. Sized by the plan, so that `take` fails only when the plan was wrong.
+pub trait FramePool {
+    /// The frames of this pool.
+    type Frame: Frame;
+    /// A frame with zeroed meta but for `fill` and `len`; its head bytes are undefined. `None` when the pool is empty
+    /// (counted by the caller as the tester's own fault).
+    fn take(&mut self, fill: Fill, len: FrameLen) -> Option<Self::Frame>;
+    /// Takes one frame back.
+    fn give(&mut self, frame: Self::Frame);
+    /// Completes the bytes of a frame whose headers are written and whose `meta.head_len` is set: pad and ICRC where
+    /// the driver carries real bytes, nothing in virtual time. PFC frames (`flags::PFC`) have no ICRC.
+    fn seal(&mut self, frame: &mut Self::Frame);
+}
+
+/// What a host wants on the wire: control frames first, they never wait behind refused data.
+#[derive(Debug)]
+pub struct TxBatch<F> {
+    /// ACK, NAK, CNP, PFC.
+    pub control: Burst<F>,
+    /// Payload.
+    pub data: Burst<F>,
+}
+
+impl<F> TxBatch<F> {
+    /// An empty batch.
+    pub fn new() -> TxBatch<F> {
+        TxBatch { control: Burst::new(), data: Burst::new() }
+    }
+    /// Frames in the batch.
+    pub fn frames(&self) -> usize {
+        self.control.len() + self.data.len()
+    }
+    /// True when nothing is left to send.
+    pub fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.data.is_empty()
+    }
+}
+
+impl<F> Default for TxBatch<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a port can do and show; repeated in the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortCaps {
+    /// Pauses reach us as frames, as counters only, or not at all.
+    pub pfc_seen: PfcSeen,
+    /// Arrivals carry a stamp made by the device.
+    pub rx_timestamps: bool,
+    /// Largest frame without FCS.
+    pub frame_len_max: u16,
+}
+
+/// How pauses of a port are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PfcSeen {
+    /// Each PFC frame is seen: intervals are exact.
+    Frames,
+    /// Only device counters: duty cycle, never intervals.
+    Counters,
+    /// Nothing is known; the report says so and never prints 0.
+    Unknown,
+}
+
+/// A port that carries frames: rings now, DPDK devices later.
+pub trait Port {
+    /// The frames this port carries.
+    type Frame: Frame;
+    /// Appends what has arrived to `out` (up to its free room) and returns how many.
+    fn rx_burst(&mut self, out: &mut Burst<Self::Frame>) -> usize;
+    /// Frames that can be handed over now; asked before `poll_tx` and `depart`.
+    fn tx_room(&mut self) -> usize;
+    /// Sends from the front of the batch, control before data, and returns how many left.
+    fn tx_burst(&mut self, batch: &mut TxBatch<Self::Frame>) -> usize;
+    /// What the port can do.
+    fn caps(&self) -> PortCaps;
+}

@@ -1,0 +1,55 @@
+//! What a host is told: the ranks, queue pairs and streams of one tester port.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::transport::config::{ClassConfig, QpConfig};
+use crate::units::{PortId, RankId, Rate, Span};
+use crate::workload::config::{StreamConfig, TimedAction, WorkloadConfig};
+
+/// A rank and where it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RankAddr {
+    /// The rank.
+    pub rank: RankId,
+    /// Its port.
+    pub port: PortId,
+    /// Its address.
+    pub ip: IpAddr,
+}
+
+/// Everything the ranks of one tester port need.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Tester port number; also the fabric endpoint.
+    pub port: PortId,
+    /// Port name in reports.
+    pub name: String,
+    /// Host machine that owns the port (`host = "gen1"`).
+    pub host: String,
+    /// Our MAC.
+    pub mac: [u8; 6],
+    /// Rate of the port.
+    pub rate: Rate,
+    /// Ranks behind this port.
+    pub ranks: Vec<RankAddr>,
+    /// Traffic classes of the run.
+    pub classes: Arc<[ClassConfig]>,
+    /// All workloads of the run (a host runs the programs of its own ranks).
+    pub workloads: Arc<[WorkloadConfig]>,
+    /// Our ends of the connections; `qps[i].local_qpn == QPN_FIRST + i`. Those of one (workload, local rank, peer
+    /// rank) stand together.
+    pub qps: Vec<QpConfig>,
+    /// Pairs of ranks behind this port are delivered inside instead of through the switch.
+    pub local_delivery: bool,
+    /// Streams that start here.
+    pub streams: Vec<StreamConfig>,
+    /// Addresses of stream receivers: (stream index, address, next-hop MAC, UDP source port).
+    pub stream_to: Vec<(IpAddr, [u8; 6], u16)>,
+    /// Timed actions of this port, in time order.
+    pub actions: Vec<TimedAction>,
+    /// Span between a PFC frame's arrival and the port obeying it (the frame in flight always finishes).
+    pub pfc_response: Span,
+    /// Seed of the run.
+    pub seed: u64,
+}

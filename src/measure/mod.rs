@@ -1,0 +1,5 @@
+//! Measurement: events, counters, histograms, and the outcome they add up to.
+
+pub mod record;
+pub mod recorder;
+pub mod stats;

@@ -1,0 +1,167 @@
+//! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::host::config::{HostConfig, RankAddr};
+use crate::topology::Fabric;
+use crate::transport::config::ClassConfig;
+use crate::units::{Bytes, Span, Time};
+use crate::workload::config::{TimedAction, WorkloadConfig};
+
+/// Where the frames go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Real DPDK ports.
+    Ports,
+    /// DPDK rings of mbufs and the embedded switch.
+    Rings,
+    /// Discrete events, no DPDK.
+    Virtual,
+}
+
+/// How a rings run relates to real time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// Workers never pass what their neighbours have published; stalls stretch the dilation, never the physics.
+    Elastic {
+        /// At most 1/k of real time; `None` = as fast as the machine allows, but never faster than real time.
+        dilation: Option<f64>,
+    },
+    /// Time is TSC / dilation whatever the workers manage: the self-test of the machine.
+    Free {
+        /// The dilation that is kept.
+        dilation: f64,
+    },
+}
+
+/// A complete, validated run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name of the profile.
+    pub name: String,
+    /// The question the run answers.
+    pub question: Option<String>,
+    /// The `# Expect` sentence of the profile, if any.
+    pub expectation: Option<String>,
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// Iterations thrown away.
+    pub warmup: u32,
+    /// Iterations measured.
+    pub repeats: u32,
+    /// Silence between iterations.
+    pub gap: Span,
+    /// Nominal end of the run, whatever happens.
+    pub limit: Span,
+    /// Clock of a rings run.
+    pub clock: Clock,
+    /// Mode the profile names, used when `--on` does not.
+    pub mode: Option<Mode>,
+    /// Traffic classes.
+    pub classes: Arc<[ClassConfig]>,
+    /// All ranks by number.
+    pub ranks: Arc<[RankAddr]>,
+    /// One per tester port; index = port number.
+    pub hosts: Vec<HostConfig>,
+    /// Closed-loop workloads (shared with the hosts).
+    pub workloads: Arc<[WorkloadConfig]>,
+    /// Snapshots and other actions that belong to no port, in time order.
+    pub actions: Vec<TimedAction>,
+    /// Switches, links, routes.
+    pub fabric: Fabric,
+    /// Expectations to judge.
+    pub expect: Vec<Expectation>,
+    /// Predictions and sizes, computed when the plan was made.
+    pub predicted: Prediction,
+    /// Warnings found while planning: (code, text).
+    pub warnings: Vec<(String, String)>,
+    /// The profile with every default written out.
+    pub effective: String,
+    /// Where the profile came from.
+    pub source: Option<PathBuf>,
+}
+
+/// One line of `[expect]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Expectation {
+    /// Key in the profile: `lossless_drops`, `ideal_ratio_max`, ...
+    pub name: String,
+    /// Limit as a number (bytes, ratio, count).
+    pub limit: f64,
+    /// Limit as typed.
+    pub typed: String,
+}
+
+/// What `check` says before the run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Ranks that send to the busiest receiver at once.
+    pub fan_in_ranks: f64,
+    /// Sender port rates over receiver port rate for the busiest receiver.
+    pub fan_in_physical: f64,
+    /// Payload bytes of one iteration.
+    pub iteration_bytes: Bytes,
+    /// Data frames of one iteration.
+    pub iteration_frames: u64,
+    /// Closed-form completion of one iteration per workload: endpoints at their rates on a non-blocking fabric.
+    pub ideal: Vec<Span>,
+    /// The same with this topology and placement.
+    pub fabric_bound: Vec<Span>,
+    /// Whether, when and at what use of one priority group the first XOFF is expected.
+    pub xoff: Option<XoffPrediction>,
+    /// Headroom configured and needed per lossless priority group of the slowest case.
+    pub headroom: Option<HeadroomPrediction>,
+    /// Nominal duration of the whole run.
+    pub duration: Span,
+    /// Memory.
+    pub memory: MemoryPrediction,
+    /// Messages between ranks behind one port (delivered inside).
+    pub local_messages: u64,
+}
+
+/// When XOFF comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct XoffPrediction {
+    /// XOFF is reached.
+    pub reached: bool,
+    /// Shared use of one priority group at XOFF (alpha S / (1 + n alpha)).
+    pub group_bytes: Bytes,
+    /// Time from the start of an iteration to the first XOFF.
+    pub first: Span,
+}
+
+/// Headroom arithmetic of one port and priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct HeadroomPrediction {
+    /// Configured bytes.
+    pub configured: Bytes,
+    /// Needed in the worst case: 2 MTU + cable both ways + response + the PFC frame.
+    pub needed: Bytes,
+}
+
+/// Memory arithmetic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct MemoryPrediction {
+    /// Bytes of one queue pair (hot rows and cold state).
+    pub bytes_per_qp: u64,
+    /// Bytes of one rank (interpreter and its share of queue pairs).
+    pub bytes_per_rank: u64,
+    /// Bytes of one simulated frame in flight.
+    pub bytes_per_frame: u64,
+    /// Most frames in flight (buffers full).
+    pub frames: u64,
+    /// The sum, all in.
+    pub peak_bytes: u64,
+}
+
+impl Plan {
+    /// Nominal time at which the run is cut off.
+    pub fn end(&self) -> Time {
+        Time::ZERO + self.limit
+    }
+}

@@ -1,0 +1,3 @@
+//! Drivers and clocks: the engine that moves frames, the calendar, the phases of a run.
+
+pub mod result;

@@ -1,0 +1,146 @@
+//! What a run leaves behind for the report. The only type that passes from `run` to `report`.
+
+use serde::Serialize;
+
+use crate::measure::recorder::Recorder;
+use crate::measure::stats::{HostStats, SwitchStats};
+use crate::plan::Mode;
+use crate::units::Time;
+
+/// Everything a run measured.
+#[derive(Debug)]
+pub struct RunResult {
+    /// How it ran.
+    pub mode: Mode,
+    /// Events: histograms, messages, pauses, iterations.
+    pub recorder: Recorder,
+    /// Counters per tester port without the warm-up.
+    pub hosts: Vec<HostStats>,
+    /// Counters per switch without the warm-up.
+    pub switches: Vec<SwitchStats>,
+    /// Nominal time when the run ended.
+    pub ended: Time,
+    /// Nominal time from which results count (start of the first measured iteration).
+    pub measured_from: Time,
+    /// Every iteration ran to its end.
+    pub complete: bool,
+    /// What is missing and why, in the reader's words ("interrupted in iteration 7 of 20").
+    pub missing: Vec<String>,
+    /// Iterations of every workload that finished, warm-up included.
+    pub iterations_done: u32,
+    /// Snapshots the timeline asked for.
+    pub snapshots: Vec<Snapshot>,
+    /// Conservation over the whole run, warm-up included.
+    pub conservation: Conservation,
+    /// What the tester itself did.
+    pub tester: TesterStats,
+    /// Virtual time's speed.
+    pub sim: Option<SimStats>,
+    /// Highest resident memory of the process, bytes.
+    pub peak_bytes: u64,
+}
+
+/// Frames and bytes of the whole run: sent = received + dropped + still inside at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Conservation {
+    /// Frames handed to links by hosts and made by switches (PFC).
+    pub sent_frames: u64,
+    /// Their bytes, FCS included.
+    pub sent_bytes: u64,
+    /// Frames that ended at hosts, and PFC frames that ended anywhere.
+    pub received_frames: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Frames dropped by switches.
+    pub dropped_frames: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
+    /// Frames still on links or in queues when the run ended.
+    pub inside_frames: u64,
+    /// Frames that pools had still lent after everything was given back; anything but 0 is a leak.
+    pub pool_in_use: u64,
+}
+
+impl Conservation {
+    /// True when no frame or byte is unaccounted for (bytes only checked when nothing is inside).
+    pub fn holds(&self) -> bool {
+        self.sent_frames == self.received_frames + self.dropped_frames + self.inside_frames
+            && (self.inside_frames != 0 || self.sent_bytes == self.received_bytes + self.dropped_bytes)
+            && self.pool_in_use == 0
+    }
+}
+
+/// What the tester did and how far it can be trusted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TesterStats {
+    /// Real time over nominal time of the measured part; `None` in virtual time.
+    pub dilation: Option<f64>,
+    /// Real seconds the run took.
+    pub wall_s: f64,
+    /// Workers and the core each was pinned to (`None` = not pinned).
+    pub workers: Vec<WorkerStats>,
+    /// TSC frequency measured against CLOCK_MONOTONIC_RAW, Hz; `None` in virtual time.
+    pub tsc_hz: Option<f64>,
+    /// Frames a host wanted and the pool or ring refused.
+    pub tx_refused: u64,
+    /// Frames that arrived and were not taken.
+    pub rx_missed: u64,
+    /// Worst lag of a worker behind the free clock, picoseconds nominal; `None` unless `clock = "free"`.
+    pub lag_ps_max: Option<u64>,
+    /// Frames handled later than their time (free clock), and the share of all.
+    pub late_frames: u64,
+    /// False when the tester spoilt the result (exit code 3).
+    pub trustworthy: bool,
+    /// Why not.
+    pub why: Vec<String>,
+    /// Lateness of handling, picoseconds nominal: p50, p99, max. Zero by construction with elastic time.
+    pub lateness_ps: Option<[u64; 3]>,
+}
+
+/// One worker thread.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WorkerStats {
+    /// "hosts 0-32" or "switch 0".
+    pub name: String,
+    /// Core it was pinned to.
+    pub core: Option<usize>,
+    /// Link transmissions started by this worker.
+    pub frames: u64,
+    /// TSC seconds spent with work to do (not waiting for a neighbour or the clock).
+    pub busy_s: f64,
+    /// TSC seconds in all.
+    pub total_s: f64,
+}
+
+/// Speed of virtual time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct SimStats {
+    /// Events handled.
+    pub events: u64,
+    /// Frames serialised onto a link, every hop counted.
+    pub link_transmissions: u64,
+    /// CPU seconds of the thread that ran the engine.
+    pub cpu_s: f64,
+}
+
+/// State of the switches at one moment of the timeline.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// Name from the profile.
+    pub name: String,
+    /// When.
+    pub at: Time,
+    /// Per switch: (shared bytes, headroom bytes, per port and priority: queue depth bytes where not 0).
+    pub switches: Vec<SwitchSnapshot>,
+}
+
+/// One switch in a [`Snapshot`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SwitchSnapshot {
+    /// Bytes in the shared pool.
+    pub shared_bytes: u64,
+    /// Bytes in all headrooms.
+    pub headroom_bytes: u64,
+    /// (port, priority, bytes) of queues that are not empty.
+    pub queues: Vec<(u16, u8, u64)>,
+}

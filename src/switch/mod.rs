@@ -1,0 +1,3 @@
+//! The embedded shared-buffer switch.
+
+pub mod config;

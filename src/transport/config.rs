@@ -1,0 +1,176 @@
+//! What the transport is told: plain types, filled in by the profile.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::units::{ClassIx, RankId, Rate, Span};
+
+/// The ECN field a class sends (RFC 3168).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ecn {
+    /// Not ECN capable: switches drop instead of marking.
+    Off,
+    /// ECT(0), binary 10: the default.
+    Ect0,
+    /// ECT(1), binary 01.
+    Ect1,
+}
+
+impl Ecn {
+    /// The two ECN bits.
+    pub fn bits(self) -> u8 {
+        match self {
+            Ecn::Off => 0,
+            Ecn::Ect0 => 2,
+            Ecn::Ect1 => 1,
+        }
+    }
+}
+
+/// A traffic class: how its frames are marked and which PFC priority it obeys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClassConfig {
+    /// Name in the profile.
+    pub name: String,
+    /// DSCP of data frames, 0..64.
+    pub dscp: u8,
+    /// Priority (PFC class) the data obeys, 0..8.
+    pub priority: u8,
+    /// The class must not lose frames.
+    pub lossless: bool,
+    /// ECN field of data frames.
+    pub ecn: Ecn,
+    /// DSCP and priority of ACKs and NAKs.
+    pub ack_dscp: u8,
+    /// Priority the ACKs obey.
+    pub ack_priority: u8,
+    /// DSCP of CNPs.
+    pub cnp_dscp: u8,
+    /// Priority the CNPs obey.
+    pub cnp_priority: u8,
+    /// RDMA path MTU: 256, 512, 1024, 2048 or 4096 payload bytes.
+    pub mtu: u16,
+    /// VLAN id when frames are tagged; the priority code point is `priority`.
+    pub vlan: Option<u16>,
+}
+
+/// RDMA operation that carries a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// RDMA WRITE.
+    Write,
+    /// RDMA WRITE with immediate on the last packet.
+    WriteImm,
+    /// SEND.
+    Send,
+}
+
+/// Reliability knobs of a queue pair (IBTA volume 1 chapter 9; the names are those of `ibv_modify_qp`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RcConfig {
+    /// The responder acknowledges at least every so many frames (and always when AckReq is set).
+    pub ack_every: u16,
+    /// AckReq is set on the last packet of a message and after so many packets without it.
+    pub ack_req_every: u16,
+    /// Local ACK timeout, already as a span (4.096 us x 2^timeout); `Span::ZERO` = never.
+    pub ack_timeout: Span,
+    /// Retries before the queue pair fails.
+    pub retry_count: u8,
+    /// Unacknowledged packets allowed in flight (static window), 1..=2^23-1.
+    pub window: u32,
+}
+
+impl Default for RcConfig {
+    fn default() -> Self {
+        // timeout 14 = 67.1 ms and retry 7: perftest's and NCCL's neighbourhood (reference: local ACK timeout).
+        RcConfig {
+            ack_every: 16,
+            ack_req_every: 64,
+            ack_timeout: Span(4_096_000 << 14),
+            retry_count: 7,
+            window: (1 << 23) - 1,
+        }
+    }
+}
+
+/// Who decides the rate of a queue pair.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum RateControl {
+    /// Line rate, PFC only.
+    None,
+    /// A constant rate.
+    Fixed(Rate),
+    /// DCQCN with a named set of parameters.
+    Dcqcn(DcqcnParams),
+}
+
+/// DCQCN parameters (SIGCOMM'15 and what vendors made of it). Always from a named set, so that a default says whose
+/// it is: see [`crate::transport::dcqcn::named`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DcqcnParams {
+    /// Name as typed: `paper`, `nvidia-fw`, `hpcc`, `hpcc-paper`, ...
+    pub name: String,
+    /// Where the numbers come from.
+    pub origin: String,
+    /// Least span between CNPs for one flow at the notification point.
+    pub cnp_interval: Span,
+    /// Alpha update period.
+    pub alpha_period: Span,
+    /// Rate decrease period; `ZERO` = at every CNP (paper).
+    pub decrease_period: Span,
+    /// Rate increase timer.
+    pub increase_timer: Span,
+    /// Byte counter of the increase; 0 = off.
+    pub byte_counter: u64,
+    /// Fast recovery stages.
+    pub fast_recovery: u32,
+    /// Gain g of alpha.
+    pub g: f64,
+    /// Additive increase.
+    pub rate_ai: Rate,
+    /// Hyper increase.
+    pub rate_hai: Rate,
+    /// Floor.
+    pub rate_min: Rate,
+    /// Clamp the target to the current rate at every cut.
+    pub clamp_target: bool,
+    /// Largest cut as a share of the rate (NVIDIA `rpg_min_dec_fac`, 0..=1; 1 = no limit).
+    pub cut_max: f64,
+    /// Alpha before the first CNP.
+    pub alpha_initial: f64,
+}
+
+/// One end of a reliable connection, as the host that owns it sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QpConfig {
+    /// Workload (index in the plan) the connection belongs to.
+    pub workload: u16,
+    /// Our rank.
+    pub local_rank: RankId,
+    /// The rank at the other end.
+    pub peer_rank: RankId,
+    /// Our address.
+    pub local_ip: IpAddr,
+    /// Their address.
+    pub peer_ip: IpAddr,
+    /// Next-hop MAC.
+    pub peer_mac: [u8; 6],
+    /// Our queue pair number: `QPN_FIRST + index` in the host's table.
+    pub local_qpn: u32,
+    /// Theirs.
+    pub peer_qpn: u32,
+    /// UDP source port of both directions.
+    pub sport: u16,
+    /// First PSN we send.
+    pub psn_first: u32,
+    /// First PSN they send.
+    pub peer_psn_first: u32,
+    /// Traffic class.
+    pub class: ClassIx,
+}
+
+/// Queue pair numbers start here (0 and 1 are reserved by the IBTA).
+pub const QPN_FIRST: u32 = 0x11;

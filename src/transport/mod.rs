@@ -1,0 +1,3 @@
+//! RC queue pairs: requester, responder, rate control.
+
+pub mod config;

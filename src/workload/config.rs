@@ -1,0 +1,142 @@
+//! What a run does, as plain types: closed-loop workloads, open-loop streams and timed actions.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::schedule::Schedule;
+use crate::transport::config::{RateControl, RcConfig, Verb};
+use crate::units::{Bytes, ClassIx, PortId, RankId, Rate, Span, Time};
+
+/// A closed-loop workload.
+#[derive(Clone, Debug)]
+pub struct WorkloadConfig {
+    /// Name in reports.
+    pub name: String,
+    /// What it does.
+    pub kind: WorkloadKind,
+    /// Ranks that take part, in ring order / `ranks[0]` is rank 0 of the collective. For incast the last one receives.
+    pub ranks: Arc<[RankId]>,
+    /// Traffic class of its messages.
+    pub class: ClassIx,
+    /// How messages travel.
+    pub verb: Verb,
+    /// Queue pairs per pair of ranks; messages go round-robin over them.
+    pub qps_per_pair: u16,
+    /// Rate control of its queue pairs.
+    pub rate_control: RateControl,
+    /// Reliability knobs of its queue pairs.
+    pub rc: RcConfig,
+    /// How far ranks start apart.
+    pub skew: Skew,
+}
+
+/// Kinds of closed-loop workload.
+#[derive(Clone, Debug)]
+pub enum WorkloadKind {
+    /// All ranks but the last send `message` to the last at once.
+    Incast {
+        /// Bytes per sender.
+        message: Bytes,
+    },
+    /// Ring all-reduce of a `vector` per rank: reduce-scatter, then all-gather.
+    RingAllReduce {
+        /// Bytes of the full vector on each rank.
+        vector: Bytes,
+        /// A step's part is cut into messages of at most this many bytes, each forwarded as soon as it has arrived.
+        chunk: Bytes,
+        /// Span a rank computes (reduces) before it forwards a received chunk.
+        reduce: Span,
+    },
+    /// A captured or imported schedule, run as it stands.
+    Replay(Arc<Schedule>),
+}
+
+/// Start offsets of ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Skew {
+    /// All at once plus rank number times the step (0 = synchronised).
+    Fixed(Span),
+    /// Uniform in [0, span], drawn per rank and iteration from the seed.
+    Uniform(Span),
+}
+
+/// An open-loop stream from one rank to another: no acknowledgement, no retransmission (UC SEND ONLY frames).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StreamConfig {
+    /// Name in reports.
+    pub name: String,
+    /// Sender.
+    pub from: RankId,
+    /// Receiver.
+    pub to: RankId,
+    /// Traffic class.
+    pub class: ClassIx,
+    /// Frame lengths with FCS and their weights (one entry, or an IMIX).
+    pub sizes: Vec<(u16, u32)>,
+    /// Offered load.
+    pub load: Load,
+    /// When it starts.
+    pub start: Time,
+    /// When it ends: after so many frames, or so long.
+    pub until: Until,
+    /// The sender obeys PFC (a headroom test needs one that does not).
+    pub obey_pfc: bool,
+}
+
+/// Offered load of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum Load {
+    /// Share of the port's rate on the wire (layer 1, gap and preamble counted), 0..=1.
+    L1Share(f64),
+    /// Layer-2 rate (FCS counted, no gap or preamble).
+    L2(Rate),
+    /// Frames per second.
+    Fps(f64),
+}
+
+/// End of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Until {
+    /// An exact number of frames.
+    Frames(u64),
+    /// A span from its start.
+    Span(Span),
+}
+
+/// One action of the timeline (`[[at]]`), at an absolute nominal time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TimedAction {
+    /// When.
+    pub at: Time,
+    /// What.
+    pub action: Action,
+}
+
+/// What an action does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Action {
+    /// A tester port sends XOFF for a priority, refreshed until `release` or the span is over.
+    Pause {
+        /// The port that pauses its switch.
+        port: PortId,
+        /// Priority 0..8.
+        priority: u8,
+        /// Span to hold the pause; `None` = until a `Release`.
+        hold: Option<Span>,
+    },
+    /// The port sends XON for a priority.
+    Release {
+        /// The port.
+        port: PortId,
+        /// Priority 0..8.
+        priority: u8,
+    },
+    /// A stream of an exact number of frames at line rate.
+    Burst(StreamConfig),
+    /// Record every queue and pool of the switches into the report.
+    Snapshot {
+        /// Name in the report.
+        name: String,
+    },
+}
