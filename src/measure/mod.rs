@@ -2,4 +2,5 @@
 
 pub mod record;
 pub mod recorder;
+pub mod since;
 pub mod stats;

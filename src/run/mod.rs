@@ -1,3 +1,107 @@
 //! Drivers and clocks: the engine that moves frames, the calendar, the phases of a run.
+//!
+//! [`execute`] runs a plan in one of its modes. Virtual time is one engine ([`virtual_time`]); a rings run is the same
+//! engine cut in parts that run on pinned workers and exchange mbufs over DPDK rings (`rings`).
 
+pub mod assemble;
+pub mod calendar;
+pub mod engine;
+pub mod phases;
 pub mod result;
+#[cfg(feature = "dpdk")]
+pub mod rings;
+pub mod tee;
+pub mod virtual_time;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::frame::Frame;
+use crate::plan::{Mode, Plan};
+use crate::units::Time;
+
+use result::RunResult;
+
+/// Why a run could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Something the plan asks for cannot be set up here.
+    #[error("{0}")]
+    Setup(String),
+    /// The mode needs DPDK and this build has none.
+    #[error(
+        "--on {0} needs DPDK, and this rankstorm was built without it: rebuild with the default features (tools/setup installs libdpdk-dev), or use --on virtual"
+    )]
+    NoDpdk(&'static str),
+    /// Not there yet.
+    #[error("--on ports is not supported yet: use --on rings (embedded switch) or --on virtual")]
+    NoPorts,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Iterations finished, warm-up included.
+    pub iteration: u32,
+    /// Iterations in all; 0 for streams only.
+    pub iterations: u32,
+    /// Nominal time.
+    pub now: Time,
+    /// Real seconds since the start.
+    pub wall_s: f64,
+    /// Real over nominal time so far; `None` in virtual time.
+    pub dilation: Option<f64>,
+}
+
+/// How to run.
+pub struct Options<'a> {
+    /// Where the frames go.
+    pub mode: Mode,
+    /// Capture of every frame that tester ports receive.
+    pub pcap: Option<PathBuf>,
+    /// Called a few times per second.
+    pub progress: Option<Box<dyn FnMut(&Progress) + Send + 'a>>,
+    /// Overrides the profile's dilation (rings): outer `None` = as the profile says, inner `None` = automatic.
+    pub dilation: Option<Option<f64>>,
+    /// Raised by Ctrl-C: the run ends in order and leaves a partial result.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl<'a> Options<'a> {
+    /// Options for `mode` with nothing else asked for.
+    pub fn new(mode: Mode) -> Options<'a> {
+        Options { mode, pcap: None, progress: None, dilation: None, stop: Arc::default() }
+    }
+
+    fn report(&mut self, p: &Progress) {
+        if let Some(f) = &mut self.progress {
+            f(p);
+        }
+    }
+
+    fn tee<F: Frame + 'static>(&self) -> Result<Option<Box<dyn engine::Tee<F>>>, RunError> {
+        match &self.pcap {
+            None => Ok(None),
+            Some(path) => Ok(Some(Box::new(tee::PcapTee::create(path)?))),
+        }
+    }
+}
+
+/// Runs a plan.
+///
+/// # Errors
+/// [`RunError`] with the place and the fix; nothing has been sent then.
+pub fn execute(plan: &Plan, opts: Options<'_>) -> Result<RunResult, RunError> {
+    match opts.mode {
+        Mode::Virtual => virtual_time::run(plan, opts),
+        #[cfg(feature = "dpdk")]
+        Mode::Rings => rings::run(plan, opts),
+        #[cfg(not(feature = "dpdk"))]
+        Mode::Rings => Err(RunError::NoDpdk("rings")),
+        #[cfg(not(feature = "dpdk"))]
+        Mode::Ports => Err(RunError::NoDpdk("ports")),
+        #[cfg(feature = "dpdk")]
+        Mode::Ports => Err(RunError::NoPorts),
+    }
+}

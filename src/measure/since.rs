@@ -1,0 +1,73 @@
+//! Differences of counters: what happened after the warm-up. Maxima (`*_max`) are not subtracted; their owner resets
+//! them when the measured part starts.
+
+use super::stats::{ClassStats, HostStats, PfcStats, QueueStats, SwitchPortStats, SwitchStats};
+
+macro_rules! minus {
+    ($type:ident, $now:expr, $base:expr, { $($count:ident),* $(,)? } keep { $($kept:ident : $value:expr),* $(,)? }) => {
+        $type { $($count: $now.$count - $base.$count,)* $($kept: $value,)* }
+    };
+}
+
+fn each<T>(now: &[T], base: &[T], f: impl Fn(&T, &T) -> T) -> Vec<T> {
+    now.iter().zip(base).map(|(n, b)| f(n, b)).collect()
+}
+
+impl HostStats {
+    /// What was counted since `base`, an earlier state of the same port.
+    pub fn since(&self, base: &HostStats) -> HostStats {
+        minus!(HostStats, self, base, {
+            tx_frames, tx_bytes, rx_frames, rx_bytes, messages_started, messages_completed, messages_failed,
+            local_messages, payload_bytes, retransmitted, nak_tx, nak_rx, rnr_nak_rx, timeouts, out_of_order,
+            duplicates, ack_tx, ack_rx, cnp_tx, cnp_rx, ce_rx, rx_unknown, rx_malformed, pool_empty, stream_tx,
+            stream_rx, stream_lost,
+        } keep {
+            classes: each(&self.classes, &base.classes, ClassStats::since),
+            pfc: std::array::from_fn(|p| self.pfc[p].since(&base.pfc[p])),
+        })
+    }
+}
+
+impl ClassStats {
+    fn since(&self, base: &ClassStats) -> ClassStats {
+        minus!(ClassStats, self, base, { transmissions, arrivals, retransmitted, ce } keep {})
+    }
+}
+
+impl PfcStats {
+    fn since(&self, base: &PfcStats) -> PfcStats {
+        minus!(PfcStats, self, base, { xoff_rx, refresh_rx, xon_rx, xoff_tx, refresh_tx, xon_tx } keep {})
+    }
+}
+
+impl SwitchStats {
+    /// What was counted since `base`, an earlier state of the same switch.
+    pub fn since(&self, base: &SwitchStats) -> SwitchStats {
+        minus!(SwitchStats, self, base, {
+            rx_frames, rx_bytes, tx_frames, tx_bytes, drops, drop_bytes, drops_lossless, ce_marked,
+        } keep {
+            buffer_bytes_max: self.buffer_bytes_max,
+            shared_bytes_max: self.shared_bytes_max,
+            headroom_bytes_max: self.headroom_bytes_max,
+            ingress_bytes_max: self.ingress_bytes_max,
+            ports: each(&self.ports, &base.ports, SwitchPortStats::since),
+        })
+    }
+}
+
+impl SwitchPortStats {
+    fn since(&self, base: &SwitchPortStats) -> SwitchPortStats {
+        minus!(SwitchPortStats, self, base, { ingress_drops } keep {
+            pfc: std::array::from_fn(|p| self.pfc[p].since(&base.pfc[p])),
+            queues: std::array::from_fn(|p| self.queues[p].since(&base.queues[p])),
+        })
+    }
+}
+
+impl QueueStats {
+    fn since(&self, base: &QueueStats) -> QueueStats {
+        minus!(QueueStats, self, base, { tx_frames, tx_bytes, ce_marked, drops } keep {
+            depth_bytes_max: self.depth_bytes_max,
+        })
+    }
+}

@@ -1,0 +1,567 @@
+//! The event engine: hosts, switches and the links between them, advanced in (time, kind, number) order.
+//!
+//! One engine over everything is virtual time. Several engines, each over a part, joined by rings, are a rings run:
+//! an engine may handle every event before the bound its neighbours allow ([`Engine::advance`]). Components meet only
+//! through links that take time, so the order of events inside each component, and with it the outcome, is the same
+//! however the parts are cut.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use super::calendar::{Calendar, Key};
+use super::phases::{Milestone, Phases};
+use super::result::{Conservation, Snapshot, SwitchSnapshot};
+use crate::frame::{Frame, FramePool, TxBatch, flags};
+use crate::host::{Host, HostEvent};
+use crate::measure::recorder::Recorder;
+use crate::measure::stats::{HostStats, SwitchStats};
+use crate::switch::{Admit, Switch};
+use crate::topology::{End, Fabric};
+use crate::units::{FrameLen, LinkTiming, Span, Time};
+
+/// Kinds of event; those of one instant run in this order.
+mod kind {
+    /// Counters start to count (end of the warm-up).
+    pub const MARK: u32 = 0;
+    /// An iteration starts.
+    pub const RELEASE: u32 = 1;
+    /// A frame's last bit reaches the far end of a link.
+    pub const ARRIVE: u32 = 2;
+    /// Pauses end or want a refresh in a switch.
+    pub const SWITCH: u32 = 3;
+    /// A switch port can send again.
+    pub const FREE: u32 = 4;
+    /// A host may have something to send.
+    pub const HOST: u32 = 5;
+    /// The timeline asks for a snapshot.
+    pub const SNAPSHOT: u32 = 6;
+    /// See whether streams and timed actions are over.
+    pub const OPEN_LOOP: u32 = 7;
+}
+
+/// FCS bytes, which counters include and captures do not.
+const FCS: u64 = 4;
+
+struct HostSlot {
+    host: Host,
+    link: u32,
+    armed: Time,
+    base: Option<HostStats>,
+}
+
+struct SwitchSlot<F: Frame> {
+    switch: Switch<F>,
+    index: u16,
+    links: Box<[u32]>,
+    armed: Time,
+    base: Option<SwitchStats>,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Host(u32),
+    Switch(u32, u16),
+    Elsewhere,
+}
+
+/// Sending end of a link.
+struct Tx {
+    timing: LinkTiming,
+    busy_until: Time,
+    from: Place,
+    free_armed: bool,
+    local: bool,
+}
+
+/// Receiving end of a link: what is on it, in order. Only the head is in the calendar.
+struct Rx<F> {
+    fifo: VecDeque<F>,
+    to: Place,
+    armed: bool,
+}
+
+/// Sees every frame that a tester port receives; used for captures.
+pub trait Tee<F>: Send {
+    /// `now` is the arrival of the last bit.
+    fn frame(&mut self, now: Time, frame: &F);
+}
+
+/// What an engine is made of.
+pub struct Parts<F: Frame> {
+    /// Hosts, in port order.
+    pub hosts: Vec<Host>,
+    /// Switches with their index in the fabric.
+    pub switches: Vec<(u16, Switch<F>)>,
+}
+
+/// Counters of an engine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EngineStats {
+    /// Events handled.
+    pub events: u64,
+    /// Frames serialised onto a link.
+    pub link_transmissions: u64,
+    /// Frames handled later than their time (free clock only).
+    pub late_frames: u64,
+    /// Worst lateness, picoseconds.
+    pub late_ps_max: u64,
+}
+
+/// Hosts, switches and links of one worker.
+pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
+    hosts: Vec<HostSlot>,
+    switches: Vec<SwitchSlot<F>>,
+    tx: Vec<Tx>,
+    rx: Vec<Rx<F>>,
+    calendar: Calendar,
+    now: Time,
+    batch: TxBatch<F>,
+    phases: Phases,
+    snapshots: Vec<Snapshot>,
+    snapshot_names: Vec<(Time, String)>,
+    /// Frames for links whose far end is in another engine; the driver empties it after every [`Engine::advance`].
+    pub outbox: VecDeque<F>,
+    /// Frames and bytes since the start.
+    pub conservation: Conservation,
+    /// Speed and lateness.
+    pub stats: EngineStats,
+    /// Where frames come from.
+    pub pool: P,
+    /// Where events go.
+    pub recorder: Recorder,
+    tee: Option<Box<dyn Tee<F>>>,
+}
+
+impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
+    /// Wires `parts` together. Links whose ends are both elsewhere cost a few bytes each. Everything the packet path
+    /// needs is allocated here.
+    pub fn new(
+        fabric: &Fabric, parts: Parts<F>, pool: P, recorder: Recorder, phases: Phases,
+        snapshot_names: Vec<(Time, String)>, tee: Option<Box<dyn Tee<F>>>,
+    ) -> Engine<F, P> {
+        let mut host_at = vec![None; fabric.endpoints as usize];
+        for (i, h) in parts.hosts.iter().enumerate() {
+            host_at[h.port().0 as usize] = Some(i as u32);
+        }
+        let mut switch_at = vec![None; fabric.switches.len()];
+        for (i, (index, _)) in parts.switches.iter().enumerate() {
+            switch_at[*index as usize] = Some(i as u32);
+        }
+        let place = |end: End| match end {
+            End::Host(p) => host_at[p.0 as usize].map_or(Place::Elsewhere, Place::Host),
+            End::Switch(s, port) => {
+                switch_at[s as usize].map_or(Place::Elsewhere, |i| Place::Switch(i, port))
+            }
+        };
+        let mut host_links = vec![0u32; parts.hosts.len()];
+        let mut switch_links: Vec<Box<[u32]>> = parts
+            .switches
+            .iter()
+            .map(|(s, _)| vec![0u32; fabric.switches[*s as usize].ports.len()].into_boxed_slice())
+            .collect();
+        let (mut tx, mut rx) = (Vec::new(), Vec::new());
+        for (l, link) in fabric.links.iter().enumerate() {
+            let (from, to) = (place(link.from), place(link.to));
+            match from {
+                Place::Host(h) => host_links[h as usize] = l as u32,
+                Place::Switch(s, p) => switch_links[s as usize][p as usize] = l as u32,
+                Place::Elsewhere => {}
+            }
+            let local = !matches!(to, Place::Elsewhere);
+            tx.push(Tx { timing: link.timing, busy_until: Time::ZERO, from, free_armed: false, local });
+            let depth = if local { frames_on_link(&link.timing) } else { 0 };
+            rx.push(Rx { fifo: VecDeque::with_capacity(depth), to, armed: false });
+        }
+        let pending = 2 * fabric.links.len() + 4 * (parts.hosts.len() + parts.switches.len()) + 64;
+        let mut engine = Engine {
+            hosts: parts
+                .hosts
+                .into_iter()
+                .zip(&host_links)
+                .map(|(host, &link)| HostSlot { host, link, armed: Time::NEVER, base: None })
+                .collect(),
+            switches: parts
+                .switches
+                .into_iter()
+                .zip(switch_links)
+                .map(|((index, switch), links)| SwitchSlot {
+                    switch,
+                    index,
+                    links,
+                    armed: Time::NEVER,
+                    base: None,
+                })
+                .collect(),
+            tx,
+            rx,
+            calendar: Calendar::new(pending, event_spacing(fabric)),
+            now: Time::ZERO,
+            batch: TxBatch::new(),
+            phases,
+            snapshots: Vec::with_capacity(snapshot_names.len()),
+            snapshot_names,
+            outbox: VecDeque::with_capacity(1024),
+            conservation: Conservation::default(),
+            stats: EngineStats::default(),
+            pool,
+            recorder,
+            tee,
+        };
+        for (i, (at, _)) in engine.snapshot_names.iter().enumerate() {
+            engine.calendar.push(*at, Key::new(kind::SNAPSHOT, i as u32));
+        }
+        for h in 0..engine.hosts.len() {
+            engine.arm_host(h);
+        }
+        if !engine.hosts.is_empty() {
+            engine.calendar.push(Time::ZERO, Key::new(kind::OPEN_LOOP, 0));
+        }
+        engine
+    }
+
+    /// The time of the last event handled.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+    /// Time of the next event; `NEVER` when nothing can happen without a frame from elsewhere.
+    pub fn next_time(&self) -> Time {
+        self.calendar.next_time()
+    }
+    /// Phases of the run as this engine sees them.
+    pub fn phases(&mut self) -> &mut Phases {
+        &mut self.phases
+    }
+
+    /// Takes what the other engines have agreed on (next iteration, end of the run) into the calendar.
+    pub fn take_milestones(&mut self) {
+        while let Some(m) = self.phases.poll_milestone() {
+            match m {
+                Milestone::Measure(at) => {
+                    self.recorder.set_measure_from(at);
+                    self.calendar.push(at.max(self.now), Key::new(kind::MARK, 0));
+                }
+                Milestone::Release(iteration, at) => {
+                    if !self.hosts.is_empty() {
+                        self.calendar.push(at.max(self.now), Key::new(kind::RELEASE, iteration));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Handles events before `bound`, at most `budget` of them. Returns how many were handled.
+    pub fn advance(&mut self, bound: Time, budget: u64) -> u64 {
+        let mut handled = 0;
+        while handled < budget {
+            let Some((at, key)) = self.calendar.pop_before(bound.min(self.phases.end())) else { break };
+            handled += 1;
+            self.now = at;
+            match key.kind() {
+                kind::ARRIVE => self.arrive(key.index()),
+                kind::HOST => {
+                    let h = key.index() as usize;
+                    if self.hosts[h].armed == at {
+                        self.hosts[h].armed = Time::NEVER;
+                        self.kick_host(h);
+                    }
+                }
+                kind::FREE => {
+                    let link = key.index() as usize;
+                    self.tx[link].free_armed = false;
+                    if let Place::Switch(s, port) = self.tx[link].from {
+                        self.depart(s as usize, port);
+                        self.wake_switch(s as usize);
+                    }
+                }
+                kind::SWITCH => {
+                    let s = key.index() as usize;
+                    if self.switches[s].armed == at {
+                        self.switches[s].armed = Time::NEVER;
+                        self.switches[s].switch.on_deadline(at, &mut self.recorder);
+                        self.wake_switch(s);
+                    }
+                }
+                kind::RELEASE => self.release(key.index()),
+                kind::MARK => self.mark(),
+                kind::OPEN_LOOP => self.watch_open_loop(),
+                _ => self.snapshot(key.index() as usize),
+            }
+        }
+        self.stats.events += handled;
+        handled
+    }
+
+    /// A frame from another engine, `meta.driver` naming its link. Late ones (free clock) are handled now and counted.
+    pub fn inject(&mut self, mut frame: F) {
+        let link = frame.meta().driver as usize;
+        let arrive = frame.meta().arrive;
+        if arrive < self.now {
+            self.stats.late_frames += 1;
+            self.stats.late_ps_max = self.stats.late_ps_max.max(self.now.since(arrive).0);
+            frame.meta_mut().arrive = self.now;
+        }
+        self.deliver(link, frame);
+    }
+
+    #[inline]
+    fn deliver(&mut self, link: usize, frame: F) {
+        let rx = &mut self.rx[link];
+        let at = frame.meta().arrive;
+        rx.fifo.push_back(frame);
+        if !rx.armed {
+            rx.armed = true;
+            self.calendar.push(at, Key::new(kind::ARRIVE, link as u32));
+        }
+    }
+
+    #[inline]
+    fn arrive(&mut self, link: u32) {
+        let now = self.now;
+        let rx = &mut self.rx[link as usize];
+        let Some(frame) = rx.fifo.pop_front() else { return };
+        match rx.fifo.front() {
+            Some(next) => {
+                let at = next.meta().arrive.max(now);
+                self.calendar.push(at, Key::new(kind::ARRIVE, link));
+            }
+            None => rx.armed = false,
+        }
+        match rx.to {
+            Place::Host(h) => {
+                let slot = &mut self.hosts[h as usize];
+                if let Some(tee) = &mut self.tee {
+                    tee.frame(now, &frame);
+                }
+                slot.host.on_frame(now, &frame, &mut self.recorder);
+                self.conservation.received_frames += 1;
+                self.conservation.received_bytes += bytes_of(frame.len());
+                self.pool.give(frame);
+                self.kick_host(h as usize);
+            }
+            Place::Switch(s, port) => {
+                let bytes = bytes_of(frame.len());
+                let c = &mut self.conservation;
+                match self.switches[s as usize].switch.on_frame(now, port, frame, &mut self.recorder) {
+                    Admit::Queued => {}
+                    Admit::Consumed(f) => {
+                        c.received_frames += 1;
+                        c.received_bytes += bytes;
+                        self.pool.give(f);
+                    }
+                    Admit::Dropped(_, f) => {
+                        c.dropped_frames += 1;
+                        c.dropped_bytes += bytes;
+                        self.pool.give(f);
+                    }
+                }
+                self.wake_switch(s as usize);
+            }
+            Place::Elsewhere => self.pool.give(frame),
+        }
+    }
+
+    /// Puts a frame on its link now; the link is idle.
+    #[inline]
+    fn transmit(&mut self, link: usize, mut frame: F, first_hop: bool) {
+        let now = self.now;
+        let tx = &mut self.tx[link];
+        let end = now + tx.timing.wire_time(frame.len());
+        tx.busy_until = end;
+        let meta = frame.meta_mut();
+        if first_hop {
+            meta.start = now;
+        }
+        if first_hop || meta.flags & flags::PFC != 0 {
+            self.conservation.sent_frames += 1;
+            self.conservation.sent_bytes += bytes_of(meta.len);
+        }
+        meta.arrive = end + tx.timing.propagation();
+        self.stats.link_transmissions += 1;
+        if tx.local {
+            self.deliver(link, frame);
+        } else {
+            meta.driver = link as u32;
+            self.outbox.push_back(frame);
+        }
+    }
+
+    /// Lets a host send if its link is idle, hears what it has to say, and sets its alarm.
+    fn kick_host(&mut self, h: usize) {
+        let now = self.now;
+        let slot = &mut self.hosts[h];
+        let link = slot.link as usize;
+        if self.tx[link].busy_until <= now {
+            slot.host.poll_tx(now, 1, &mut self.pool, &mut self.batch, &mut self.recorder);
+            if let Some(frame) = self.batch.control.pop().or_else(|| self.batch.data.pop()) {
+                self.transmit(link, frame, true);
+            }
+        }
+        while let Some(event) = self.hosts[h].host.poll_event() {
+            match event {
+                HostEvent::IterationDone { iteration, at } => self.phases.host_done(iteration, at),
+                HostEvent::Failed { iteration, why } => self.phases.host_failed(now, iteration, why),
+            }
+        }
+        self.take_milestones();
+        self.arm_host(h);
+    }
+
+    #[inline]
+    fn arm_host(&mut self, h: usize) {
+        let slot = &mut self.hosts[h];
+        let due = slot.host.next_deadline();
+        if due == Time::NEVER {
+            return;
+        }
+        let at = due.max(self.tx[slot.link as usize].busy_until).max(self.now);
+        if at < slot.armed {
+            slot.armed = at;
+            self.calendar.push(at, Key::new(kind::HOST, h as u32));
+        }
+    }
+
+    /// Tries every port the switch names, and sets the switch's alarm.
+    #[inline]
+    fn wake_switch(&mut self, s: usize) {
+        while let Some((port, at)) = self.switches[s].switch.poll_wake() {
+            let link = self.switches[s].links[port as usize];
+            let tx = &mut self.tx[link as usize];
+            let at = at.max(tx.busy_until);
+            if at > self.now {
+                if !tx.free_armed {
+                    tx.free_armed = true;
+                    self.calendar.push(at, Key::new(kind::FREE, link));
+                }
+            } else {
+                self.depart(s, port);
+            }
+        }
+        let slot = &mut self.switches[s];
+        let due = slot.switch.next_deadline();
+        if due < slot.armed {
+            slot.armed = due;
+            self.calendar.push(due.max(self.now), Key::new(kind::SWITCH, s as u32));
+        }
+    }
+
+    #[inline]
+    fn depart(&mut self, s: usize, port: u16) {
+        let now = self.now;
+        let slot = &mut self.switches[s];
+        let link = slot.links[port as usize];
+        if self.tx[link as usize].busy_until > now {
+            return;
+        }
+        let Some(frame) = slot.switch.depart(now, port, &mut self.pool, &mut self.recorder) else { return };
+        let more = slot.switch.has_pending(port);
+        self.transmit(link as usize, frame, false);
+        let tx = &mut self.tx[link as usize];
+        if more && !tx.free_armed {
+            tx.free_armed = true;
+            let at = tx.busy_until;
+            self.calendar.push(at, Key::new(kind::FREE, link));
+        }
+    }
+
+    fn release(&mut self, iteration: u32) {
+        for h in 0..self.hosts.len() {
+            self.hosts[h].host.start_iteration(iteration, self.now);
+        }
+        for h in 0..self.hosts.len() {
+            self.kick_host(h);
+        }
+    }
+
+    /// Looks once a gap whether the streams and actions of the hosts here are over.
+    fn watch_open_loop(&mut self) {
+        if self.hosts.iter().all(|s| s.host.open_loop_done()) {
+            self.phases.open_loop_done(self.now);
+        } else {
+            let again = self.now + self.phases.gap().max(Span::from_us(1));
+            self.calendar.push(again, Key::new(kind::OPEN_LOOP, 0));
+        }
+    }
+
+    fn mark(&mut self) {
+        for slot in &mut self.hosts {
+            slot.base = Some(slot.host.stats().clone());
+        }
+        for slot in &mut self.switches {
+            slot.switch.mark(self.now);
+            slot.base = Some(slot.switch.stats().clone());
+        }
+    }
+
+    fn snapshot(&mut self, index: usize) {
+        let switches = self
+            .switches
+            .iter()
+            .map(|s| {
+                let v = s.switch.snapshot();
+                SwitchSnapshot {
+                    shared_bytes: v.shared_bytes,
+                    headroom_bytes: v.headroom_bytes,
+                    queues: v.queues,
+                }
+            })
+            .collect();
+        if let Some((at, name)) = self.snapshot_names.get(index) {
+            self.snapshots.push(Snapshot { name: name.clone(), at: *at, switches });
+        }
+    }
+
+    /// Ends the run at `at`: closes measurements, gives every frame back, and returns the counters of the measured
+    /// part: (hosts in port order, switches with their fabric index).
+    pub fn finish(&mut self, at: Time) -> (Vec<HostStats>, Vec<(u16, SwitchStats)>, Vec<Snapshot>) {
+        for slot in &mut self.hosts {
+            slot.host.finish(at, &mut self.recorder);
+        }
+        self.recorder.finish(at);
+        for rx in &mut self.rx {
+            for f in rx.fifo.drain(..) {
+                self.conservation.inside_frames += 1;
+                self.pool.give(f);
+            }
+        }
+        while let Some(f) = self.outbox.pop_front() {
+            self.conservation.inside_frames += 1;
+            self.pool.give(f);
+        }
+        for slot in &mut self.switches {
+            self.conservation.inside_frames += slot.switch.inside_frames();
+            slot.switch.drain(&mut self.pool);
+        }
+        let hosts = self
+            .hosts
+            .iter()
+            .map(|s| s.base.as_ref().map_or_else(|| s.host.stats().clone(), |b| s.host.stats().since(b)))
+            .collect();
+        let switches = self
+            .switches
+            .iter()
+            .map(|s| {
+                let now = s.switch.stats();
+                (s.index, s.base.as_ref().map_or_else(|| now.clone(), |b| now.since(b)))
+            })
+            .collect();
+        (hosts, switches, mem::take(&mut self.snapshots))
+    }
+}
+
+#[inline]
+fn bytes_of(len: FrameLen) -> u64 {
+    u64::from(len.0) + FCS
+}
+
+/// Frames that fit on a link at once, and one more.
+pub(super) fn frames_on_link(timing: &LinkTiming) -> usize {
+    let shortest = timing.wire_time(FrameLen(60)).0.max(1);
+    (timing.propagation().0 / shortest) as usize + 4
+}
+
+/// The mean distance of events when every link carries the largest frames.
+fn event_spacing(fabric: &Fabric) -> Span {
+    let per_ps: f64 =
+        fabric.links.iter().map(|l| 2.0 / l.timing.wire_time(FrameLen(4154)).0.max(1) as f64).sum();
+    Span(if per_ps > 0.0 { (1.0 / per_ps) as u64 } else { 1_000 })
+}
