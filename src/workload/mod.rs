@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod generate;
+pub mod ideal;
 pub mod interp;
 pub mod schedule;
 
