@@ -1,5 +1,6 @@
 //! Who is wired to what: endpoints (tester ports), switches, cables, and the routes that follow.
 
+pub use crate::switch::Routes;
 use crate::switch::config::SwitchConfig;
 use crate::units::{LinkTiming, PortId};
 
@@ -38,9 +39,3 @@ pub struct Fabric {
     pub shape: String,
 }
 
-/// Next hops of one switch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Routes {
-    /// Per endpoint: candidate ports, in port order.
-    pub ports_to: Vec<Vec<u16>>,
-}
