@@ -139,7 +139,9 @@ pub enum ConfigError {
         switch: String,
     },
     /// More cells than the accounting can count.
-    #[error("switch {switch}: buffer of {buffer} bytes is more than 2^31 cells; use a larger cell or less buffer")]
+    #[error(
+        "switch {switch}: buffer of {buffer} bytes is more than 2^31 cells; use a larger cell or less buffer"
+    )]
     BufferTooLarge {
         /// Switch name.
         switch: String,
@@ -205,7 +207,9 @@ pub enum ConfigError {
         priority: u8,
     },
     /// A route to a port that does not exist.
-    #[error("switch {switch}: route to endpoint {endpoint} uses port {port} of {ports}; correct the topology")]
+    #[error(
+        "switch {switch}: route to endpoint {endpoint} uses port {port} of {ports}; correct the topology"
+    )]
     Route {
         /// Switch name.
         switch: String,
@@ -291,7 +295,7 @@ impl SwitchConfig {
         };
         let reserved = per_port(|p| p.reserved);
         let headroom = per_port(PriorityConfig::headroom);
-        match total.checked_sub(reserved.saturating_add(headroom)) {
+        match total.checked_sub(reserved.saturating_add(headroom)).filter(|_| total > 0) {
             Some(shared) => Ok(BufferCells { total, reserved, headroom, shared }),
             None => Err(ConfigError::BufferTooSmall {
                 switch: switch(),

@@ -280,6 +280,3 @@ impl Mmu {
         self.peaks = p;
     }
 }
-
-#[cfg(test)]
-mod tests;

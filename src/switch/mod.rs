@@ -27,8 +27,8 @@ use self::headers::Seen;
 use self::mmu::Mmu;
 use self::pfc::{PortPfc, bits};
 use self::queues::{Entry, Queues};
-pub use self::route::{AddressMap, Routes};
 use self::route::Router;
+pub use self::route::{AddressMap, Routes};
 use self::sched::Scheduler;
 use crate::frame::{Fill, Frame, FramePool, flags};
 use crate::limits::{HOPS_MAX, PRIORITIES};
@@ -462,7 +462,9 @@ impl<F: Frame> Switch<F> {
         let cell = u64::from(self.mmu.cell());
         let queues = (0..self.ports.len() as u16)
             .flat_map(|port| (0..PRIORITIES as u8).map(move |priority| (port, priority)))
-            .map(|(port, priority)| (port, priority, u64::from(self.queues.depth_bytes(slot(port, priority)))))
+            .map(|(port, priority)| {
+                (port, priority, u64::from(self.queues.depth_bytes(slot(port, priority))))
+            })
             .filter(|&(_, _, bytes)| bytes > 0)
             .collect();
         SwitchState {

@@ -48,12 +48,6 @@ impl PortPfc {
     pub fn pending(&self) -> u8 {
         self.pending
     }
-    /// Until when an egress priority is paused.
-    #[inline]
-    pub fn paused_until(&self, priority: usize) -> Time {
-        self.paused_until[priority]
-    }
-
     /// The far end asked this priority to be silent for `pause` (zero: to go on). A new pause replaces the old one.
     pub fn receive(&mut self, now: Time, priority: usize, pause: Span, stats: &mut PfcStats) {
         let bit = 1 << priority;

@@ -99,7 +99,11 @@ impl Bench {
         let f = self.switch.depart(now, port, &mut self.pool, &mut NoRecord)?;
         let left = match PfcFrame::parse(f.head(), f.len()) {
             Some(pfc) => Left::Pfc(pfc),
-            None => Left::Data { priority: f.meta().priority, ce: f.meta().flags & flags::CE != 0, len: f.len().0 },
+            None => Left::Data {
+                priority: f.meta().priority,
+                ce: f.meta().flags & flags::CE != 0,
+                len: f.len().0,
+            },
         };
         self.pool.give(f);
         Some(left)

@@ -38,4 +38,3 @@ pub struct Fabric {
     /// Name of the shape for reports: "single switch", "leaf-spine 2x2", ...
     pub shape: String,
 }
-
