@@ -502,3 +502,5 @@ impl<F: Frame> Switch<F> {
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_incast;
