@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod dcqcn;
+mod dcqcn_sets;
 pub mod messages;
 pub mod pace;
 pub mod qp;

@@ -4,7 +4,7 @@ use super::config::{ClassConfig, QpConfig, RateControl, Verb};
 use super::pace::Pace;
 use super::requester::Requester;
 use super::responder::Responder;
-use crate::units::{Rate, Span, Time};
+use crate::units::{Rate, Span};
 use crate::workload::config::WorkloadConfig;
 
 /// One end of a reliable connection: all a frame touches, 128 bytes.
@@ -25,8 +25,9 @@ pub struct Hot {
     pub rx: Responder,
     /// When the next frame may go.
     pub pace: Pace,
-    /// No CNP before this (notification point).
-    pub cnp_after: Time,
+    /// Number of the queue pair at the other end.
+    pub peer_qpn: u32,
+    reserved: u32,
 }
 
 const _: () = assert!(size_of::<Requester>() == 64 && size_of::<Hot>() == 64 && size_of::<Qp>() == 128);
@@ -39,7 +40,8 @@ impl Qp {
             resp: Hot {
                 rx: Responder::new(cfg.peer_psn_first),
                 pace: Pace::unlimited(),
-                cnp_after: Time::ZERO,
+                peer_qpn: cfg.peer_qpn,
+                reserved: 0,
             },
         }
     }
