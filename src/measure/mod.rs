@@ -1,5 +1,8 @@
 //! Measurement: events, counters, histograms, and the outcome they add up to.
 
+pub mod distribution;
+pub mod iterations;
+pub mod pauses;
 pub mod record;
 pub mod recorder;
 pub mod since;

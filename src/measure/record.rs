@@ -101,6 +101,19 @@ pub enum DropReason {
     Loop,
 }
 
+impl DropReason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [DropReason; 7] = [
+        DropReason::Threshold,
+        DropReason::Headroom,
+        DropReason::Buffer,
+        DropReason::Wred,
+        DropReason::NoRoute,
+        DropReason::Malformed,
+        DropReason::Loop,
+    ];
+}
+
 /// Records nothing: for benches and tests of other parts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoRecord;

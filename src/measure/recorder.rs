@@ -1,5 +1,537 @@
-//! The measurement of a run: implements [`super::record::Record`].
+//! The measurement of a run: implements [`Record`]. One recorder per engine, merged at the end.
 
-/// Collects events of one engine; merged over engines at the end.
-#[derive(Debug, Default)]
-pub struct Recorder {}
+use sha2::{Digest, Sha256};
+
+use super::distribution::Distribution;
+use super::iterations::WorkloadIterations;
+use super::pauses::Pauses;
+use super::record::{DropReason, MessageRecord, Outcome, RankIteration, Record};
+use crate::frame::{FrameMeta, flags};
+use crate::limits::{FLOW_ROWS_MAX, PRIORITIES, QUEUE_HISTOGRAMS_MAX};
+use crate::rng::mix;
+use crate::units::{ClassIx, RankId, Time};
+
+/// Longest latency a histogram tells apart, nanoseconds: one hour.
+const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+const NO_SLOT: u32 = u32::MAX;
+
+/// What a recorder must have room for.
+#[derive(Clone, Debug, Default)]
+pub struct RecorderConfig {
+    /// Tester ports.
+    pub ports: usize,
+    /// Traffic classes.
+    pub classes: usize,
+    /// Ranks of each closed-loop workload.
+    pub workloads: Vec<Vec<RankId>>,
+    /// Iterations left out at the start.
+    pub warmup: u32,
+    /// Iterations measured.
+    pub repeats: u32,
+    /// Measured messages expected; their rows are kept up to [`FLOW_ROWS_MAX`].
+    pub messages: u64,
+    /// Per switch.
+    pub switches: Vec<SwitchShape>,
+}
+
+/// The queues of one switch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SwitchShape {
+    /// Ports.
+    pub ports: u16,
+    /// Bit p is set when priority p carries traffic: only these queues get a depth histogram.
+    pub priorities: u8,
+    /// Packet buffer, the deepest a queue can be.
+    pub buffer_bytes: u64,
+}
+
+/// Data frames of one class as they arrived, with both latencies.
+#[derive(Clone, Debug)]
+pub struct ClassArrivals {
+    /// Frames, duplicates included.
+    pub frames: u64,
+    /// Bytes, FCS included.
+    pub bytes: u64,
+    /// First arrival.
+    pub first: Time,
+    /// Last arrival.
+    pub last: Time,
+    /// Data frames a switch dropped.
+    pub dropped: u64,
+    /// `wire_out -> wire_in`, nanoseconds: what the network did.
+    pub network_ns: Distribution<u64>,
+    /// `intended -> wire_in`, nanoseconds: what the job felt.
+    pub felt_ns: Distribution<u64>,
+}
+
+/// Messages of one workload.
+#[derive(Clone, Debug)]
+pub struct WorkloadMessages {
+    /// Completed over the wire.
+    pub completed: u64,
+    /// Delivered inside a port.
+    pub local: u64,
+    /// Given up or refused.
+    pub failed: u64,
+    /// Bytes of the completed ones.
+    pub bytes: u64,
+    /// Intended to finished, nanoseconds, of the completed ones.
+    pub fct_ns: Distribution<u64>,
+    /// Sum over all messages of a 64-bit digest each: the same in any order.
+    digest: u128,
+}
+
+/// Depth of one egress queue right after each frame joined it.
+#[derive(Clone, Debug)]
+pub struct QueueDepth {
+    /// Switch.
+    pub switch: u16,
+    /// Egress port.
+    pub port: u16,
+    /// Priority.
+    pub priority: u8,
+    /// Bytes.
+    pub depth_bytes: Distribution<u32>,
+}
+
+/// Collects the events of one engine. Every event costs a few histogram increments and allocates nothing.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    measure_from: Time,
+    warmup: u32,
+    classes: Vec<ClassArrivals>,
+    messages: Vec<WorkloadMessages>,
+    iterations: Vec<WorkloadIterations>,
+    rows: Vec<MessageRecord>,
+    rows_max: usize,
+    pauses: Pauses,
+    queue_base: Vec<usize>,
+    queue_slot: Vec<u32>,
+    queues: Vec<QueueDepth>,
+    queues_left_out: usize,
+    drops: [[u64; PRIORITIES]; DropReason::ALL.len()],
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Recorder::new(&RecorderConfig::default())
+    }
+}
+
+impl Recorder {
+    /// Allocates everything the run will need: about 0.6 MB per class, 0.3 MB per workload, 10 KB per used queue.
+    ///
+    /// With `warmup` iterations of some workload nothing is counted until [`Recorder::set_measure_from`]; without,
+    /// everything counts from time zero.
+    pub fn new(config: &RecorderConfig) -> Recorder {
+        let latency = || Distribution::new(LATENCY_NS_MAX, 3);
+        let class = || ClassArrivals {
+            frames: 0,
+            bytes: 0,
+            first: Time::NEVER,
+            last: Time::ZERO,
+            dropped: 0,
+            network_ns: latency(),
+            felt_ns: latency(),
+        };
+        let messages =
+            || WorkloadMessages { completed: 0, local: 0, failed: 0, bytes: 0, fct_ns: latency(), digest: 0 };
+        let rows_max = usize::try_from(config.messages).unwrap_or(usize::MAX).min(FLOW_ROWS_MAX);
+        let waits = config.warmup > 0 && !config.workloads.is_empty();
+        let mut r = Recorder {
+            measure_from: if waits { Time::NEVER } else { Time::ZERO },
+            warmup: config.warmup,
+            classes: (0..config.classes).map(|_| class()).collect(),
+            messages: config.workloads.iter().map(|_| messages()).collect(),
+            iterations: config
+                .workloads
+                .iter()
+                .map(|ranks| WorkloadIterations::new(ranks, config.warmup, config.repeats))
+                .collect(),
+            rows: Vec::with_capacity(rows_max),
+            rows_max,
+            pauses: Pauses::new(config.ports),
+            queue_base: Vec::with_capacity(config.switches.len()),
+            queue_slot: Vec::new(),
+            queues: Vec::new(),
+            queues_left_out: 0,
+            drops: Default::default(),
+        };
+        for (switch, shape) in config.switches.iter().enumerate() {
+            r.queue_base.push(r.queue_slot.len());
+            for (port, priority) in (0..shape.ports).flat_map(|p| (0..PRIORITIES).map(move |q| (p, q))) {
+                let slot = r.new_queue(switch as u16, port, priority as u8, shape);
+                r.queue_slot.push(slot);
+            }
+        }
+        r
+    }
+
+    fn new_queue(&mut self, switch: u16, port: u16, priority: u8, shape: &SwitchShape) -> u32 {
+        if shape.priorities & (1 << priority) == 0 {
+            return NO_SLOT;
+        }
+        if self.queues.len() >= QUEUE_HISTOGRAMS_MAX {
+            self.queues_left_out += 1;
+            return NO_SLOT;
+        }
+        let depth_bytes = Distribution::new(shape.buffer_bytes.max(1 << 20), 2);
+        self.queues.push(QueueDepth { switch, port, priority, depth_bytes });
+        (self.queues.len() - 1) as u32
+    }
+
+    /// Leaves out every event before `from`, the release of the first measured iteration. Call it before events at
+    /// or after `from` are recorded.
+    pub fn set_measure_from(&mut self, from: Time) {
+        self.measure_from = from;
+    }
+    /// From when events count; `NEVER` while the warm-up lasts.
+    pub fn measure_from(&self) -> Time {
+        self.measure_from
+    }
+    /// Ends the run: open pauses are closed at `now`.
+    pub fn finish(&mut self, now: Time) {
+        self.pauses.finish(now, self.measure_from);
+    }
+    /// Adds what another engine of the same run recorded. Engines own disjoint ports and switches; the order of
+    /// merging does not matter.
+    pub fn merge(&mut self, other: Recorder) {
+        self.measure_from = self.measure_from.min(other.measure_from);
+        for (a, b) in self.classes.iter_mut().zip(&other.classes) {
+            a.frames += b.frames;
+            a.bytes += b.bytes;
+            a.first = a.first.min(b.first);
+            a.last = a.last.max(b.last);
+            a.dropped += b.dropped;
+            a.network_ns.merge(&b.network_ns);
+            a.felt_ns.merge(&b.felt_ns);
+        }
+        for (a, b) in self.messages.iter_mut().zip(&other.messages) {
+            a.completed += b.completed;
+            a.local += b.local;
+            a.failed += b.failed;
+            a.bytes += b.bytes;
+            a.fct_ns.merge(&b.fct_ns);
+            a.digest = a.digest.wrapping_add(b.digest);
+        }
+        self.iterations.iter_mut().zip(&other.iterations).for_each(|(a, b)| a.merge(b));
+        self.rows.extend_from_slice(&other.rows);
+        self.rows.sort_unstable_by_key(row_order);
+        self.rows.truncate(self.rows_max);
+        self.pauses.merge(&other.pauses);
+        self.queues.iter_mut().zip(&other.queues).for_each(|(a, b)| a.depth_bytes.merge(&b.depth_bytes));
+        for (a, b) in self.drops.iter_mut().flatten().zip(other.drops.iter().flatten()) {
+            *a += b;
+        }
+    }
+
+    /// Arrivals per class.
+    pub fn classes(&self) -> &[ClassArrivals] {
+        &self.classes
+    }
+    /// Messages per workload.
+    pub fn messages(&self) -> &[WorkloadMessages] {
+        &self.messages
+    }
+    /// Iterations per workload.
+    pub fn iterations(&self) -> &[WorkloadIterations] {
+        &self.iterations
+    }
+    /// The first measured messages, up to [`FLOW_ROWS_MAX`]; ordered by time after a merge.
+    pub fn rows(&self) -> &[MessageRecord] {
+        &self.rows
+    }
+    /// Measured messages that have no row.
+    pub fn rows_left_out(&self) -> u64 {
+        let all: u64 = self.messages.iter().map(|m| m.completed + m.local + m.failed).sum();
+        all.saturating_sub(self.rows.len() as u64)
+    }
+    /// Pauses of the tester ports.
+    pub fn pauses(&self) -> &Pauses {
+        &self.pauses
+    }
+    /// Depth histograms, by switch, port and priority.
+    pub fn queues(&self) -> &[QueueDepth] {
+        &self.queues
+    }
+    /// Used queues beyond [`QUEUE_HISTOGRAMS_MAX`]: their deepest value is in the switch's counters only.
+    pub fn queues_left_out(&self) -> usize {
+        self.queues_left_out
+    }
+    /// Dropped frames of one reason, per priority.
+    pub fn drops(&self, reason: DropReason) -> &[u64; PRIORITIES] {
+        &self.drops[reason as usize]
+    }
+    /// Values that lay beyond a histogram's range, all histograms together.
+    pub fn saturated(&self) -> u64 {
+        let classes = self.classes.iter().map(|c| c.network_ns.saturated() + c.felt_ns.saturated());
+        let messages = self.messages.iter().map(|m| m.fct_ns.saturated());
+        classes.chain(messages).sum::<u64>()
+            + self.queues.iter().map(|q| q.depth_bytes.saturated()).sum::<u64>()
+    }
+
+    /// Feeds everything recorded to a hash, in a canonical order that no merging order changes.
+    pub fn digest(&self, hash: &mut Sha256) {
+        let mut put = |values: &[u64]| values.iter().for_each(|v| hash.update(v.to_le_bytes()));
+        for c in &self.classes {
+            put(&[c.frames, c.bytes, c.first.0, c.last.0, c.dropped]);
+            c.network_ns.for_each_count(|v, n| put(&[v, n]));
+            c.felt_ns.for_each_count(|v, n| put(&[v, n]));
+        }
+        for m in &self.messages {
+            put(&[m.completed, m.local, m.failed, m.bytes, m.digest as u64, (m.digest >> 64) as u64]);
+            m.fct_ns.for_each_count(|v, n| put(&[v, n]));
+        }
+        for w in &self.iterations {
+            for r in &w.rows {
+                let (late, rank) = r.slowest.unwrap_or((Time::ZERO, RankId(u32::MAX)));
+                put(&[r.released.0, r.finished.0, r.ranks.into(), r.first_byte_min.0, r.first_byte_max.0]);
+                put(&[late.0, rank.0.into(), r.waited_ppb_sum, r.waited_ppb_max]);
+            }
+            w.totals.iter().for_each(|t| put(&[t.iterations.into(), t.finish_ps_sum]));
+        }
+        for p in self.pauses.rows().iter().flatten() {
+            put(&[p.paused.0, p.longest.0, p.first.0, p.pauses]);
+        }
+        for q in &self.queues {
+            put(&[q.switch.into(), q.port.into(), q.priority.into()]);
+            put(&[q.depth_bytes.min().unwrap_or(0), q.depth_bytes.max().unwrap_or(0)]);
+            q.depth_bytes.for_each_count(|v, n| put(&[v, n]));
+        }
+        self.drops.iter().for_each(|d| put(d));
+    }
+}
+
+/// The order of message rows: by end, then by everything that tells two messages apart.
+fn row_order(m: &MessageRecord) -> (Time, u16, u32, RankId, RankId, u32, Time) {
+    (m.finished, m.workload, m.iteration, m.from, m.to, m.tag, m.started)
+}
+
+fn message_digest(m: &MessageRecord) -> u64 {
+    let ids = [
+        u64::from(m.workload) << 32 | u64::from(m.iteration),
+        u64::from(m.from.0) << 32 | u64::from(m.to.0),
+        u64::from(m.tag) << 32 | u64::from(m.retransmitted),
+        m.bytes,
+        m.intended.0,
+        m.started.0,
+        m.finished.0,
+        m.outcome as u64,
+    ];
+    ids.iter().fold(0, |h, v| mix(h ^ v))
+}
+
+impl Record for Recorder {
+    #[inline]
+    fn arrival(&mut self, now: Time, meta: &FrameMeta, class: ClassIx) {
+        if now < self.measure_from {
+            return;
+        }
+        let Some(c) = self.classes.get_mut(usize::from(class.0)) else { return };
+        c.frames += 1;
+        c.bytes += u64::from(meta.len.0) + 4;
+        c.first = c.first.min(now);
+        c.last = c.last.max(now);
+        c.network_ns.record(now.since(meta.start).0 / 1_000);
+        c.felt_ns.record(now.since(meta.intended).0 / 1_000);
+    }
+
+    fn message(&mut self, m: &MessageRecord) {
+        let Some(w) = self.messages.get_mut(usize::from(m.workload)) else { return };
+        if m.iteration < self.warmup {
+            return;
+        }
+        match m.outcome {
+            Outcome::Completed => {
+                w.completed += 1;
+                w.bytes += m.bytes;
+                w.fct_ns.record(m.finished.since(m.intended).0 / 1_000);
+            }
+            Outcome::Local => w.local += 1,
+            Outcome::RetryExceeded | Outcome::RemoteError => w.failed += 1,
+        }
+        w.digest = w.digest.wrapping_add(u128::from(message_digest(m)));
+        if self.rows.len() < self.rows_max {
+            self.rows.push(*m);
+        }
+    }
+
+    fn rank_iteration(&mut self, it: &RankIteration) {
+        if let Some(w) = self.iterations.get_mut(usize::from(it.workload)) {
+            w.add(it);
+        }
+    }
+
+    #[inline]
+    fn port_pause(&mut self, now: Time, port: u32, priority: u8, on: bool) {
+        self.pauses.set(now, self.measure_from, port, priority, on);
+    }
+
+    #[inline]
+    fn queue_depth(&mut self, now: Time, switch: u16, port: u16, priority: u8, bytes: u64) {
+        if now < self.measure_from {
+            return;
+        }
+        let Some(base) = self.queue_base.get(usize::from(switch)) else { return };
+        let ix = base + usize::from(port) * PRIORITIES + usize::from(priority);
+        let Some(&slot) = self.queue_slot.get(ix) else { return };
+        if let Some(q) = self.queues.get_mut(slot as usize) {
+            q.depth_bytes.record(bytes);
+        }
+    }
+
+    fn drop(&mut self, now: Time, _switch: u16, _ingress: u16, meta: &FrameMeta, reason: DropReason) {
+        if now < self.measure_from {
+            return;
+        }
+        self.drops[reason as usize][usize::from(meta.priority) % PRIORITIES] += 1;
+        if meta.flags & flags::DATA != 0
+            && let Some(c) = self.classes.get_mut(usize::from(meta.class))
+        {
+            c.dropped += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use crate::units::{FrameLen, Span};
+
+    fn config() -> RecorderConfig {
+        RecorderConfig {
+            ports: 4,
+            classes: 1,
+            workloads: vec![vec![RankId(0), RankId(1), RankId(2), RankId(3)]],
+            warmup: 1,
+            repeats: 3,
+            messages: 12,
+            switches: vec![SwitchShape { ports: 4, priorities: 1 << 3, buffer_bytes: 32 << 20 }; 2],
+        }
+    }
+
+    fn hash(r: &Recorder) -> Vec<u8> {
+        let mut h = Sha256::new();
+        r.digest(&mut h);
+        h.finalize().to_vec()
+    }
+
+    /// One event of engine `engine` (which owns ranks, ports and a switch of its own) at `now`.
+    fn event(r: &mut Recorder, engine: u32, now: Time, rng: &mut Rng) {
+        let port = engine * 2 + rng.below(2) as u32;
+        let iteration = rng.below(5) as u32;
+        let meta = FrameMeta {
+            intended: Time(now.0 / 3),
+            start: Time(now.0 / 2),
+            len: FrameLen(4154),
+            priority: 3,
+            flags: flags::DATA,
+            ..FrameMeta::default()
+        };
+        match rng.below(6) {
+            0 => r.arrival(now, &meta, ClassIx(0)),
+            1 => r.port_pause(now, port, 3, rng.below(2) == 0),
+            2 => r.queue_depth(now, engine as u16, 1, 3, rng.below(1 << 21)),
+            3 => r.drop(now, engine as u16, 0, &meta, DropReason::Headroom),
+            4 => r.message(&MessageRecord {
+                workload: 0,
+                iteration,
+                from: RankId(port),
+                to: RankId(3 - port),
+                bytes: 4096,
+                tag: rng.below(9) as u32,
+                intended: Time(now.0 / 4),
+                started: Time(now.0 / 3),
+                finished: now,
+                outcome: Outcome::Completed,
+                retransmitted: 0,
+            }),
+            _ => r.rank_iteration(&RankIteration {
+                workload: 0,
+                iteration,
+                rank: RankId(port),
+                released: Time(0),
+                first_byte: now,
+                finished: now + Span(rng.below(50)),
+                waited_ps: rng.below(now.0),
+            }),
+        }
+    }
+
+    #[test]
+    fn events_split_over_engines_and_merged_in_any_order_give_the_same_hash() {
+        for seed in 1..=20 {
+            let mut rng = Rng::new(seed, "recorder-test", 0);
+            let mut one = Recorder::new(&config());
+            let mut split = [Recorder::new(&config()), Recorder::new(&config())];
+            [&mut one].into_iter().chain(split.iter_mut()).for_each(|r| r.set_measure_from(Time(40_000)));
+            for step in 1..=400u64 {
+                let engine = rng.below(2) as u32;
+                let draw = rng.clone();
+                event(&mut one, engine, Time(step * 1_000), &mut rng);
+                event(&mut split[engine as usize], engine, Time(step * 1_000), &mut draw.clone());
+            }
+            let end = Time(500_000);
+            one.finish(end);
+            split.iter_mut().for_each(|r| r.finish(end));
+            let [a, b] = split;
+            let (mut ab, mut ba) = (a.clone(), b.clone());
+            ab.merge(b);
+            ba.merge(a);
+            assert_eq!(hash(&one), hash(&ab), "seed {seed}");
+            assert_eq!(hash(&one), hash(&ba), "seed {seed}");
+            one.rows.sort_unstable_by_key(row_order);
+            assert_eq!(one.rows(), ab.rows(), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn one_event_more_changes_the_hash() {
+        let (mut a, mut b) = (Recorder::new(&config()), Recorder::new(&config()));
+        a.set_measure_from(Time::ZERO);
+        b.set_measure_from(Time::ZERO);
+        assert_eq!(hash(&a), hash(&b));
+        a.queue_depth(Time(1), 1, 2, 3, 5_000);
+        b.queue_depth(Time(1), 1, 1, 3, 5_000);
+        assert_ne!(hash(&a), hash(&b), "the queue is part of the outcome");
+    }
+
+    #[test]
+    fn the_warm_up_is_left_out() {
+        let mut r = Recorder::new(&config());
+        let meta =
+            FrameMeta { start: Time(1_000), intended: Time(500), len: FrameLen(60), ..Default::default() };
+        r.arrival(Time(9_000), &meta, ClassIx(0));
+        assert_eq!(r.classes()[0].frames, 0, "no start of the measurement is known yet");
+        r.set_measure_from(Time(10_000));
+        r.arrival(Time(9_999), &meta, ClassIx(0));
+        r.arrival(Time(701_000), &meta, ClassIx(0));
+        let c = &r.classes()[0];
+        assert_eq!((c.frames, c.bytes, c.network_ns.max(), c.felt_ns.max()), (1, 64, Some(700), Some(700)));
+        assert_eq!(c.first, Time(701_000));
+    }
+
+    #[test]
+    fn rows_are_bounded_and_the_rest_is_counted() {
+        let mut r = Recorder::new(&RecorderConfig { messages: 2, warmup: 0, ..config() });
+        for i in 0..5u64 {
+            r.message(&MessageRecord {
+                workload: 0,
+                iteration: 0,
+                from: RankId(0),
+                to: RankId(1),
+                bytes: 100,
+                tag: 0,
+                intended: Time(0),
+                started: Time(0),
+                finished: Time(2_000_000 * (i + 1)),
+                outcome: if i == 4 { Outcome::RetryExceeded } else { Outcome::Completed },
+                retransmitted: 0,
+            });
+        }
+        assert_eq!((r.rows().len(), r.rows_left_out()), (2, 3));
+        let m = &r.messages()[0];
+        assert_eq!((m.completed, m.failed, m.bytes, m.fct_ns.max()), (4, 1, 400, Some(8_000)));
+    }
+}

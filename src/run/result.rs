@@ -1,11 +1,14 @@
 //! What a run leaves behind for the report. The only type that passes from `run` to `report`.
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use crate::measure::recorder::Recorder;
+use crate::measure::recorder::{Recorder, RecorderConfig, SwitchShape};
 use crate::measure::stats::{HostStats, SwitchStats};
-use crate::plan::Mode;
+use crate::plan::{Mode, Plan};
 use crate::units::Time;
+use crate::workload::config::{WorkloadConfig, WorkloadKind};
+use crate::workload::schedule::OpKind;
 
 /// Everything a run measured.
 #[derive(Debug)]
@@ -38,6 +41,73 @@ pub struct RunResult {
     pub sim: Option<SimStats>,
     /// Highest resident memory of the process, bytes.
     pub peak_bytes: u64,
+}
+
+impl RunResult {
+    /// SHA-256, in hex, of everything the physics decided: messages, iterations, latencies, pauses, queue depths and
+    /// the counters of hosts and switches since the first measured iteration. Equal for equal profile and seed,
+    /// however the engines were split, how fast they ran and how often the tester stalled.
+    pub fn outcome_hash(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(b"rankstorm outcome 1\n");
+        hash.update(self.measured_from.0.to_le_bytes());
+        hash.update(self.iterations_done.to_le_bytes());
+        for host in &self.hosts {
+            // Not physics: an empty pool is the tester's own fault and shown as such.
+            put_json(&mut hash, &HostStats { pool_empty: 0, ..host.clone() });
+        }
+        self.switches.iter().for_each(|s| put_json(&mut hash, s));
+        self.snapshots.iter().for_each(|s| put_json(&mut hash, s));
+        self.recorder.digest(&mut hash);
+        hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+fn put_json<T: Serialize>(hash: &mut Sha256, value: &T) {
+    // Plain structs of numbers and strings: serialising to memory cannot fail.
+    hash.update(serde_json::to_vec(value).unwrap_or_default());
+    hash.update(b"\n");
+}
+
+impl Recorder {
+    /// A recorder with room for everything `plan` can produce.
+    pub fn for_plan(plan: &Plan) -> Recorder {
+        let per_iteration: u64 = plan.workloads.iter().map(messages_per_iteration).sum();
+        let switches = plan.fabric.switches.iter().map(|s| {
+            let used = plan.classes.iter().flat_map(|c| [c.dscp, c.ack_dscp, c.cnp_dscp]);
+            SwitchShape {
+                ports: s.ports.len() as u16,
+                priorities: used.fold(0, |bits, dscp| bits | 1 << (s.dscp_map[usize::from(dscp & 63)] & 7)),
+                buffer_bytes: s.buffer.0,
+            }
+        });
+        Recorder::new(&RecorderConfig {
+            ports: plan.hosts.len(),
+            classes: plan.classes.len(),
+            workloads: plan.workloads.iter().map(|w| w.ranks.to_vec()).collect(),
+            warmup: plan.warmup,
+            repeats: plan.repeats,
+            messages: per_iteration.saturating_mul(plan.repeats.into()),
+            switches: switches.collect(),
+        })
+    }
+}
+
+/// Messages of one iteration, those delivered inside a port included.
+fn messages_per_iteration(w: &WorkloadConfig) -> u64 {
+    let ranks = w.ranks.len() as u64;
+    match &w.kind {
+        WorkloadKind::Incast { .. } => ranks.saturating_sub(1),
+        WorkloadKind::RingAllReduce { vector, chunk, .. } => {
+            let part = vector.0.div_ceil(ranks.max(1));
+            let chunks = part.div_ceil(chunk.0.max(1)).max(1);
+            (2 * ranks.saturating_sub(1)).saturating_mul(ranks).saturating_mul(chunks)
+        }
+        WorkloadKind::Replay(schedule) => {
+            let ops = schedule.ranks.iter().flatten();
+            ops.filter(|op| matches!(op.kind, OpKind::Send { .. })).count() as u64
+        }
+    }
 }
 
 /// Frames and bytes of the whole run: sent = received + dropped + still inside at the end.
