@@ -53,7 +53,7 @@ pub fn pool_frames(plan: &Plan) -> (usize, usize) {
 pub fn engine<F: Frame, P: FramePool<Frame = F>>(
     plan: &Plan, share: Share, pool: P, shared: &Arc<Shared>, tee: Option<Box<dyn Tee<F>>>,
 ) -> Result<Engine<F, P>, RunError> {
-    let addresses = Arc::new(AddressMap::new(plan.ranks.iter().map(|r| (r.ip, r.port))));
+    let addresses = AddressMap::new(plan.ranks.iter().map(|r| (r.ip, r.port)));
     let hosts: Vec<Host> = plan.hosts[share.hosts.clone()].iter().cloned().map(Host::new).collect();
     let mut switches = Vec::new();
     for s in share.switches {
