@@ -197,7 +197,7 @@ const FP: u32 = 24;
 impl LinkTiming {
     /// A link at `rate`; `propagation` is the span from a bit leaving one end to that bit being seen at the other.
     pub fn new(rate: Rate, propagation: Span) -> LinkTiming {
-        let bits = 8u128 * 1_000_000_000_000 << FP;
+        let bits = (8u128 * 1_000_000_000_000) << FP;
         let fp = bits.checked_div(u128::from(rate.bits_per_s)).unwrap_or(0);
         LinkTiming {
             rate,

@@ -18,7 +18,7 @@ impl Key {
     /// A key of `kind` (0..16) for thing `index` (below 2^28).
     #[inline]
     pub const fn new(kind: u32, index: u32) -> Key {
-        Key(kind << 28 | index & 0x0fff_ffff)
+        Key((kind << 28) | (index & 0x0fff_ffff))
     }
     /// The kind.
     #[inline]

@@ -399,7 +399,10 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         while let Some(event) = self.hosts[h].host.poll_event() {
             match event {
                 HostEvent::IterationDone { iteration, at } => self.phases.host_done(iteration, at),
-                HostEvent::Failed { iteration, why } => self.phases.host_failed(now, iteration, why),
+                HostEvent::Failed { workload, iteration, from, to, at, cause } => {
+                    let why = format!("rank {} -> rank {} (workload {workload}): {cause}", from.0, to.0);
+                    self.phases.host_failed(at, iteration, why);
+                }
             }
         }
         self.take_milestones();

@@ -22,10 +22,9 @@ use super::engine::{Engine, EngineStats, frames_on_link};
 use super::phases::Shared;
 use super::result::{Conservation, RunResult, Snapshot, TesterStats, WorkerStats};
 use super::{Options, Progress, RunError};
-use crate::dpdk::eal::{self, Eal};
-use crate::dpdk::frame::{MbufFrame, MbufFrames};
-use crate::dpdk::mempool::MbufPools;
-use crate::dpdk::ring::{self, RingReceiver, RingSender};
+use crate::dpdk::{
+    DpdkError, Eal, EalOptions, FrameRing, MbufFrame, MbufFrames, MbufPool, PoolSpec, RingRx, RingTx,
+};
 use crate::frame::Burst;
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
@@ -52,8 +51,8 @@ struct Peer {
     clock: Arc<Published>,
     /// Shortest delay of the links from the neighbour to us.
     lookahead: Span,
-    rx: RingReceiver,
-    tx: RingSender,
+    rx: RingRx,
+    tx: RingTx,
 }
 
 /// How a worker's clock runs.
@@ -101,11 +100,13 @@ struct Left {
 impl Worker {
     /// Runs to the agreed end. The start is common: everyone waits at `gate`, then for the TSC named in `start`.
     fn run(mut self, mut pace: Pace, gate: &Barrier, start: &AtomicU64) -> Left {
-        if let Some(core) = self.core {
-            sys::affinity::pin_current(core);
+        if let Some(core) = self.core
+            && sys::affinity::pin_current(core).is_err()
+        {
+            self.core = None;
         }
-        let registered = eal::register_thread();
-        self.engine.pool.on_worker();
+        // Without registration pools work as well, only slower.
+        let registered = Eal::get().and_then(Eal::register_thread);
         if gate.wait().is_leader() {
             let ticks = pace.tsc.ticks_in(Span::from_us(500));
             start.store(sys::tsc::ticks() + ticks, Ordering::Release);
@@ -145,7 +146,7 @@ impl Worker {
                 }
             }
             for p in &mut self.peers {
-                while p.rx.dequeue(&mut burst) > 0 {
+                while p.rx.pop(&mut burst) > 0 {
                     for f in burst.drain(..) {
                         self.engine.inject(f);
                     }
@@ -187,7 +188,7 @@ impl Worker {
         self.clock.0.store(u64::MAX, Ordering::Release);
         gate.wait();
         for p in &mut self.peers {
-            while p.rx.dequeue(&mut burst) > 0 {
+            while p.rx.pop(&mut burst) > 0 {
                 for f in burst.drain(..) {
                     self.engine.inject(f);
                 }
@@ -213,7 +214,6 @@ impl Worker {
             recorder: std::mem::take(&mut self.engine.recorder),
             now,
         };
-        self.engine.pool.flush();
         drop(self.engine);
         gate.wait();
         drop(registered);
@@ -241,10 +241,10 @@ impl Worker {
                 }
             }
             while !burst.is_empty() {
-                if self.peers[peer].tx.enqueue(burst) == 0 {
+                if self.peers[peer].tx.push(burst) == 0 {
                     let mut back = Burst::new();
                     for p in &mut self.peers {
-                        while p.rx.dequeue(&mut back) > 0 {
+                        while p.rx.pop(&mut back) > 0 {
                             for f in back.drain(..) {
                                 self.engine.inject(f);
                             }
@@ -253,6 +253,50 @@ impl Worker {
                     std::hint::spin_loop();
                 }
             }
+        }
+    }
+}
+
+/// Directed rings between `workers` workers.
+fn count_pairs(workers: usize) -> usize {
+    workers * workers.saturating_sub(1)
+}
+
+/// How many mbufs a plan needs at most, and of what size.
+struct PoolSizes {
+    /// Control frames, then data frames.
+    specs: [PoolSpec; 2],
+    /// Frames on all links at once, twice.
+    on_links: u32,
+}
+
+impl PoolSizes {
+    /// Buffers full of the smallest frames of their kind, links full, and what workers hold back.
+    fn of(plan: &Plan) -> PoolSizes {
+        let on_links: usize = plan.fabric.links.iter().map(|l| 2 * frames_on_link(&l.timing)).sum();
+        let spare = on_links + 4 * plan.hosts.len() + 4096;
+        let fit = |bytes: u64| -> u64 {
+            plan.fabric
+                .switches
+                .iter()
+                .map(|s| {
+                    let cell = u64::from(s.cell.max(1));
+                    (s.buffer.0 / cell) / bytes.div_ceil(cell).max(1)
+                })
+                .sum()
+        };
+        let (smallest, largest, tails) = assemble::data_frame_bytes(plan);
+        let data = fit(smallest) * if tails { 2 } else { 1 };
+        let count = |n: u64| u32::try_from(n + spare as u64).unwrap_or(u32::MAX);
+        let spec = |name: &str, frames: u32, bytes: u64| PoolSpec {
+            name: name.to_owned(),
+            frames,
+            frame_bytes_max: u16::try_from(bytes).unwrap_or(u16::MAX),
+            cache: 256,
+        };
+        PoolSizes {
+            specs: [spec("rs_control", count(fit(64)), 126), spec("rs_data", count(data), largest)],
+            on_links: u32::try_from(on_links).unwrap_or(u32::MAX),
         }
     }
 }
@@ -286,21 +330,16 @@ fn owner(shares: &[(String, Share)], end: End) -> usize {
 /// # Errors
 /// DPDK cannot be set up here (memory, rights), or the plan cannot be cut.
 pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
-    let setup = |e: crate::dpdk::DpdkError| RunError::Setup(e.to_string());
+    let setup = |e: DpdkError| RunError::Setup(e.to_string());
     let cores = sys::affinity::cores();
     let tsc = Tsc::calibrate(CALIBRATION).map_err(|e| RunError::Setup(e.to_string()))?;
     let shares = shares(plan);
-    let (frames, _) = assemble::pool_frames(plan);
-    let mtu = plan.classes.iter().map(|c| c.mtu).max().unwrap_or(4096);
-    let stream_len = plan
-        .hosts
-        .iter()
-        .flat_map(|h| h.streams.iter().flat_map(|s| s.sizes.iter().map(|(len, _)| *len)))
-        .max()
-        .unwrap_or(0);
-    let spec = crate::dpdk::mempool::PoolsSpec::for_frames(frames, usize::from(mtu), usize::from(stream_len));
-    Eal::init(&eal::Options::for_memory(spec.memory_bytes() + (32 << 20))).map_err(setup)?;
-    let pools = MbufPools::create(&spec).map_err(setup)?;
+    let sizes = PoolSizes::of(plan);
+    let rings_bytes = (0..count_pairs(shares.len())).map(|_| FrameRing::memory_bytes(sizes.on_links)).sum::<u64>();
+    let memory_bytes = sizes.specs.iter().map(PoolSpec::memory_bytes).sum::<u64>() + rings_bytes;
+    let eal = Eal::init(EalOptions { memory_bytes, no_huge: false }).map_err(setup)?;
+    let control = MbufPool::create(eal, &sizes.specs[0]).map_err(setup)?;
+    let data = MbufPool::create(eal, &sizes.specs[1]).map_err(setup)?;
 
     let (clock_free, dilation) = match (plan.clock, opts.dilation) {
         (Clock::Free { dilation }, None | Some(None)) => (true, dilation),
@@ -336,7 +375,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
             Span(8 * horizon.0)
         )));
     }
-    let ends = wire_workers(plan, count, &owners).map_err(setup)?;
+    let ends = wire_workers(eal, plan, count, &owners).map_err(setup)?;
     let (progress_tx, progress_rx) = bounded(16);
     let mut workers = Vec::new();
     let mut tee = opts.tee::<MbufFrame>()?;
@@ -357,7 +396,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         let engine = assemble::engine(
             plan,
             share.clone(),
-            MbufFrames::new(pools.clone()),
+            MbufFrames::new(&control, &data),
             &shared,
             if has_hosts { tee.take() } else { None },
         )?;
@@ -388,7 +427,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     for l in lefts {
         left.add(l, &mut tester);
     }
-    left.conservation.pool_in_use = pools.in_use() as u64;
+    left.conservation.pool_in_use = u64::from(control.in_use() + data.in_use());
     let ended = assemble::end_of(&shared, left.now, stopped);
     if ended > Time::ZERO {
         tester.dilation = Some(wall_s / (ended.0 as f64 / 1e12));
@@ -411,9 +450,9 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
 /// Both directions of a ring for every pair of workers that a link joins: per worker, (peer, receiver, sender).
 #[allow(clippy::type_complexity)]
 fn wire_workers(
-    plan: &Plan, count: usize, owners: &[(usize, usize)],
-) -> Result<Vec<Vec<(usize, RingReceiver, RingSender)>>, crate::dpdk::DpdkError> {
-    let mut ends: Vec<Vec<(usize, RingReceiver, RingSender)>> = (0..count).map(|_| Vec::new()).collect();
+    eal: &Eal, plan: &Plan, count: usize, owners: &[(usize, usize)],
+) -> Result<Vec<Vec<(usize, RingRx, RingTx)>>, DpdkError> {
+    let mut ends: Vec<Vec<(usize, RingRx, RingTx)>> = (0..count).map(|_| Vec::new()).collect();
     for a in 0..count {
         for b in a + 1..count {
             let on = |from, to| -> usize {
@@ -425,12 +464,12 @@ fn wire_workers(
                     .map(|(l, _)| 2 * frames_on_link(&l.timing))
                     .sum()
             };
-            let (there, back) = (on(a, b), on(b, a));
+            let (there, back) = (on(a, b) as u32, on(b, a) as u32);
             if there + back == 0 {
                 continue;
             }
-            let (tx_ab, rx_ab) = ring::channel(&format!("rs_{a}_{b}"), there.max(64))?;
-            let (tx_ba, rx_ba) = ring::channel(&format!("rs_{b}_{a}"), back.max(64))?;
+            let (tx_ab, rx_ab) = FrameRing::create(eal, &format!("rs_{a}_{b}"), there.max(64))?;
+            let (tx_ba, rx_ba) = FrameRing::create(eal, &format!("rs_{b}_{a}"), back.max(64))?;
             ends[a].push((b, rx_ba, tx_ab));
             ends[b].push((a, rx_ab, tx_ba));
         }
