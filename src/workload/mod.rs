@@ -6,6 +6,7 @@
 pub mod config;
 pub mod generate;
 pub mod ideal;
+pub mod import;
 pub mod interp;
 pub mod schedule;
 
