@@ -10,7 +10,7 @@
 use crate::units::FrameLen;
 
 use super::fast::{self, Fast, Kind, Malformed};
-use super::{HEAD_MAX, ICRC_LEN, bytes_at};
+use super::{BTH_LEN, HEAD_MAX, IPV4_LEN, IPV6_LEN, UDP_LEN, bytes_at};
 
 /// Reflected polynomial of CRC-32.
 const POLY: u32 = 0xedb8_8320;
@@ -145,15 +145,48 @@ fn step<const N: usize>(register: u32, bytes: &[u8; N]) -> u32 {
     next
 }
 
+/// Masks of the little-endian words from an IPv4 header without options to the end of the BTH.
+const MASKS_V4: [u32; (IPV4_LEN + UDP_LEN + BTH_LEN) / 4] =
+    [0x0000_ff00, 0, 0xffff_00ff, 0, 0, 0, 0xffff_0000, 0, 0x0000_00ff, 0];
+/// The same from an IPv6 header.
+const MASKS_V6: [u32; (IPV6_LEN + UDP_LEN + BTH_LEN) / 4] =
+    [0xffff_ff0f, 0xff00_0000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xffff_0000, 0, 0x0000_00ff, 0];
+
 /// CRC register after the masked headers of a RoCEv2 frame, payload excluded. RoCEv2 headers are whole words, so there
 /// is never an odd byte. Cost: about 10 ns for the 40 header bytes of an IPv4 packet.
 #[inline]
 pub fn register_after_head(head: &[u8; HEAD_MAX], f: &Fast) -> u32 {
-    let mut masked = *head;
-    mask(&mut masked, f);
-    let bytes = masked.get(usize::from(f.ip_off)..usize::from(f.head_len())).unwrap_or(&[]);
-    let (long, rest) = bytes.as_chunks::<16>();
+    let ip = usize::from(f.ip_off);
+    let register = match (f.is_v6, f.ext_off - f.ip_off) {
+        (false, 40) => masked_register(head, ip, &MASKS_V4),
+        (true, _) => masked_register(head, ip, &MASKS_V6),
+        (false, _) => {
+            // IPv4 options: rare enough for the plain way.
+            let mut masked = *head;
+            mask(&mut masked, f);
+            words(&masked, ip, f.ext_off.into()).fold(REGISTER_START, |r, w| step(r, w))
+        }
+    };
+    words(head, f.ext_off.into(), f.head_len().into()).fold(register, |r, w| step(r, w))
+}
+
+/// Whole words of `head[from..to]`.
+#[inline(always)]
+fn words(head: &[u8; HEAD_MAX], from: usize, to: usize) -> impl Iterator<Item = &[u8; 4]> {
+    head.get(from..to).unwrap_or(&[]).as_chunks::<4>().0.iter()
+}
+
+/// Register after `W` words from `off` on, each with the bits of its mask set.
+#[inline(always)]
+fn masked_register<const W: usize>(head: &[u8; HEAD_MAX], off: usize, masks: &[u32; W]) -> u32 {
+    let mut bytes = [[0; 4]; W];
+    for ((to, from), m) in bytes.iter_mut().zip(words(head, off, off + 4 * W)).zip(masks) {
+        *to = (u32::from_le_bytes(*from) | m).to_le_bytes();
+    }
+    let (long, rest) = bytes.as_flattened().as_chunks::<16>();
     let register = long.iter().fold(REGISTER_START, |r, b| step(r, b));
+    let (mid, rest) = rest.as_chunks::<8>();
+    let register = mid.iter().fold(register, |r, b| step(r, b));
     rest.as_chunks::<4>().0.iter().fold(register, |r, b| step(r, b))
 }
 
@@ -181,7 +214,7 @@ impl ConstPayload {
             }
         }
         let body = (0..payload_len).map(|_| byte).chain((0..pad).map(|_| 0));
-        let constant = body.fold(0, |r, b| step(r, &[b]));
+        let constant = body.fold(0, |r: u32, b| r >> 8 ^ TABLES[0][usize::from(r as u8 ^ b)]);
         ConstPayload { advance, constant, bytes }
     }
     /// Payload and pad bytes this was made for.
