@@ -8,7 +8,7 @@
 //!
 //! * The head: writers may touch any of the [`HEAD_MAX`] bytes. [`FramePool::seal`] puts the payload byte back from
 //!   the end of the headers to at least [`HEAD_MAX`], always: two cache lines that the header has warmed already.
-//! * The tail: pad and ICRC lie where the earlier, perhaps shorter frame ended; a [`Fill::Writable`] frame may have
+//! * The tail: pad and ICRC lie where the earlier, perhaps shorter frame ended; a frame of another [`Fill`] may have
 //!   changed everything. The mbuf's user word keeps that range ([`Mark`]) while the mbuf rests in the pool or sits in
 //!   another thread's cache, and [`FramePool::take`] puts the payload byte back: 8 bytes after a constant frame.
 //!
@@ -155,7 +155,7 @@ impl MbufFrame {
         unsafe { (&raw mut (*self.0.as_ptr()).meta).write(FrameMeta { fill, len, ..FrameMeta::default() }) };
         let Mark { from, to } = Mark::from_word(self.get(&USER));
         match fill {
-            Fill::Control => {}
+            Fill::Control | Fill::Writable => self.mark(0, to.max(len.0)),
             Fill::Const => {
                 let (from, to) = (usize::from(from), usize::from(to));
                 if let Some(tail) = self.room_mut().get_mut(from..).and_then(|t| t.first_chunk_mut::<TAIL>())
@@ -169,7 +169,6 @@ impl MbufFrame {
                 }
                 self.mark(0, 0);
             }
-            Fill::Writable => self.mark(0, to.max(len.0)),
         }
     }
 
@@ -181,9 +180,9 @@ impl MbufFrame {
     #[inline]
     fn seal(&mut self, sealer: &Sealer) {
         let meta = *self.meta();
-        let changed = sealer.seal(&meta, self.room_mut());
-        if meta.fill != Fill::Writable {
-            self.mark(changed.start as u16, changed.end as u16);
+        let tail = sealer.seal(&meta, self.room_mut());
+        if meta.fill == Fill::Const {
+            self.mark(tail.start as u16, tail.end as u16);
         }
         self.set(&DATA_LEN, meta.len.0);
         self.set(&PKT_LEN, u32::from(meta.len.0));

@@ -27,8 +27,8 @@ impl Sealer {
         Sealer { prepared: payload_lens.iter().map(prepare).collect() }
     }
 
-    /// Completes the frame at the front of `room` and returns where bytes may now differ from [`PAYLOAD_BYTE`] behind
-    /// the head. Leaves a frame that does not fit in the room alone.
+    /// Completes the frame at the front of `room` and returns where its pad and ICRC lie. Leaves a frame that does not
+    /// fit in the room alone.
     #[inline]
     pub(super) fn seal(&self, meta: &FrameMeta, room: &mut [u8]) -> Range<usize> {
         let (head_end, end) = (usize::from(meta.head_len).min(HEAD_MAX), usize::from(meta.len.0));
@@ -48,10 +48,7 @@ impl Sealer {
             Fill::Writable => {}
         }
         let tail = if meta.flags & flags::PFC == 0 { self.tail(meta, room, end) } else { None };
-        match meta.fill {
-            Fill::Const => tail.unwrap_or(end)..end,
-            Fill::Control | Fill::Writable => 0..end,
-        }
+        tail.unwrap_or(end)..end
     }
 
     /// Writes pad and ICRC and returns where the pad starts; `None` for what is not RoCEv2.
