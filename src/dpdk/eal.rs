@@ -158,13 +158,16 @@ impl Drop for ThreadGuard {
 /// EAL's command line.
 fn arguments(kind: MemoryKind, bytes: u64, cores: &[usize]) -> Vec<String> {
     let mib = bytes.div_ceil(MIB).to_string();
+    let prefix = format!("rankstorm-{}", std::process::id());
     // Only errors, no devices, no socket for telemetry, virtual addresses for devices.
     let mut list = vec!["rankstorm", "--log-level=error", "--no-pci", "--no-telemetry", "--iova-mode=va"];
     match kind {
         // No mounted hugetlbfs needed, and no file left behind, even after a kill.
         MemoryKind::HugePages => list.extend(["--in-memory", "-m", &mib]),
-        // DPDK 22.11 refuses --in-memory here; this leaves no file either.
-        MemoryKind::Ordinary => list.extend(["--no-huge", "--no-shconf", "-m", &mib]),
+        // DPDK 22.11 refuses --in-memory here; this leaves an empty folder, which `start` removes.
+        MemoryKind::Ordinary => {
+            list.extend(["--no-huge", "--no-shconf", "-m", &mib, "--file-prefix", &prefix])
+        }
     }
     let mut list: Vec<String> = list.into_iter().map(str::to_owned).collect();
     if !cores.is_empty() {
@@ -187,6 +190,10 @@ fn start(arguments: &[String]) -> Result<(), DpdkError> {
     if parsed < 0 {
         return Err(DpdkError::Init { reason: last_error(), arguments: arguments.join(" ") });
     }
+    // SAFETY: EAL runs; the path is a terminated string that stays.
+    let folder = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
+    // Only an empty folder can be removed this way, and EAL without shared files needs none.
+    let _ = std::fs::remove_dir(&*folder.to_string_lossy());
     Ok(())
 }
 
@@ -199,7 +206,7 @@ mod tests {
         let huge = arguments(MemoryKind::HugePages, 100 * MIB + 1, &[0, 1, 5]).join(" ");
         assert!(huge.contains("--in-memory -m 101") && huge.ends_with("--lcores 0@(0,1,5)"), "{huge}");
         let plain = arguments(MemoryKind::Ordinary, 64 * MIB, &[]).join(" ");
-        assert!(plain.ends_with("--no-huge --no-shconf -m 64"), "{plain}");
+        assert!(plain.contains("--no-huge --no-shconf -m 64 --file-prefix rankstorm-"), "{plain}");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use dpdk_sys::{MBUF_BUF_ADDR, MBUF_BUF_LEN, MBUF_DATA_OFF, MBUF_HEADROOM_BYTES, MBUF_USER, rte_mempool};
 
-use super::frame::{Buffer, DATA_AT, DATA_BYTES_MIN};
+use super::frame::{Buffer, DATA_AT};
+use super::seal::ROOM_BYTES_MIN;
 use super::{DpdkError, Eal, c_name, eal, last_error};
 use crate::frame::{FrameMeta, PAYLOAD_BYTE};
 
@@ -33,7 +34,7 @@ pub struct PoolSpec {
 impl PoolSpec {
     /// Data bytes of each mbuf: the frame, and at least the head that hosts and switches may write.
     fn data_bytes(&self) -> usize {
-        usize::from(self.frame_bytes_max).next_multiple_of(64).max(DATA_BYTES_MIN)
+        usize::from(self.frame_bytes_max).next_multiple_of(64).max(ROOM_BYTES_MIN)
     }
 
     /// Memory the pool takes of EAL, in bytes; slightly more than it will.
@@ -150,7 +151,7 @@ unsafe extern "C" fn prepare(_: *mut rte_mempool, misfits: *mut c_void, object: 
         let data_off = usize::from(mbuf.add(MBUF_DATA_OFF).cast::<u16>().read());
         let buf_len = usize::from(mbuf.add(MBUF_BUF_LEN).cast::<u16>().read());
         if buffer.wrapping_add(data_off) != mbuf.wrapping_add(DATA_AT)
-            || buf_len < data_off + DATA_BYTES_MIN
+            || buf_len < data_off + ROOM_BYTES_MIN
             || !mbuf.cast::<Buffer>().is_aligned()
         {
             *misfits.cast::<u32>() += 1;

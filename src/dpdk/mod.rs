@@ -10,9 +10,9 @@
 
 pub mod eal;
 pub mod frame;
-mod icrc;
 pub mod mempool;
 pub mod ring;
+mod seal;
 
 use std::ffi::CStr;
 

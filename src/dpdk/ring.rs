@@ -32,13 +32,17 @@ impl FrameRing {
     /// A ring that holds exactly `frames` frames, 1 to 2^30, under a `name` that is unique in the process and has up to
     /// 28 characters.
     pub fn create(_eal: &Eal, name: &str, frames: u32) -> Result<(RingTx, RingRx), DpdkError> {
+        let refuse = |reason: String| DpdkError::Ring { name: name.to_owned(), frames, reason };
+        if frames == 0 {
+            return Err(refuse("a ring holds one frame at least".to_owned()));
+        }
         let c_name = c_name(name)?;
         let flags = dpdk_sys::RING_F_SP_ENQ | dpdk_sys::RING_F_SC_DEQ | dpdk_sys::RING_F_EXACT_SZ;
         // SAFETY: EAL runs; the name is terminated and copied by the callee, which checks the size.
         let raw =
             unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), frames, dpdk_sys::SOCKET_ID_ANY, flags) };
         let Some(raw) = NonNull::new(raw) else {
-            return Err(DpdkError::Ring { name: name.to_owned(), frames, reason: last_error() });
+            return Err(refuse(last_error()));
         };
         let ring = Arc::new(FrameRing { raw });
         Ok((RingTx(Arc::clone(&ring)), RingRx(ring)))

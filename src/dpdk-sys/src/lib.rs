@@ -42,6 +42,8 @@ pub type rte_mempool_obj_cb_t = unsafe extern "C" fn(*mut rte_mempool, *mut c_vo
 unsafe extern "C" {
     /// Starts EAL; once per process. Keeps pointers into `argv`. -1 and `rte_errno` on failure.
     pub fn rte_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int;
+    /// The folder EAL keeps its files in.
+    pub fn rte_eal_get_runtime_dir() -> *const c_char;
     /// "DPDK 22.11.0".
     pub fn rte_version() -> *const c_char;
     /// Text for an error number; valid until the thread's next call.
