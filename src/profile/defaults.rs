@@ -242,18 +242,21 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
             fabric.cable.get_or_insert(cable);
         }
     }
+    let response = |r: BitRate| Dur(r.0.quanta(response_quanta(r.0)));
+    let typed_response = ports.pfc_response;
+    ports.pfc_response.get_or_insert(response(rate));
     for (i, p) in doc.port.iter_mut().enumerate() {
         p.name.get_or_insert_with(|| format!("port{i}"));
         p.host.get_or_insert_with(|| "local".into());
         p.role.get_or_insert(Role::Both);
-        rate_max = rate_max.max(*p.rate.get_or_insert(rate));
+        let own = *p.rate.get_or_insert(rate);
+        rate_max = rate_max.max(own);
+        p.pfc_response.get_or_insert(typed_response.unwrap_or_else(|| response(own)));
         p.cable.get_or_insert(cable);
         p.fec.get_or_insert(fec);
         p.ranks_per_port.get_or_insert(each);
         p.pfc.get_or_insert(PfcDoc::Hardware);
     }
-    let response = |r: Rate| Dur(r.quanta(response_quanta(r)));
-    ports.pfc_response.get_or_insert(response(rate.0));
     if sw.xoff_headroom.is_none() {
         let Some(headroom) = preset.headroom_for(rate_max.0) else {
             let text = format!(

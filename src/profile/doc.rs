@@ -552,6 +552,8 @@ table! {
         dut_port: Option<String>,
         /// Who obeys XOFF.
         pfc: Option<PfcDoc>,
+        /// Span between a PFC frame's arrival and the port obeying it.
+        pfc_response: Option<Dur>,
     }
 }
 
