@@ -1,5 +1,7 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
+pub mod predict;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

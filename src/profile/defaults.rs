@@ -1,9 +1,10 @@
 //! Fills every key that acts with its default, so that the document says all a run does.
 
 use super::doc::*;
-use super::preset::{PIPELINE, Preset, PRESETS, WEIGHTS, response_quanta};
+use super::preset::{PIPELINE, PRESETS, Preset, WEIGHTS};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 use super::source::{Fault, fault, nearest};
+use crate::plan::predict::response_quanta;
 use crate::transport::config::RcConfig;
 use crate::units::{Bytes, Rate, Span};
 

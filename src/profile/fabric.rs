@@ -1,5 +1,7 @@
 //! The wired fabric: one switch or a leaf-spine, from the filled document.
 
+use std::sync::Arc;
+
 use super::classes::ranged;
 use super::doc::{FabricDoc, FabricKind, Fec, ProfileDoc, SwitchDoc, WredDoc};
 use super::ports::{Layout, TesterPort, check_rate, port_mac};
@@ -151,7 +153,7 @@ fn single(t: &Template<'_>, layout: &Layout) -> Fabric {
         endpoints: layout.ports.len() as u32,
         switches: vec![t.switch(0, name, ports)],
         links,
-        routes: vec![Routes { ports_to: (0..layout.ports.len()).map(|i| vec![i as u16]).collect() }],
+        routes: vec![Routes { ports_to: (0..layout.ports.len()).map(|i| [i as u16].into()).collect() }],
         shape: "single switch".into(),
     }
 }
@@ -206,14 +208,14 @@ fn leaf_spine(t: &Template<'_>, f: &FabricDoc, layout: &Layout) -> Result<Fabric
     let mut routes = Vec::with_capacity((leaves + spines) as usize);
     for (leaf, ports) in leaf_switches.into_iter().enumerate() {
         switches.push(t.switch(switches.len() as u32, format!("leaf{leaf}"), ports));
-        let up: Vec<u16> = (hosts as u16..leaf_ports as u16).collect();
-        let to = |e: u32| if (e / hosts) as usize == leaf { vec![(e % hosts) as u16] } else { up.clone() };
+        let up: Arc<[u16]> = (hosts as u16..leaf_ports as u16).collect();
+        let to = |e: u32| if (e / hosts) as usize == leaf { [(e % hosts) as u16].into() } else { up.clone() };
         routes.push(Routes { ports_to: (0..leaves * hosts).map(to).collect() });
     }
     for (spine, ports) in spine_switches.into_iter().enumerate() {
         switches.push(t.switch(switches.len() as u32, format!("spine{spine}"), ports.into_iter().flatten().collect()));
-        let down = |e: u32| (0..uplinks).map(|u| ((e / hosts) * uplinks + u) as u16).collect();
-        routes.push(Routes { ports_to: (0..leaves * hosts).map(down).collect() });
+        let down: Vec<Arc<[u16]>> = (0..leaves).map(|l| (l * uplinks..(l + 1) * uplinks).map(|p| p as u16).collect()).collect();
+        routes.push(Routes { ports_to: (0..leaves * hosts).map(|e| down[(e / hosts) as usize].clone()).collect() });
     }
     let shape = format!("leaf-spine {leaves}x{spines}, {hosts} hosts per leaf");
     Ok(Fabric { endpoints: leaves * hosts, switches, links, routes, shape })

@@ -112,19 +112,10 @@ pub const WEIGHTS: [u16; 8] = [14, 14, 14, 15, 15, 14, 0, 0];
 /// Ingress pipeline of a switch chip of this decade: 400 to 800 ns are published.
 pub const PIPELINE: Span = Span::from_ns(600);
 
-/// Longest time a port may take to obey a PFC frame, in quanta, by rate in Gb/s (IEEE 802.3 31B.3.7 as SONiC's headroom
-/// script lists it). Rates in between take the next higher line.
-const RESPONSE_QUANTA: [(u64, u16); 8] =
-    [(10, 67), (25, 80), (40, 118), (50, 147), (100, 394), (200, 453), (400, 905), (800, 905)];
-
-/// Quanta a port at `rate` may take to obey a PFC frame.
-pub fn response_quanta(rate: Rate) -> u16 {
-    RESPONSE_QUANTA.iter().find(|(gbps, _)| Rate::gbps(*gbps) >= rate).map_or(905, |(_, quanta)| *quanta)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::predict::response_quanta;
 
     #[test]
     fn headroom_follows_the_rate() {

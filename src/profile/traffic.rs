@@ -183,9 +183,9 @@ fn rate_control(g: &Ground<'_>, path: &str, typed: Option<&str>) -> Result<RateC
             let line = g.layout.ports.iter().map(|p| p.rate).max().unwrap_or(Rate::gbps(100));
             match dcqcn::named(name, line) {
                 Some(params) => Ok(RateControl::Dcqcn(params)),
-                None => match nearest(name, dcqcn::NAMES) {
+                None => match nearest(name, dcqcn::names()) {
                     Some(near) => fault(path, format!("no such set; did you mean \"dcqcn:{near}\"?")),
-                    None => fault(path, format!("no such set; known: {}", dcqcn::NAMES.join(", "))),
+                    None => fault(path, format!("no such set; known: {}", dcqcn::names().join(", "))),
                 },
             }
         }
