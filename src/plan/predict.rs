@@ -186,7 +186,13 @@ fn loads(b: &Basis<'_>, w: &WorkloadConfig, framing: &Framing) -> Loads {
 /// Time the busiest tester port needs for its share, in either direction.
 fn ends_busy(b: &Basis<'_>, loads: &Loads) -> Span {
     let port = |(i, h): (usize, &HostConfig)| h.rate.time_for(loads.tx[i].max(loads.rx[i]));
-    b.hosts.iter().enumerate().filter(|(i, _)| loads.tx[*i].max(loads.rx[*i]) > 0).map(port).max().unwrap_or(Span::ZERO)
+    b.hosts
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| loads.tx[*i].max(loads.rx[*i]) > 0)
+        .map(port)
+        .max()
+        .unwrap_or(Span::ZERO)
 }
 
 /// Time the busiest link inside the fabric needs when equal-cost paths share evenly.
@@ -272,9 +278,11 @@ fn completion(
             let bytes = vector.0.div_ceil(n).min(chunk.0);
             let rate = b.hosts.iter().map(|h| h.rate).min().unwrap_or_default();
             // A slower fabric slows a message as much as it slows the whole.
-            let message = rate.time_for(framing.wire(bytes)).0 as f64 * (busy.0 as f64 / ends.0.max(1) as f64);
+            let message =
+                rate.time_for(framing.wire(bytes)).0 as f64 * (busy.0 as f64 / ends.0.max(1) as f64);
             let hop = Span(message as u64) + there;
-            let remote = |hops: u64| (hops as u128 * u128::from(loads.remote) / u128::from(loads.pairs)) as u64;
+            let remote =
+                |hops: u64| (hops as u128 * u128::from(loads.remote) / u128::from(loads.pairs)) as u64;
             let chain = hop.0.saturating_mul(remote(steps - 1)).saturating_add(reduce.0 * (n - 1));
             let stream = part.0.saturating_mul(steps - 1);
             Span(stream.max(chain)) + part + there + ack
@@ -416,7 +424,8 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         };
         let sum: f64 = senders.iter().map(rate).sum();
         let keep = 1.0 - out / sum;
-        let (alpha, reserved) = (f64::from(priority.alpha.0) / f64::from(priority.alpha.1.max(1)), priority.reserved.0);
+        let (alpha, reserved) =
+            (f64::from(priority.alpha.0) / f64::from(priority.alpha.1.max(1)), priority.reserved.0);
         let per_wire = held(switch, &framing) as f64 / (f64::from(framing.full().0) + 24.0) / 8.0;
         // Buffer bytes per second.
         let grow = |r: f64| r * keep * per_wire;
@@ -440,7 +449,11 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         let way = way.map_or(Span::ZERO, |t| t.wire_time(framing.full()) + t.propagation());
         let one = XoffPrediction {
             reached,
-            group_bytes: Bytes(if keep > 0.0 { use_bytes } else { alpha * shared / (1.0 + alpha * senders.len() as f64) } as u64),
+            group_bytes: Bytes(if keep > 0.0 {
+                use_bytes
+            } else {
+                alpha * shared / (1.0 + alpha * senders.len() as f64)
+            } as u64),
             first: if reached { Span((when * 1e12) as u64) + way } else { Span::ZERO },
         };
         if best.is_none_or(|b| one.reached && (!b.reached || one.first < b.first)) {

@@ -64,7 +64,8 @@ pub(super) fn hosts(parts: Parts<'_>) -> Result<Vec<HostConfig>, Fault> {
         .collect();
     connect(&parts, &next_hops, &mut hosts)?;
     for stream in parts.streams {
-        let (Some(from), Some(to)) = (parts.layout.port_of(stream.from), parts.layout.port_of(stream.to)) else {
+        let (Some(from), Some(to)) = (parts.layout.port_of(stream.from), parts.layout.port_of(stream.to))
+        else {
             return fault("stream", "names a rank that does not exist");
         };
         let host = &mut hosts[from.port.0 as usize];

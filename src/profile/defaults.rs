@@ -146,9 +146,8 @@ pub(super) fn ranks_needed(doc: &ProfileDoc, replay_ranks: &[u32]) -> u64 {
         Some(KindDoc::RingAllReduce) => u64::from(w.ranks.unwrap_or(0)),
         _ => u64::from(replay_ranks.get(i).copied().unwrap_or(0)),
     });
-    let pair = |from: Option<u32>, to: Option<u32>| {
-        u64::from(from.unwrap_or(0)).max(u64::from(to.unwrap_or(0))) + 1
-    };
+    let pair =
+        |from: Option<u32>, to: Option<u32>| u64::from(from.unwrap_or(0)).max(u64::from(to.unwrap_or(0))) + 1;
     let streams = doc.stream.iter().map(|s| pair(s.from, s.to));
     let bursts = doc.at.iter().filter_map(|a| a.burst.as_ref()).map(|b| pair(b.from, b.to));
     workloads.chain(streams).chain(bursts).max().unwrap_or(0)
@@ -159,7 +158,8 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     let leaf_spine = doc.fabric.as_ref().is_some_and(|f| f.kind == Some(FabricKind::LeafSpine));
     let sw = doc.switch.get_or_insert_default();
     if sw.config.is_some() {
-        let text = "reading a SONiC configuration is not supported yet; give preset, buffer, alpha, ... instead";
+        let text =
+            "reading a SONiC configuration is not supported yet; give preset, buffer, alpha, ... instead";
         return fault("switch.config", text);
     }
     let name = sw.preset.get_or_insert_with(|| "generic-32mib".into());
@@ -178,7 +178,12 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         None => None,
         Some(x) => match Alpha::from_dynamic_th(x) {
             Some(alpha) if sw.alpha.is_none_or(|a| a == alpha) => Some(alpha),
-            Some(alpha) => return fault("switch.dynamic_th", format!("is alpha {alpha}, but alpha says otherwise; keep one")),
+            Some(alpha) => {
+                return fault(
+                    "switch.dynamic_th",
+                    format!("is alpha {alpha}, but alpha says otherwise; keep one"),
+                );
+            }
             None => return fault("switch.dynamic_th", "must be from -8 to 7 (alpha = 2^x)"),
         },
     };
@@ -199,7 +204,10 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     if let (Some(a), Some(b)) = (ports.rate, fabric.host_rate)
         && a != b
     {
-        return fault("fabric.host_rate", format!("differs from switch.ports.rate = \"{a}\"; keep one of them"));
+        return fault(
+            "fabric.host_rate",
+            format!("differs from switch.ports.rate = \"{a}\"; keep one of them"),
+        );
     }
     let rate = *ports.rate.get_or_insert(fabric.host_rate.unwrap_or(BitRate(Rate::gbps(100))));
     let cable = *ports.cable.get_or_insert(Cable::Length(5_000));
@@ -235,7 +243,10 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
                 ("hosts_per_leaf", fabric.hosts_per_leaf.is_none(), "hosts_per_leaf = 8"),
             ];
             if let Some((key, _, example)) = missing.iter().find(|m| m.1) {
-                return fault("fabric", format!("{key} is missing; a leaf-spine needs it, for example {example}"));
+                return fault(
+                    "fabric",
+                    format!("{key} is missing; a leaf-spine needs it, for example {example}"),
+                );
             }
             fabric.host_rate.get_or_insert(rate);
             rate_max = rate_max.max(*fabric.uplink_rate.get_or_insert(rate));

@@ -7,7 +7,9 @@ use super::doc::{FabricDoc, FabricKind, Fec, ProfileDoc, SwitchDoc, WredDoc};
 use super::ports::{Layout, TesterPort, check_rate, port_mac};
 use super::source::{Fault, fault};
 use crate::limits::SWITCH_PORTS_MAX;
-use crate::switch::config::{FixedDelays, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, SwitchPortConfig, Wred};
+use crate::switch::config::{
+    FixedDelays, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, SwitchPortConfig, Wred,
+};
 use crate::topology::{End, Fabric, Link, Routes};
 use crate::transport::config::ClassConfig;
 use crate::units::{Bytes, LinkTiming, PortId, Rate, Span};
@@ -128,7 +130,14 @@ impl Template<'_> {
         LinkTiming::new(port.rate, port.cable.delay() + fec_delay(port.fec, port.rate))
     }
     /// Both directions between a tester port and a switch port, and the switch port itself.
-    fn attach(&self, links: &mut Vec<Link>, host: u32, port: &TesterPort, s: u16, p: u16) -> SwitchPortConfig {
+    fn attach(
+        &self,
+        links: &mut Vec<Link>,
+        host: u32,
+        port: &TesterPort,
+        s: u16,
+        p: u16,
+    ) -> SwitchPortConfig {
         let (host, egress) = (End::Host(PortId(host)), self.into_host(port));
         let up = self.into_switch(port.rate, port.cable.delay(), port.fec);
         links.push(Link { from: host, to: End::Switch(s, p), timing: up });
@@ -146,8 +155,12 @@ fn switch_mac(s: u16, p: u16) -> [u8; 6] {
 
 fn single(t: &Template<'_>, layout: &Layout) -> Fabric {
     let mut links = Vec::with_capacity(2 * layout.ports.len());
-    let ports =
-        layout.ports.iter().enumerate().map(|(i, p)| t.attach(&mut links, i as u32, p, 0, i as u16)).collect();
+    let ports = layout
+        .ports
+        .iter()
+        .enumerate()
+        .map(|(i, p)| t.attach(&mut links, i as u32, p, 0, i as u16))
+        .collect();
     let name = t.doc.name.clone().unwrap_or_default();
     Fabric {
         endpoints: layout.ports.len() as u32,
@@ -213,9 +226,16 @@ fn leaf_spine(t: &Template<'_>, f: &FabricDoc, layout: &Layout) -> Result<Fabric
         routes.push(Routes { ports_to: (0..leaves * hosts).map(to).collect() });
     }
     for (spine, ports) in spine_switches.into_iter().enumerate() {
-        switches.push(t.switch(switches.len() as u32, format!("spine{spine}"), ports.into_iter().flatten().collect()));
-        let down: Vec<Arc<[u16]>> = (0..leaves).map(|l| (l * uplinks..(l + 1) * uplinks).map(|p| p as u16).collect()).collect();
-        routes.push(Routes { ports_to: (0..leaves * hosts).map(|e| down[(e / hosts) as usize].clone()).collect() });
+        switches.push(t.switch(
+            switches.len() as u32,
+            format!("spine{spine}"),
+            ports.into_iter().flatten().collect(),
+        ));
+        let down: Vec<Arc<[u16]>> =
+            (0..leaves).map(|l| (l * uplinks..(l + 1) * uplinks).map(|p| p as u16).collect()).collect();
+        routes.push(Routes {
+            ports_to: (0..leaves * hosts).map(|e| down[(e / hosts) as usize].clone()).collect(),
+        });
     }
     let shape = format!("leaf-spine {leaves}x{spines}, {hosts} hosts per leaf");
     Ok(Fabric { endpoints: leaves * hosts, switches, links, routes, shape })

@@ -51,7 +51,9 @@ impl Layout {
                     let names: Vec<&str> = self.ports.iter().map(|p| p.name.as_str()).collect();
                     match nearest(name, &names) {
                         Some(near) => fault(path, format!("no such port; did you mean {near:?}?")),
-                        None => fault(path, format!("no such port; the run has {} to {}", names[0], names[n - 1])),
+                        None => {
+                            fault(path, format!("no such port; the run has {} to {}", names[0], names[n - 1]))
+                        }
                     }
                 }
             },
@@ -192,7 +194,10 @@ fn addresses(doc: &ProfileDoc, ports: &[TesterPort], ranks: u32) -> Result<Vec<R
         let mut seen: Vec<(IpAddr, u32)> = all.iter().map(|r| (r.ip, r.port.0)).collect();
         seen.sort_unstable();
         if let Some(twice) = seen.windows(2).find(|w| w[0].0 == w[1].0) {
-            let text = format!("address {} is also behind port {}; networks must not overlap", twice[1].0, twice[0].1);
+            let text = format!(
+                "address {} is also behind port {}; networks must not overlap",
+                twice[1].0, twice[0].1
+            );
             return fault(format!("port[{}].ranks", twice[1].1), text);
         }
     }
@@ -223,7 +228,10 @@ impl Network {
         let host_bits = width - bits;
         let mask = 1u128.checked_shl(host_bits).map_or(u128::MAX, |v| v - 1);
         if value & mask != 0 {
-            return fault(path, format!("has bits set behind the /{bits}; write the network's first address"));
+            return fault(
+                path,
+                format!("has bits set behind the /{bits}; write the network's first address"),
+            );
         }
         // The first address is the network's, the last the broadcast.
         if mask < u128::from(ranks) + 1 {

@@ -392,7 +392,10 @@ impl<'de> Deserialize<'de> for LoadText {
 ///
 /// # Errors
 /// When the number is outside.
-pub fn in_range<'de, D: Deserializer<'de>>(d: D, range: std::ops::RangeInclusive<i64>) -> Result<i64, D::Error> {
+pub fn in_range<'de, D: Deserializer<'de>>(
+    d: D,
+    range: std::ops::RangeInclusive<i64>,
+) -> Result<i64, D::Error> {
     let n = i64::deserialize(d)?;
     if range.contains(&n) {
         return Ok(n);

@@ -110,7 +110,8 @@ impl Source {
     }
 
     fn apply<'t>(&'t self, tree: &mut Tree<'t>, set: &'t SetValue) -> Result<(), ProfileError> {
-        let (Some((leaf, parents)), false) = (set.keys.split_last(), set.keys.iter().any(String::is_empty)) else {
+        let (Some((leaf, parents)), false) = (set.keys.split_last(), set.keys.iter().any(String::is_empty))
+        else {
             return Err(set_error(&set.typed, "has an empty key; write key.path=value"));
         };
         let key = |k: &'t str| Spanned::new(set.value.clone(), std::borrow::Cow::Borrowed(k));
@@ -130,7 +131,10 @@ impl Source {
                         _ if list.len() == 1 => 0,
                         _ => {
                             let n = list.len();
-                            let why = format!("has {n} [[{name}]] to choose from; write {name}.0 to {name}.{}", n - 1);
+                            let why = format!(
+                                "has {n} [[{name}]] to choose from; write {name}.0 to {name}.{}",
+                                n - 1
+                            );
                             return Err(set_error(&set.typed, &why));
                         }
                     };
@@ -138,7 +142,8 @@ impl Source {
                     match list.get_mut(index).map(Spanned::get_mut) {
                         Some(DeValue::Table(inner)) => inner,
                         _ => {
-                            let why = format!("there is no [[{name}]] number {index}; the profile has {n}, from 0");
+                            let why =
+                                format!("there is no [[{name}]] number {index}; the profile has {n}, from 0");
                             return Err(set_error(&set.typed, &why));
                         }
                     }
@@ -201,7 +206,9 @@ impl Source {
     }
 
     fn place(&self, at: usize) -> String {
-        if let Some(set) = self.sets.iter().find(|s| s.value.start <= at && at <= s.value.end && at > self.file_len) {
+        if let Some(set) =
+            self.sets.iter().find(|s| s.value.start <= at && at <= s.value.end && at > self.file_len)
+        {
             return format!("--set {}", set.typed);
         }
         let before = self.text.get(..at.min(self.file_len)).unwrap_or_default();
@@ -266,13 +273,21 @@ fn find(tree: &Tree<'_>, path: &str) -> (Option<Range<usize>>, bool) {
 fn path_of(tree: &Tree<'_>, span: &Range<usize>) -> Option<String> {
     fn visit(table: &Tree<'_>, prefix: &str, span: &Range<usize>, best: &mut Option<(usize, String)>) {
         for (key, value) in table {
-            let path =
-                if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
+            let path = if prefix.is_empty() {
+                key.get_ref().to_string()
+            } else {
+                format!("{prefix}.{}", key.get_ref())
+            };
             offer(key.span(), &path, span, best);
             walk(value, &path, span, best);
         }
     }
-    fn walk(value: &Spanned<DeValue<'_>>, path: &str, span: &Range<usize>, best: &mut Option<(usize, String)>) {
+    fn walk(
+        value: &Spanned<DeValue<'_>>,
+        path: &str,
+        span: &Range<usize>,
+        best: &mut Option<(usize, String)>,
+    ) {
         offer(value.span(), path, span, best);
         match value.get_ref() {
             DeValue::Table(inner) => visit(inner, path, span, best),
@@ -400,7 +415,8 @@ pub(super) fn header(text: &str) -> [Option<String>; 3] {
         let Some(comment) = line.trim_start().strip_prefix('#') else { break };
         let comment = comment.trim();
         let labelled = comment.split_once(':').and_then(|(label, rest)| {
-            let index = ["question", "expect", "takes"].iter().position(|l| label.trim().eq_ignore_ascii_case(l))?;
+            let index =
+                ["question", "expect", "takes"].iter().position(|l| label.trim().eq_ignore_ascii_case(l))?;
             Some((index, rest.trim()))
         });
         match (labelled, current) {
@@ -436,7 +452,8 @@ mod tests {
 
     #[test]
     fn header_comments_are_read() {
-        let text = "# Question : does it\n#   stay lossless?\n# Expect   : yes: all\n\n# Takes : never\nname = 1\n";
+        let text =
+            "# Question : does it\n#   stay lossless?\n# Expect   : yes: all\n\n# Takes : never\nname = 1\n";
         let [question, expect, takes] = header(text);
         assert_eq!(question.as_deref(), Some("does it stay lossless?"));
         assert_eq!(expect.as_deref(), Some("yes: all"));

@@ -115,7 +115,9 @@ fn incast_ranks(
     let order = order(g.layout, placement);
     let receiver = match w.receiver {
         Some(r) if u64::from(r) < total => RankId(r),
-        Some(_) => return fault(format!("workload[{i}].receiver"), format!("the run has ranks 0 to {}", total - 1)),
+        Some(_) => {
+            return fault(format!("workload[{i}].receiver"), format!("the run has ranks 0 to {}", total - 1));
+        }
         // The first rank of a receiving port; otherwise the rank after the senders.
         None => match order.iter().find(|r| role(r) == Some(Role::Receive)) {
             Some(r) => *r,
@@ -128,7 +130,10 @@ fn incast_ranks(
         .take(senders as usize)
         .collect();
     if ranks.len() < senders as usize {
-        let text = format!("only {} ranks may send beside the receiver; a port with role = \"receive\" has no sender", ranks.len());
+        let text = format!(
+            "only {} ranks may send beside the receiver; a port with role = \"receive\" has no sender",
+            ranks.len()
+        );
         return fault(path, text);
     }
     ranks.push(receiver);
@@ -251,23 +256,34 @@ fn frame_sizes(g: &Ground<'_>, path: &str, sizes: &[(u16, u32)]) -> Result<(), F
     }
     let low = if low == 68 { 64 } else { low };
     match sizes.iter().find(|(bytes, _)| !(low..=9216).contains(bytes)) {
-        Some((bytes, _)) => fault(path, format!("a frame of {bytes} B is not possible; use {low} to 9216 B with FCS")),
+        Some((bytes, _)) => {
+            fault(path, format!("a frame of {bytes} B is not possible; use {low} to 9216 B with FCS"))
+        }
         None => Ok(()),
     }
 }
 
-fn load(g: &Ground<'_>, path: &str, s: &StreamDoc, from: RankId, sizes: &[(u16, u32)]) -> Result<Load, Fault> {
+fn load(
+    g: &Ground<'_>,
+    path: &str,
+    s: &StreamDoc,
+    from: RankId,
+    sizes: &[(u16, u32)],
+) -> Result<Load, Fault> {
     use super::quantity::LoadText;
     let port = g.layout.port_of(from).map_or(Rate::gbps(0), |a| g.layout.ports[a.port.0 as usize].rate);
-    let (frames, bytes) = sizes
-        .iter()
-        .fold((0u64, 0u64), |(n, b), (len, weight)| (n + u64::from(*weight), b + u64::from(*len) * u64::from(*weight)));
+    let (frames, bytes) = sizes.iter().fold((0u64, 0u64), |(n, b), (len, weight)| {
+        (n + u64::from(*weight), b + u64::from(*len) * u64::from(*weight))
+    });
     let mean = bytes as f64 / frames.max(1) as f64;
     let fps_max = port.bits_per_s as f64 / (8.0 * (mean + 20.0));
     let zero = || Fault { path: path.into(), text: "must be above 0".into() };
     let over = |share: f64| Fault {
         path: path.into(),
-        text: format!("is {:.1} % of the {port} port with frames of {mean:.0} B; at most \"100 %\"", share * 100.0),
+        text: format!(
+            "is {:.1} % of the {port} port with frames of {mean:.0} B; at most \"100 %\"",
+            share * 100.0
+        ),
     };
     match s.load {
         Some(LoadText::Share(x)) if x > 0.0 => Ok(Load::L1Share(x)),
@@ -276,7 +292,11 @@ fn load(g: &Ground<'_>, path: &str, s: &StreamDoc, from: RankId, sizes: &[(u16, 
             if share > 1.0 { Err(over(share)) } else { Ok(Load::L2(r)) }
         }
         Some(LoadText::Fps(x)) if x > 0.0 => {
-            if x > fps_max { Err(over(x / fps_max)) } else { Ok(Load::Fps(x)) }
+            if x > fps_max {
+                Err(over(x / fps_max))
+            } else {
+                Ok(Load::Fps(x))
+            }
         }
         _ => Err(zero()),
     }
