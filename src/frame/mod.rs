@@ -9,12 +9,7 @@ pub mod boxed;
 use crate::limits::BURST;
 use crate::units::{FrameLen, Time};
 
-/// Header bytes a frame can hold: Ethernet 14, VLAN 4, IPv6 40, UDP 8, BTH 12, AtomicETH 28 and some room. PFC and
-/// CNP frames fit whole.
-pub const HEAD_MAX: usize = 126;
-
-/// The byte that fills the payload of generated messages ([`Fill::Const`]).
-pub const PAYLOAD_BYTE: u8 = 0x5a;
+pub use crate::wire::{HEAD_MAX, PAYLOAD_BYTE};
 
 /// Up to [`BURST`] frames, without heap allocation.
 pub type Burst<F> = arrayvec::ArrayVec<F, BURST>;

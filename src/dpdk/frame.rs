@@ -1,0 +1,343 @@
+//! Frames that own an mbuf, and the pool that lends them to one worker.
+//!
+//! A buffer is mbuf (128 B), [`FrameMeta`] (64 B), headroom (128 B), data; the Ethernet header starts a cache line.
+//!
+//! # Payload without writing it
+//! Data bytes of a pool are [`PAYLOAD_BYTE`] from the start, so that a [`Fill::Const`] frame only needs its header and
+//! checksum written. What earlier frames in the same mbuf left behind is repaired in two places:
+//!
+//! * The head: writers may touch any of the [`HEAD_MAX`] bytes. [`FramePool::seal`] puts the payload byte back from
+//!   the end of the headers to at least [`HEAD_MAX`], always: two cache lines that the header has warmed already.
+//! * The tail: pad and ICRC lie where the earlier, perhaps shorter frame ended; a [`Fill::Writable`] frame may have
+//!   changed everything. The mbuf's user word keeps that range ([`Mark`]) while the mbuf rests in the pool or sits in
+//!   another thread's cache, and [`FramePool::take`] puts the payload byte back: 8 bytes after a constant frame.
+//!
+//! So a frame's bytes are right after `seal`, and not before.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use arrayvec::ArrayVec;
+use dpdk_sys::{
+    MBUF_BUF_LEN, MBUF_BYTES, MBUF_DATA_LEN, MBUF_HEADROOM_BYTES, MBUF_PKT_LEN, MBUF_POOL, MBUF_USER,
+    rte_mempool,
+};
+
+use super::mempool::MbufPool;
+use super::seal::Sealer;
+use crate::frame::{Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload};
+use crate::units::FrameLen;
+use crate::wire::ICRC_LEN;
+
+/// Frames a [`MbufFrames`] may hold back of each of its pools.
+pub const SHELF_FRAMES: usize = 64;
+/// Frames moved between shelf and pool at a time.
+const SHELF_MOVE: usize = SHELF_FRAMES / 2;
+
+/// The front of every buffer.
+#[repr(C, align(64))]
+pub(super) struct Buffer {
+    mbuf: [u8; MBUF_BYTES],
+    meta: FrameMeta,
+    headroom: [u8; MBUF_HEADROOM_BYTES],
+    head: [u8; HEAD_MAX],
+}
+
+/// Where data starts, in bytes from the mbuf.
+pub(super) const DATA_AT: usize = std::mem::offset_of!(Buffer, head);
+
+const _: () = assert!(std::mem::offset_of!(Buffer, meta) == MBUF_BYTES && DATA_AT.is_multiple_of(64));
+
+/// Bytes of pad and ICRC at most, rounded up to one store.
+const TAIL: usize = 8;
+
+/// Range of data bytes that may differ from [`PAYLOAD_BYTE`], apart from the head: where it starts and where it ends.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    from: u16,
+    to: u16,
+}
+
+impl Mark {
+    fn from_word(word: u32) -> Mark {
+        Mark { from: word as u16, to: (word >> 16) as u16 }
+    }
+    fn word(self) -> u32 {
+        u32::from(self.from) | u32::from(self.to) << 16
+    }
+}
+
+/// A field of the mbuf and its type.
+struct Field<T> {
+    at: usize,
+    _type: PhantomData<T>,
+}
+
+impl<T> Field<T> {
+    /// # Safety
+    /// `at` is the offset from dpdk-sys of a field of this type.
+    const unsafe fn new(at: usize) -> Field<T> {
+        Field { at, _type: PhantomData }
+    }
+}
+
+// SAFETY: offsets and types as listed in dpdk-sys.
+const POOL: Field<*mut rte_mempool> = unsafe { Field::new(MBUF_POOL) };
+// SAFETY: as above.
+const USER: Field<u32> = unsafe { Field::new(MBUF_USER) };
+// SAFETY: as above.
+const BUF_LEN: Field<u16> = unsafe { Field::new(MBUF_BUF_LEN) };
+// SAFETY: as above.
+const DATA_LEN: Field<u16> = unsafe { Field::new(MBUF_DATA_LEN) };
+// SAFETY: as above.
+const PKT_LEN: Field<u32> = unsafe { Field::new(MBUF_PKT_LEN) };
+
+/// A frame in an mbuf of its own: the mbuf goes back to its pool when the frame is dropped. Giving it to a
+/// [`MbufFrames`] instead is cheaper.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct MbufFrame(NonNull<Buffer>);
+
+// SAFETY: a frame owns its mbuf alone (reference count 1, one segment) and mbufs are tied to no thread.
+unsafe impl Send for MbufFrame {}
+
+impl MbufFrame {
+    #[inline]
+    fn get<T: Copy>(&self, field: &Field<T>) -> T {
+        // SAFETY: the field lies inside the mbuf, aligned for T, and is initialised since the pool was made.
+        unsafe { self.0.as_ptr().byte_add(field.at).cast::<T>().read() }
+    }
+
+    #[inline]
+    fn set<T: Copy>(&mut self, field: &Field<T>, value: T) {
+        // SAFETY: as in `get`; `&mut self` is the mbuf's only owner.
+        unsafe { self.0.as_ptr().byte_add(field.at).cast::<T>().write(value) }
+    }
+
+    /// Bytes of the data area: fixed when the pool was made.
+    #[inline]
+    fn room_bytes(&self) -> usize {
+        usize::from(self.get(&BUF_LEN)) - MBUF_HEADROOM_BYTES
+    }
+
+    /// All data bytes of the mbuf, beyond the frame too.
+    fn room(&self) -> &[u8] {
+        // SAFETY: `MbufPool::create` has checked that data lies at DATA_AT and ends with the buffer, and has
+        // initialised it; only the owner of the frame can reach it.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().byte_add(DATA_AT).cast(), self.room_bytes()) }
+    }
+
+    fn room_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `room`, and `&mut self` is the only way to it.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_ptr().byte_add(DATA_AT).cast(), self.room_bytes()) }
+    }
+
+    /// The whole frame from destination MAC to ICRC, as it goes on the wire. Right once sealed.
+    pub fn bytes(&self) -> &[u8] {
+        self.room().get(..usize::from(self.meta().len.0)).unwrap_or_default()
+    }
+
+    /// The payload of a [`Fill::Writable`] frame, to be written after the head and before `seal`; pad included. Empty
+    /// for other frames.
+    pub fn payload_mut(&mut self) -> &mut [u8] {
+        let FrameMeta { fill, head_len, len, .. } = *self.meta();
+        if fill != Fill::Writable {
+            return &mut [];
+        }
+        let end = usize::from(len.0).saturating_sub(ICRC_LEN);
+        self.room_mut().get_mut(usize::from(head_len)..end).unwrap_or_default()
+    }
+
+    /// Makes a buffer just taken from its pool a frame.
+    #[inline]
+    fn start(&mut self, fill: Fill, len: FrameLen) {
+        // SAFETY: the private area behind the mbuf is a FrameMeta's size and alignment; it is ours to write.
+        unsafe { (&raw mut (*self.0.as_ptr()).meta).write(FrameMeta { fill, len, ..FrameMeta::default() }) };
+        let Mark { from, to } = Mark::from_word(self.get(&USER));
+        match fill {
+            Fill::Control => {}
+            Fill::Const => {
+                let (from, to) = (usize::from(from), usize::from(to));
+                if let Some(tail) = self.room_mut().get_mut(from..).and_then(|t| t.first_chunk_mut::<TAIL>())
+                {
+                    *tail = [PAYLOAD_BYTE; TAIL];
+                }
+                if to > from + TAIL
+                    && let Some(rest) = self.room_mut().get_mut(from..to)
+                {
+                    rest.fill(PAYLOAD_BYTE);
+                }
+                self.mark(0, 0);
+            }
+            Fill::Writable => self.mark(0, to.max(len.0)),
+        }
+    }
+
+    fn mark(&mut self, from: u16, to: u16) {
+        self.set(&USER, Mark { from, to }.word());
+    }
+
+    /// Completes the bytes; see [`FramePool::seal`].
+    #[inline]
+    fn seal(&mut self, sealer: &Sealer) {
+        let meta = *self.meta();
+        let changed = sealer.seal(&meta, self.room_mut());
+        if meta.fill != Fill::Writable {
+            self.mark(changed.start as u16, changed.end as u16);
+        }
+        self.set(&DATA_LEN, meta.len.0);
+        self.set(&PKT_LEN, u32::from(meta.len.0));
+    }
+}
+
+impl Drop for MbufFrame {
+    fn drop(&mut self) {
+        let object = self.0.as_ptr().cast();
+        // SAFETY: the mbuf is ours alone, unsegmented and direct, and its pool lives as long as anything of it is
+        // lent (see `MbufPool`).
+        unsafe { dpdk_sys::rs_mempool_put_bulk(self.get(&POOL), &object, 1) };
+    }
+}
+
+impl Frame for MbufFrame {
+    #[inline]
+    fn head(&self) -> &[u8; HEAD_MAX] {
+        // SAFETY: the data area is initialised, at least ROOM_BYTES_MIN long, and ours.
+        unsafe { &(*self.0.as_ptr()).head }
+    }
+    #[inline]
+    fn head_mut(&mut self) -> &mut [u8; HEAD_MAX] {
+        // SAFETY: as in `head`, and `&mut self` is the only way to it.
+        unsafe { &mut (*self.0.as_ptr()).head }
+    }
+    #[inline]
+    fn meta(&self) -> &FrameMeta {
+        // SAFETY: `start` has written it before anyone got this frame.
+        unsafe { &(*self.0.as_ptr()).meta }
+    }
+    #[inline]
+    fn meta_mut(&mut self) -> &mut FrameMeta {
+        // SAFETY: as in `meta`, and `&mut self` is the only way to it.
+        unsafe { &mut (*self.0.as_ptr()).meta }
+    }
+    fn payload(&self) -> Payload<'_> {
+        let m = self.meta();
+        let end = usize::from(m.len.0).saturating_sub(ICRC_LEN);
+        Payload::Bytes(match m.fill {
+            Fill::Control => &[],
+            Fill::Const | Fill::Writable => self.room().get(usize::from(m.head_len)..end).unwrap_or_default(),
+        })
+    }
+}
+
+/// Frames at hand, on their way from and to one pool.
+#[derive(Debug)]
+struct Shelf {
+    frames: ArrayVec<MbufFrame, SHELF_FRAMES>,
+    pool: MbufPool,
+}
+
+impl Shelf {
+    fn new(pool: &MbufPool) -> Shelf {
+        Shelf { frames: ArrayVec::new(), pool: pool.clone() }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<MbufFrame> {
+        self.frames.pop().or_else(|| self.refill())
+    }
+
+    #[cold]
+    fn refill(&mut self) -> Option<MbufFrame> {
+        // The last frames of a pool are lent one by one.
+        for want in [SHELF_MOVE, 1] {
+            // SAFETY: the shelf is empty, so there is room for `want` pointers; each pointer the pool hands out is an
+            // initialised mbuf that nobody else holds.
+            unsafe {
+                let objects = self.frames.as_mut_ptr().cast();
+                if dpdk_sys::rs_mempool_get_bulk(self.pool.raw(), objects, want as u32) == 0 {
+                    self.frames.set_len(want);
+                    break;
+                }
+            }
+        }
+        self.frames.pop()
+    }
+
+    #[inline]
+    fn push(&mut self, frame: MbufFrame) {
+        if self.frames.is_full() {
+            self.flush();
+        }
+        self.frames.push(frame);
+    }
+
+    /// Gives the coldest half back.
+    #[cold]
+    fn flush(&mut self) {
+        let count = self.frames.len();
+        let gone = SHELF_MOVE.min(count);
+        // SAFETY: the first `gone` frames are this pool's and go to it; the others move to the front. Nothing in
+        // between can panic, so none is dropped as well.
+        unsafe {
+            let first = self.frames.as_mut_ptr();
+            self.frames.set_len(0);
+            dpdk_sys::rs_mempool_put_bulk(self.pool.raw(), first.cast(), gone as u32);
+            std::ptr::copy(first.add(gone), first, count - gone);
+            self.frames.set_len(count - gone);
+        }
+    }
+}
+
+/// Lends [`MbufFrame`]s to one worker, from a pool of small mbufs for [`Fill::Control`] and one for data.
+///
+/// Holds back up to [`SHELF_FRAMES`] of each until it is dropped. The worker's thread should be registered
+/// ([`super::Eal::register_thread`]).
+#[derive(Debug)]
+pub struct MbufFrames {
+    control: Shelf,
+    data: Shelf,
+    sealer: Sealer,
+}
+
+impl MbufFrames {
+    /// Lends from these two pools; other workers may lend from the same ones.
+    ///
+    /// `payload_lens` are the payload lengths of most data frames, the path MTU first: their ICRC costs the same for
+    /// every length (some 15 ns), others one pass over the frame (100 ns for 4096 B). A handful at most; 4 KiB each.
+    pub fn new(control: &MbufPool, data: &MbufPool, payload_lens: &[u16]) -> MbufFrames {
+        MbufFrames { control: Shelf::new(control), data: Shelf::new(data), sealer: Sealer::new(payload_lens) }
+    }
+}
+
+impl FramePool for MbufFrames {
+    type Frame = MbufFrame;
+
+    /// `None` also for a frame longer than the pool was made for.
+    #[inline]
+    fn take(&mut self, fill: Fill, len: FrameLen) -> Option<MbufFrame> {
+        let shelf = if fill == Fill::Control { &mut self.control } else { &mut self.data };
+        if len.0 > shelf.pool.frame_bytes_max() {
+            return None;
+        }
+        let mut frame = shelf.pop()?;
+        frame.start(fill, len);
+        Some(frame)
+    }
+
+    /// Takes frames of any pool.
+    #[inline]
+    fn give(&mut self, frame: MbufFrame) {
+        let pool = frame.get(&POOL);
+        if pool == self.data.pool.raw() {
+            self.data.push(frame);
+        } else if pool == self.control.pool.raw() {
+            self.control.push(frame);
+        }
+    }
+
+    #[inline]
+    fn seal(&mut self, frame: &mut MbufFrame) {
+        frame.seal(&self.sealer);
+    }
+}

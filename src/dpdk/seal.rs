@@ -1,0 +1,93 @@
+//! Completes the bytes of a frame in a buffer whose data was [`PAYLOAD_BYTE`] throughout.
+
+use std::ops::Range;
+
+use crate::frame::{Fill, FrameMeta, HEAD_MAX, PAYLOAD_BYTE, flags};
+use crate::wire::fast::{self, Fast, Kind};
+use crate::wire::icrc::{self, ConstPayload};
+use crate::wire::{ICRC_LEN, pad_of};
+
+/// A cache line.
+const LINE: usize = 64;
+/// Room a buffer needs for [`Sealer::seal`], however short the frame: the repair of the head writes whole lines.
+pub(super) const ROOM_BYTES_MIN: usize = 256;
+const _: () = assert!(ROOM_BYTES_MIN >= HEAD_MAX + LINE);
+
+/// Writes pads and ICRCs; fast for the payload lengths it was made for, right for all.
+#[derive(Debug)]
+pub(super) struct Sealer {
+    /// By payload length, in the order of the constructor's list: the most common first.
+    prepared: Vec<(u16, ConstPayload)>,
+}
+
+impl Sealer {
+    /// Prepares for messages cut into payloads of these lengths. 4 KiB each.
+    pub(super) fn new(payload_lens: &[u16]) -> Sealer {
+        let prepare = |&n: &u16| (n, ConstPayload::new(n, PAYLOAD_BYTE, pad_of(n)));
+        Sealer { prepared: payload_lens.iter().map(prepare).collect() }
+    }
+
+    /// Completes the frame at the front of `room` and returns where bytes may now differ from [`PAYLOAD_BYTE`] behind
+    /// the head. Leaves a frame that does not fit in the room alone.
+    #[inline]
+    pub(super) fn seal(&self, meta: &FrameMeta, room: &mut [u8]) -> Range<usize> {
+        let (head_end, end) = (usize::from(meta.head_len).min(HEAD_MAX), usize::from(meta.len.0));
+        if end > room.len() {
+            return 0..0;
+        }
+        match meta.fill {
+            Fill::Control => zero(room, head_end, end),
+            Fill::Const => {
+                // Together they cover everything from the end of the headers to HEAD_MAX.
+                for from in [head_end, head_end.max(HEAD_MAX - LINE)] {
+                    if let Some(line) = room.get_mut(from..).and_then(|r| r.first_chunk_mut::<LINE>()) {
+                        *line = [PAYLOAD_BYTE; LINE];
+                    }
+                }
+            }
+            Fill::Writable => {}
+        }
+        let tail = if meta.flags & flags::PFC == 0 { self.tail(meta, room, end) } else { None };
+        match meta.fill {
+            Fill::Const => tail.unwrap_or(end)..end,
+            Fill::Control | Fill::Writable => 0..end,
+        }
+    }
+
+    /// Writes pad and ICRC and returns where the pad starts; `None` for what is not RoCEv2.
+    #[inline]
+    fn tail(&self, meta: &FrameMeta, room: &mut [u8], end: usize) -> Option<usize> {
+        let head: &[u8; HEAD_MAX] = room.first_chunk()?;
+        let f = fast::parse(head, meta.len).ok().filter(|f| f.kind == Kind::Roce)?;
+        let pad_at = usize::from(f.head_len()) + usize::from(f.payload_len);
+        let icrc_at = pad_at + usize::from(f.pad);
+        let prepared = self.without_payload(meta, head, &f);
+        if meta.fill != Fill::Control {
+            zero(room, pad_at, icrc_at);
+            zero(room, icrc_at + ICRC_LEN, end);
+        }
+        match prepared {
+            Some(icrc) => room.get_mut(icrc_at..icrc_at + ICRC_LEN)?.copy_from_slice(&icrc.to_le_bytes()),
+            None => icrc::seal(room.get_mut(..end)?).ok()?,
+        }
+        Some(pad_at)
+    }
+
+    /// The ICRC without reading the payload, where that can be done.
+    #[inline]
+    fn without_payload(&self, meta: &FrameMeta, head: &[u8; HEAD_MAX], f: &Fast) -> Option<u32> {
+        if f.payload_len == 0 && f.pad == 0 {
+            return Some(!icrc::register_after_head(head, f));
+        }
+        let constant =
+            meta.fill == Fill::Const && meta.head_len == f.head_len() && f.pad == pad_of(f.payload_len);
+        let (_, prepared) = self.prepared.iter().find(|(n, _)| constant && *n == f.payload_len)?;
+        Some(prepared.icrc(head, f))
+    }
+}
+
+fn zero(room: &mut [u8], from: usize, to: usize) {
+    if let Some(bytes) = room.get_mut(from..to) {
+        bytes.fill(0);
+    }
+}

@@ -1,0 +1,28 @@
+//! CPU time of a thread.
+
+/// CPU seconds the calling thread has used, in user space and kernel (`CLOCK_THREAD_CPUTIME_ID`).
+///
+/// For work that never waits, such as the engine of virtual time. A worker that spins uses CPU whether or not it has
+/// work: count its busy TSC instead. Cost: one system call, about 100 ns.
+pub fn thread_cpu_s() -> f64 {
+    super::clock(libc::CLOCK_THREAD_CPUTIME_ID).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn work_counts_and_sleep_does_not() {
+        let start = thread_cpu_s();
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(thread_cpu_s() - start < 0.02, "sleep was billed as CPU time");
+
+        let start = thread_cpu_s();
+        let end = Instant::now() + Duration::from_secs(5);
+        while thread_cpu_s() - start < 0.01 {
+            assert!(Instant::now() < end, "10 ms of CPU time were not billed within 5 s of work");
+        }
+    }
+}
