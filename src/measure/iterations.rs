@@ -148,6 +148,14 @@ impl WorkloadIterations {
         let (sum, squares) = x.iter().fold((0.0, 0.0), |(s, q), v| (s + v, q + v * v));
         (squares > 0.0).then(|| sum * sum / (x.len() as f64 * squares))
     }
+    /// Ranks whose mean finish is beyond twice the median of the ranks that sent.
+    pub fn starved(&self) -> u32 {
+        let means = self.totals.iter().filter(|t| t.iterations > 0);
+        let mut x: Vec<u64> = means.map(|t| t.finish_ps_sum / u64::from(t.iterations)).collect();
+        x.sort_unstable();
+        let median = x.get(x.len() / 2).copied().unwrap_or(0);
+        x.iter().filter(|v| **v / 2 > median).count() as u32
+    }
     /// The rank that was last most often, how often, and among how many ranks.
     pub fn most_often_last(&self) -> Option<(RankId, u32, usize)> {
         let mut last: Vec<RankId> = self.finished().filter_map(|r| r.slowest.map(|s| s.1)).collect();

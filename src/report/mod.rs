@@ -1,1 +1,13 @@
-//! Placeholder of the `report` layer.
+//! The report: one [`model::RunReport`] per run, its verdict, and the forms it is written in.
+
+pub mod answer;
+pub mod build;
+pub mod compare;
+pub mod expect;
+pub mod files;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod model;
+pub mod network;
+mod number;
+pub mod text;

@@ -1,0 +1,149 @@
+//! The parts of report.json that speak of ports and switches.
+
+use serde::{Deserialize, Serialize};
+
+use crate::measure::distribution::Percentiles;
+
+/// A tester port.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Port {
+    /// Name.
+    pub name: String,
+    /// Machine that owns it.
+    pub host: String,
+    /// The switch port at the other end, in the switch's own language.
+    pub dut_port: Option<String>,
+    /// Rate.
+    pub rate_gbps: f64,
+    /// Frames sent, all kinds.
+    pub tx_frames: u64,
+    /// Bytes sent, FCS counted.
+    pub tx_bytes: u64,
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes received, FCS counted.
+    pub rx_bytes: u64,
+    /// The busier direction, layer 1, over the time in which an iteration was under way.
+    pub utilisation: Option<f64>,
+    /// Priorities that may be paused, or were.
+    pub pfc: Vec<PortPfc>,
+}
+
+/// PFC of one priority on one tester port.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortPfc {
+    /// Priority.
+    pub priority: u8,
+    /// PFC frames received that began a pause.
+    pub xoff_rx: u64,
+    /// PFC frames received that prolonged one.
+    pub refresh_rx: u64,
+    /// PFC frames received that ended one.
+    pub xon_rx: u64,
+    /// Sent likewise.
+    pub xoff_tx: u64,
+    /// Sent likewise.
+    pub refresh_tx: u64,
+    /// Sent likewise.
+    pub xon_tx: u64,
+    /// Union of the pauses.
+    pub paused_ns: Option<f64>,
+    /// Longest pause.
+    pub longest_pause_ns: Option<f64>,
+    /// First pause, from the release of the first measured iteration.
+    pub first_xoff_ns: Option<f64>,
+    /// From a PFC frame's arrival to the last data frame's start.
+    pub response_ns_max: Option<f64>,
+    /// How pauses are known: `frames`, `counters`, `unknown`.
+    pub seen: String,
+}
+
+/// A switch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Switch {
+    /// Name.
+    pub name: String,
+    /// `model`, `dut` (its counters) or `inferred`.
+    pub source: String,
+    /// Frames dropped.
+    pub drops: Option<u64>,
+    /// Frames of lossless priorities dropped.
+    pub drops_lossless: Option<u64>,
+    /// Frames marked CE.
+    pub ce_marked: Option<u64>,
+    /// Most bytes in the whole buffer.
+    pub buffer_bytes_max: Option<u64>,
+    /// Most bytes in the shared pool.
+    pub shared_bytes_max: Option<u64>,
+    /// Most bytes in the headroom of one priority group.
+    pub headroom_bytes_max: Option<u64>,
+    /// Most shared bytes of one priority group.
+    pub ingress_bytes_max: Option<u64>,
+    /// What these are measured against.
+    pub limits: Option<Limits>,
+    /// Ports that sent or received PFC.
+    pub ports: Vec<SwitchPort>,
+    /// Queues that carried frames.
+    pub queues: Vec<Queue>,
+}
+
+/// Sizes a switch is configured with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// The whole packet buffer.
+    pub buffer_bytes: u64,
+    /// The shared pool: the buffer less reserved cells and headroom.
+    pub shared_bytes: u64,
+    /// Headroom of one lossless priority group, the largest.
+    pub headroom_bytes: Option<u64>,
+    /// Use of one priority group at which XOFF is expected, alpha S / (1 + n alpha); null when it cannot be reached.
+    pub xoff_bytes: Option<u64>,
+}
+
+/// PFC a switch port sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SwitchPort {
+    /// Name.
+    pub port: String,
+    /// The other end is a switch, not a tester port.
+    pub fabric: bool,
+    /// Per priority.
+    pub pfc: Vec<SentPfc>,
+}
+
+/// PFC frames sent for one priority.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SentPfc {
+    /// Priority.
+    pub priority: u8,
+    /// Began a pause.
+    pub xoff_tx: u64,
+    /// Prolonged one.
+    pub refresh_tx: u64,
+    /// Ended one.
+    pub xon_tx: u64,
+}
+
+/// An egress queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Queue {
+    /// Port name.
+    pub port: String,
+    /// Priority.
+    pub priority: u8,
+    /// Depth right after each frame joined.
+    pub depth_bytes: Percentiles,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Frames marked CE.
+    pub ce_marked: u64,
+    /// Frames dropped that were bound here.
+    pub drops: u64,
+}
