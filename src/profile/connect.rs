@@ -63,19 +63,32 @@ pub(super) fn hosts(parts: Parts<'_>) -> Result<Vec<HostConfig>, Fault> {
         })
         .collect();
     connect(&parts, &next_hops, &mut hosts)?;
-    for stream in parts.streams {
+    // Streams are numbered over the whole run; the number is the receiving queue pair's.
+    let mut index = 0;
+    let mut peer = |stream: &StreamConfig| {
         let (Some(from), Some(to)) = (parts.layout.port_of(stream.from), parts.layout.port_of(stream.to))
         else {
             return fault("stream", "names a rank that does not exist");
         };
-        let host = &mut hosts[from.port.0 as usize];
-        let index = host.streams.len() as u32;
-        let sport = udp_sport_kernel(QPN_FIRST + index, QPN_FIRST + to.rank.0);
-        host.stream_to.push((to.ip, next_hops[from.port.0 as usize], sport));
-        host.streams.push(stream);
+        let sport = udp_sport_kernel(STREAM_QPN_FIRST + index, QPN_FIRST + to.rank.0);
+        let mac = next_hops[from.port.0 as usize];
+        let found = StreamPeer { index, ip: to.ip, mac, sport };
+        index += 1;
+        Ok((from.port.0 as usize, found))
+    };
+    for stream in &parts.streams {
+        let (host, found) = peer(stream)?;
+        hosts[host].stream_to.push(found);
+        hosts[host].streams.push(stream.clone());
     }
-    for (port, action) in parts.timeline.ports {
-        hosts[port.0 as usize].actions.push(action);
+    for (port, action) in &parts.timeline.ports {
+        let mut host = port.0 as usize;
+        if let Action::Burst(stream) = &action.action {
+            let found;
+            (host, found) = peer(stream)?;
+            hosts[host].stream_to.push(found);
+        }
+        hosts[host].actions.push(action.clone());
     }
     Ok(hosts)
 }

@@ -340,6 +340,9 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     let eal = Eal::init(EalOptions { memory_bytes, no_huge: false }).map_err(setup)?;
     let control = MbufPool::create(eal, &sizes.specs[0]).map_err(setup)?;
     let data = MbufPool::create(eal, &sizes.specs[1]).map_err(setup)?;
+    let mut mtus: Vec<u16> = plan.classes.iter().map(|c| c.mtu).collect();
+    mtus.sort_unstable();
+    mtus.dedup();
 
     let (clock_free, dilation) = match (plan.clock, opts.dilation) {
         (Clock::Free { dilation }, None | Some(None)) => (true, dilation),
@@ -396,7 +399,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         let engine = assemble::engine(
             plan,
             share.clone(),
-            MbufFrames::new(&control, &data),
+            MbufFrames::new(&control, &data, &mtus),
             &shared,
             if has_hosts { tee.take() } else { None },
         )?;

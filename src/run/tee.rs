@@ -14,8 +14,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::RunError;
 use super::engine::Tee;
 use crate::frame::Frame;
+use crate::frame::bytes::materialise;
 use crate::units::Time;
-use crate::wire::capture::{CaptureWriter, materialise};
+use crate::wire::capture::CaptureWriter;
 
 /// Frames between the run and the writer.
 const QUEUE: usize = 1024;
@@ -73,7 +74,9 @@ impl<F: Frame> Tee<F> for PcapTee {
         };
         copy.ts_ns = now.0 / 1000;
         copy.bytes.clear();
-        materialise(frame, &mut copy.bytes);
+        if materialise(frame, &mut copy.bytes).is_err() {
+            return;
+        }
         self.bytes += copy.bytes.len() as u64;
         if to_writer.send(copy).is_err() || self.bytes > BYTES_MAX {
             self.to_writer = None;

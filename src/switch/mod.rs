@@ -21,7 +21,8 @@ mod sched;
 
 use std::collections::VecDeque;
 
-use self::config::{ConfigError, FCS_BYTES, MarkAt, SwitchConfig, SwitchPortConfig, buffer_frames_max};
+pub use self::config::buffer_frames_max;
+use self::config::{ConfigError, FCS_BYTES, MarkAt, SwitchConfig, SwitchPortConfig};
 use self::ecn::Marker;
 use self::headers::Seen;
 use self::mmu::Mmu;
