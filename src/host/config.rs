@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::transport::config::{ClassConfig, QpConfig};
 use crate::units::{PortId, RankId, Rate, Span};
 use crate::workload::config::{StreamConfig, TimedAction, WorkloadConfig};
+#[cfg(doc)]
+use crate::workload::config::Action;
 
 /// A rank and where it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,22 @@ pub struct RankAddr {
     /// Its address.
     pub ip: IpAddr,
 }
+
+/// The receiver of a stream, as its sender addresses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamPeer {
+    /// Number of the stream in the whole run, below 2^20: names the receiving queue pair ([`STREAM_QPN_FIRST`]).
+    pub index: u32,
+    /// Address.
+    pub ip: IpAddr,
+    /// Next-hop MAC.
+    pub mac: [u8; 6],
+    /// UDP source port.
+    pub sport: u16,
+}
+
+/// Stream number i of the run is received by queue pair `STREAM_QPN_FIRST + i`.
+pub const STREAM_QPN_FIRST: u32 = 0x00f0_0000;
 
 /// Everything the ranks of one tester port need.
 #[derive(Clone, Debug)]
@@ -44,8 +62,8 @@ pub struct HostConfig {
     pub local_delivery: bool,
     /// Streams that start here.
     pub streams: Vec<StreamConfig>,
-    /// Addresses of stream receivers: (stream index, address, next-hop MAC, UDP source port).
-    pub stream_to: Vec<(IpAddr, [u8; 6], u16)>,
+    /// Receivers: one entry per stream in `streams`, then one per [`Action::Burst`] in `actions`, in their order.
+    pub stream_to: Vec<StreamPeer>,
     /// Timed actions of this port, in time order.
     pub actions: Vec<TimedAction>,
     /// Span between a PFC frame's arrival and the port obeying it (the frame in flight always finishes).

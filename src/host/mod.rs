@@ -1,3 +1,201 @@
 //! The ranks of one tester port: transport and workload composed behind `on_*`, `poll_*`, `next_*`.
+//!
+//! A driver hands in what arrived ([`Host::on_frame`]), asks for what may leave ([`Host::poll_tx`]) and for the time
+//! to ask again ([`Host::next_deadline`]). It may do so one frame at a time (virtual time) or in bursts (rings, ports):
+//! the host only knows the `now` it is given.
+//!
+//! * `build`: from the configuration to queue pairs, streams and programs
+//! * `rx`: frames in, answers noted
+//! * `tx`: who sends next, frames out
+//! * `pfc`: pauses obeyed and pauses sent
+//! * `stream`: open-loop streams, both ends
+//! * `programs`: the ranks' programs, their posts and what reaches them
 
+mod build;
 pub mod config;
+mod pfc;
+mod programs;
+mod rx;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tx;
+
+use std::collections::VecDeque;
+
+use crate::measure::record::{Outcome, Record};
+use crate::measure::stats::HostStats;
+use crate::transport::config::DcqcnParams;
+use crate::transport::dcqcn::ReactionPoint;
+use crate::transport::messages::Messages;
+use crate::transport::qp::{Qp, Shared};
+use crate::transport::ready::{self, Ready};
+use crate::transport::wheel::{self, Wheel};
+use crate::units::{RankId, Time};
+use crate::wire::template::{SpecError, Template};
+
+use programs::Programs;
+
+/// Something the driver must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostEvent {
+    /// All ranks here finished an iteration of all their workloads.
+    IterationDone {
+        /// Iteration, warm-up included.
+        iteration: u32,
+        /// When the last of them finished.
+        at: Time,
+    },
+    /// A rank cannot reach another any more: its iteration will not finish.
+    Failed {
+        /// Workload index.
+        workload: u16,
+        /// Iteration, warm-up included.
+        iteration: u32,
+        /// Sender.
+        from: RankId,
+        /// Receiver.
+        to: RankId,
+        /// When.
+        at: Time,
+        /// Why.
+        cause: Failure,
+    },
+}
+
+/// Why a rank cannot reach another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The queue pair ran out of retries.
+    RetryExceeded,
+    /// The responder refused a request.
+    RemoteError,
+    /// The plan has no connection between the two.
+    NoConnection,
+    /// The message is longer than 2^31 bytes.
+    MessageTooLong,
+    /// The plan's addresses or markings do not fit into headers.
+    Headers(SpecError),
+}
+
+impl Failure {
+    fn outcome(self) -> Outcome {
+        match self {
+            Failure::RetryExceeded => Outcome::RetryExceeded,
+            _ => Outcome::RemoteError,
+        }
+    }
+}
+
+/// Headers of one queue pair's frames.
+#[derive(Debug)]
+struct Flow {
+    data: Template,
+    ack: Template,
+    cnp: Template,
+}
+
+/// What a queue pair needs per message or less.
+#[derive(Debug)]
+struct Cold {
+    /// Program that posts to and receives from this queue pair; `NONE` when the plan has none.
+    program: u32,
+    from: RankId,
+    to: RankId,
+    /// Last message posted.
+    tail: u32,
+    /// First PSN of the next one.
+    psn_post: u32,
+    /// Reaction point; `NONE` without DCQCN.
+    reaction: u32,
+    /// No CNP before this (notification point).
+    cnp_after: Time,
+    failure: Option<Failure>,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// The ranks of one tester port.
+#[derive(Debug)]
+pub struct Host {
+    port: u32,
+    mac: [u8; 6],
+    qps: Vec<Qp>,
+    /// `None` where the plan's addresses do not fit into headers; such queue pairs never send.
+    flows: Vec<Option<Flow>>,
+    shared: Vec<Shared>,
+    cold: Vec<Cold>,
+    reactions: Vec<ReactionPoint>,
+    /// DCQCN parameters by workload.
+    dcqcn: Vec<Option<DcqcnParams>>,
+    messages: Messages,
+    /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
+    wheel: Wheel,
+    timers: Timers,
+    /// Senders of data by priority.
+    ready: Ready,
+    /// Queue pairs with something to say: 2 x number for ACK and NAK, + 1 for CNP.
+    control: Ready,
+    pfc_rx: pfc::Obeyed,
+    pfc_tx: pfc::Sent,
+    streams: Vec<stream::Sender>,
+    stream_rx: stream::Receivers,
+    programs: Programs,
+    events: VecDeque<HostEvent>,
+    stats: HostStats,
+}
+
+/// Where the numbers of the wheel's timers begin.
+#[derive(Clone, Copy, Debug)]
+struct Timers {
+    /// First ACK timeout; below are the senders.
+    ack: u32,
+    /// First program.
+    program: u32,
+}
+
+impl Host {
+    /// Earliest time at which [`Host::poll_tx`] could produce a frame or something inside needs the time: ACK
+    /// timeout, pace, end of a computation, skewed start, end of a pause, stream, action. Not after the present when
+    /// something can be sent at once. Cost: a few loads, whatever the number of queue pairs.
+    #[inline]
+    pub fn next_deadline(&self) -> Time {
+        let paused = self.pfc_rx.mask();
+        if self.ready.any(paused)
+            || self.control.any(paused)
+            || self.pfc_tx.due()
+            || self.programs.any_dirty()
+        {
+            return Time::ZERO;
+        }
+        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next())
+    }
+
+    /// Takes the oldest event.
+    pub fn poll_event(&mut self) -> Option<HostEvent> {
+        self.events.pop_front()
+    }
+
+    /// Counters since the start of the run.
+    pub fn stats(&self) -> &HostStats {
+        &self.stats
+    }
+
+    /// Ends the run: pauses that still hold are reported as over.
+    pub fn finish(&mut self, now: Time, rec: &mut impl Record) {
+        self.pfc_rx.advance(now, &mut self.stats, self.port, rec);
+        self.pfc_rx.finish(now, self.port, rec);
+    }
+
+    /// Bytes of memory behind one queue pair: its rows, headers, cold state, timers and places in lists.
+    pub const fn bytes_per_qp() -> u64 {
+        let rows = size_of::<Qp>() + size_of::<Flow>() + size_of::<Cold>() + size_of::<programs::Route>();
+        let lists = 2 * wheel::BYTES_PER_TIMER + 3 * ready::BYTES_PER_ENTRY;
+        (rows + size_of::<ReactionPoint>() + lists) as u64
+    }
+
+    /// Bytes of memory behind one rank of one workload, its queue pairs and what its program queues not counted.
+    pub const fn bytes_per_rank() -> u64 {
+        (size_of::<programs::Slot>() + wheel::BYTES_PER_TIMER + size_of::<u32>()) as u64
+    }
+}

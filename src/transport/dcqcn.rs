@@ -16,7 +16,7 @@ pub struct ReactionPoint {
     target: u64,
     line: u64,
     alpha: f64,
-    /// Last update of alpha, or the CNP that restarted its period.
+    /// Last update of alpha, or the CNP that restarted its period; `NEVER` before the first.
     alpha_at: Time,
     /// First CNP ever; periods of the firmware's checks count from it.
     anchor: Time,
@@ -39,7 +39,7 @@ impl ReactionPoint {
             target: line.bits_per_s,
             line: line.bits_per_s,
             alpha: p.alpha_initial,
-            alpha_at: Time::ZERO,
+            alpha_at: Time::NEVER,
             anchor: Time::NEVER,
             decrease_at: Time::NEVER,
             increase_at: Time::NEVER,

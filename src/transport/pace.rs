@@ -40,6 +40,10 @@ impl Pace {
     pub fn limited(&self) -> bool {
         self.ps_per_byte_fp != 0
     }
+    /// Lifts the limit.
+    pub fn lift(&mut self) {
+        self.ps_per_byte_fp = 0;
+    }
     /// Sets the rate of the frames from now on. Rate 0 is taken as 1 bit/s. Cost: one 128-bit division.
     pub fn set_rate(&mut self, rate: Rate) {
         let fp = (8_000_000_000_000u128 << FP) / u128::from(rate.bits_per_s.max(1));

@@ -33,6 +33,11 @@ pub struct Hot {
 const _: () = assert!(size_of::<Requester>() == 64 && size_of::<Hot>() == 64 && size_of::<Qp>() == 128);
 
 impl Qp {
+    /// Number of the queue pair at the other end.
+    #[inline]
+    pub fn peer_qpn(&self) -> u32 {
+        self.resp.peer_qpn
+    }
     /// A connected queue pair with nothing to send. `profile` is its number in the host's table, `shared` that entry.
     pub fn new(cfg: &QpConfig, profile: u16, shared: &Shared, addr: u32) -> Qp {
         Qp {
@@ -76,13 +81,15 @@ pub struct Shared {
     pub cnp_priority: u8,
     /// Operation that carries messages.
     pub verb: Verb,
+    /// Bytes of a frame without extended headers and payload: Ethernet to BTH, and ICRC.
+    pub base_len: u16,
     /// Constant rate, if any.
     pub fixed_rate: Option<Rate>,
 }
 
 impl Shared {
-    /// The shared part of the queue pairs of a workload in a class.
-    pub fn new(workload: u16, cfg: &WorkloadConfig, class_ix: u8, class: &ClassConfig) -> Shared {
+    /// The shared part of the queue pairs of a workload in a class, over IPv6 or IPv4.
+    pub fn new(workload: u16, cfg: &WorkloadConfig, class_ix: u8, class: &ClassConfig, is_v6: bool) -> Shared {
         Shared {
             mtu: class.mtu.max(1),
             ack_every: cfg.rc.ack_every.max(1),
@@ -100,10 +107,16 @@ impl Shared {
             ack_priority: class.ack_priority & 7,
             cnp_priority: class.cnp_priority & 7,
             verb: cfg.verb,
+            base_len: base_len(class, is_v6),
             fixed_rate: match cfg.rate_control {
                 RateControl::Fixed(rate) => Some(rate),
                 RateControl::None | RateControl::Dcqcn(_) => None,
             },
         }
     }
+}
+
+/// Bytes of a frame of a class without extended headers and payload: Ethernet, tag, IP, UDP, BTH, and ICRC.
+pub fn base_len(class: &ClassConfig, is_v6: bool) -> u16 {
+    14 + if class.vlan.is_some() { 4 } else { 0 } + if is_v6 { 40 } else { 20 } + 8 + 12 + 4
 }

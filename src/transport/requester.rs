@@ -136,6 +136,12 @@ impl Requester {
         self.psn_una != self.psn_max
     }
 
+    /// No message is queued or outstanding.
+    #[inline]
+    pub fn idle(&self) -> bool {
+        self.head == NONE
+    }
+
     /// The queue pair has failed.
     #[inline]
     pub fn failed(&self) -> bool {

@@ -1,0 +1,327 @@
+//! The programs of the ranks behind a port: what they post, and what reaches them.
+
+use std::collections::VecDeque;
+
+use super::config::HostConfig;
+use super::{Failure, Host, HostEvent};
+use crate::measure::record::{MessageRecord, Outcome, Record};
+use crate::transport::config::QpConfig;
+use crate::transport::messages::{self, Message};
+use crate::units::{RankId, Time};
+use crate::wire::psn;
+use crate::workload::interp::{Interp, Post};
+
+/// The program of one rank in one workload.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) interp: Interp,
+    workload: u16,
+    rank: RankId,
+    /// Its part of [`Programs::routes`], sorted by peer.
+    routes: (u32, u32),
+    dirty: bool,
+    done: bool,
+}
+
+/// The queue pairs from one program to one peer; messages take them in turn.
+#[derive(Debug)]
+pub(super) struct Route {
+    peer: RankId,
+    first: u32,
+    count: u32,
+    turn: u32,
+}
+
+/// All programs of a port.
+#[derive(Debug)]
+pub(super) struct Programs {
+    pub(super) slots: Vec<Slot>,
+    routes: Vec<Route>,
+    /// (workload, rank, slot), sorted.
+    by_rank: Vec<(u16, RankId, u32)>,
+    /// Slots whose program may have something new to send.
+    dirty: VecDeque<u32>,
+    local_delivery: bool,
+    iteration: u32,
+    /// Programs that have not finished the iteration.
+    open: u32,
+}
+
+impl Programs {
+    pub(super) fn new(cfg: &HostConfig) -> Programs {
+        let mut slots = Vec::new();
+        let mut by_rank = Vec::new();
+        for (w, workload) in cfg.workloads.iter().enumerate() {
+            for r in &cfg.ranks {
+                let Some(interp) = Interp::new(workload, w as u16, r.rank, cfg.seed) else { continue };
+                by_rank.push((w as u16, r.rank, slots.len() as u32));
+                let slot =
+                    Slot { interp, workload: w as u16, rank: r.rank, routes: (0, 0), dirty: false, done: true };
+                slots.push(slot);
+            }
+        }
+        by_rank.sort_unstable();
+        let dirty = VecDeque::with_capacity(slots.len());
+        let mut p = Programs {
+            slots,
+            routes: Vec::new(),
+            by_rank,
+            dirty,
+            local_delivery: cfg.local_delivery,
+            iteration: 0,
+            open: 0,
+        };
+        p.connect(&cfg.qps);
+        p
+    }
+
+    fn connect(&mut self, qps: &[QpConfig]) {
+        let key = |i: u32| {
+            let q = &qps[i as usize];
+            (q.workload, q.local_rank, q.peer_rank)
+        };
+        let mut order: Vec<u32> = (0..qps.len() as u32).collect();
+        order.sort_by_key(|i| key(*i)); // stable: queue pairs of one pair keep their order and stand together
+        for group in order.chunk_by(|a, b| key(*a) == key(*b)) {
+            let (workload, rank, peer) = key(group[0]);
+            let Some(slot) = self.find(workload, rank) else { continue };
+            let at = self.routes.len() as u32;
+            let s = &mut self.slots[slot as usize];
+            s.routes = if s.routes.0 == s.routes.1 { (at, at + 1) } else { (s.routes.0, at + 1) };
+            self.routes.push(Route { peer, first: group[0], count: group.len() as u32, turn: 0 });
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn find(&self, workload: u16, rank: RankId) -> Option<u32> {
+        let i = self.by_rank.binary_search_by_key(&(workload, rank), |e| (e.0, e.1)).ok()?;
+        Some(self.by_rank[i].2)
+    }
+
+    /// The queue pair that carries the next message of a program to a peer.
+    fn route(&mut self, slot: u32, peer: RankId) -> Option<u32> {
+        let (from, to) = self.slots[slot as usize].routes;
+        let mine = &mut self.routes[from as usize..to as usize];
+        let i = mine.binary_search_by_key(&peer, |r| r.peer).ok()?;
+        let r = &mut mine[i];
+        let qp = r.first + r.turn;
+        r.turn = (r.turn + 1) % r.count;
+        Some(qp)
+    }
+
+    #[inline]
+    pub(super) fn any_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn touch(&mut self, slot: u32) {
+        let s = &mut self.slots[slot as usize];
+        if !s.dirty {
+            s.dirty = true;
+            self.dirty.push_back(slot);
+        }
+    }
+
+    /// The iteration that runs.
+    #[inline]
+    pub(super) fn iteration(&self) -> u32 {
+        self.iteration
+    }
+}
+
+impl Host {
+    /// Starts an iteration of all workloads: every rank here begins at `released` plus its skew.
+    pub fn start_iteration(&mut self, iteration: u32, released: Time) {
+        self.programs.iteration = iteration;
+        self.programs.open = self.programs.slots.len() as u32;
+        for (i, s) in self.programs.slots.iter_mut().enumerate() {
+            s.interp.start(iteration, released);
+            s.done = false;
+            self.wheel.set(self.timers.program + i as u32, s.interp.next_deadline());
+        }
+        if self.programs.open == 0 {
+            self.events.push_back(HostEvent::IterationDone { iteration, at: released });
+        }
+    }
+
+    /// Lets programs post what they can, until none has anything new to say.
+    pub(super) fn run_programs(&mut self, now: Time, rec: &mut impl Record) {
+        while let Some(slot) = self.programs.dirty.pop_front() {
+            self.programs.slots[slot as usize].dirty = false;
+            while let Some(post) = self.programs.slots[slot as usize].interp.poll(now) {
+                self.post(now, slot, &post, rec);
+            }
+            let s = &mut self.programs.slots[slot as usize];
+            let (timer, deadline) = (self.timers.program + slot, s.interp.next_deadline());
+            if self.wheel.deadline(timer) != deadline {
+                self.wheel.set(timer, deadline);
+            }
+            if s.interp.finished() && !s.done {
+                s.done = true;
+                let it = s.interp.rank_iteration();
+                rec.rank_iteration(&it);
+                self.programs.open -= 1;
+                if self.programs.open == 0 {
+                    self.events.push_back(HostEvent::IterationDone { iteration: it.iteration, at: now });
+                }
+            }
+        }
+    }
+
+    fn post(&mut self, now: Time, slot: u32, post: &Post, rec: &mut impl Record) {
+        let workload = self.programs.slots[slot as usize].workload;
+        if let Some(qp) = self.programs.route(slot, post.peer) {
+            return self.post_wire(now, qp, post, rec);
+        }
+        match self.programs.find(workload, post.peer).filter(|_| self.programs.local_delivery) {
+            Some(peer) => self.deliver_local(now, slot, peer, post, rec),
+            None => self.fail_post(now, slot, post, Failure::NoConnection, rec),
+        }
+    }
+
+    fn post_wire(&mut self, now: Time, qp: u32, post: &Post, rec: &mut impl Record) {
+        let cold = &mut self.cold[qp as usize];
+        let slot = cold.program;
+        if let Some(failure) = cold.failure {
+            return self.fail_post(now, slot, post, failure, rec);
+        }
+        if post.bytes > crate::limits::MESSAGE_BYTES_MAX {
+            return self.fail_post(now, slot, post, Failure::MessageTooLong, rec);
+        }
+        let req = &mut self.qps[qp as usize].req;
+        let shared = &self.shared[usize::from(req.profile)];
+        let packets = psn::packets(post.bytes, shared.mtu) as u32;
+        let at = self.messages.insert(Message {
+            intended: post.intended,
+            started: Time::NEVER,
+            next: messages::NONE,
+            op: post.op,
+            iteration: self.programs.iteration,
+            bytes: post.bytes as u32,
+            tag: post.tag,
+            psn_first: cold.psn_post,
+            packets,
+            retransmitted: 0,
+        });
+        if !req.idle() {
+            self.messages.get_mut(cold.tail).next = at;
+        }
+        cold.tail = at;
+        cold.psn_post = psn::add(cold.psn_post, packets);
+        self.stats.messages_started += 1;
+        req.posted(at, &self.messages, shared);
+        self.wake(qp, now);
+    }
+
+    /// Both ranks live behind this port: the message is there at once, without frames.
+    fn deliver_local(&mut self, now: Time, slot: u32, peer: u32, post: &Post, rec: &mut impl Record) {
+        let s = &mut self.programs.slots[slot as usize];
+        let (workload, from) = (s.workload, s.rank);
+        s.interp.on_send_started(now, post.op);
+        self.programs.slots[peer as usize].interp.on_recv(now, from, post.tag, post.bytes);
+        self.programs.slots[slot as usize].interp.on_send_done(now, post.op);
+        self.programs.touch(slot);
+        self.programs.touch(peer);
+        self.stats.local_messages += 1;
+        rec.message(&MessageRecord {
+            workload,
+            iteration: self.programs.iteration,
+            from,
+            to: post.peer,
+            bytes: post.bytes,
+            tag: post.tag,
+            intended: post.intended,
+            started: post.intended,
+            finished: now,
+            outcome: Outcome::Local,
+            retransmitted: 0,
+        });
+    }
+
+    /// A message that cannot even be queued.
+    fn fail_post(&mut self, now: Time, slot: u32, post: &Post, cause: Failure, rec: &mut impl Record) {
+        let s = &mut self.programs.slots[slot as usize];
+        s.interp.on_failed(now, post.op);
+        let (workload, iteration, from, to) = (s.workload, self.programs.iteration, s.rank, post.peer);
+        self.stats.messages_started += 1;
+        self.stats.messages_failed += 1;
+        rec.message(&MessageRecord {
+            workload,
+            iteration,
+            from,
+            to,
+            bytes: post.bytes,
+            tag: post.tag,
+            intended: post.intended,
+            started: Time::NEVER,
+            finished: now,
+            outcome: cause.outcome(),
+            retransmitted: 0,
+        });
+        self.events.push_back(HostEvent::Failed { workload, iteration, from, to, at: now, cause });
+    }
+
+    /// Takes finished messages off a queue pair, tells their programs, and records them.
+    pub(super) fn complete(&mut self, now: Time, qp: u32, rec: &mut impl Record) {
+        loop {
+            let req = &mut self.qps[qp as usize].req;
+            let shared = &self.shared[usize::from(req.profile)];
+            let Some(m) = req.finished(&mut self.messages, shared) else { return };
+            self.stats.messages_completed += 1;
+            self.conclude(now, qp, &m, Outcome::Completed, rec);
+        }
+    }
+
+    /// A queue pair can do no more: everything it still had to send has failed.
+    pub(super) fn fail(&mut self, now: Time, qp: u32, cause: Failure, rec: &mut impl Record) {
+        use crate::transport::requester::flags::FAILED;
+        let req = &mut self.qps[qp as usize].req;
+        if req.failed() {
+            return;
+        }
+        req.flags |= FAILED;
+        let workload = self.shared[usize::from(req.profile)].workload;
+        let cold = &mut self.cold[qp as usize];
+        cold.failure = Some(cause);
+        let (from, to, iteration) = (cold.from, cold.to, self.programs.iteration);
+        self.events.push_back(HostEvent::Failed { workload, iteration, from, to, at: now, cause });
+        loop {
+            let req = &mut self.qps[qp as usize].req;
+            let shared = &self.shared[usize::from(req.profile)];
+            let Some(m) = req.flush(&mut self.messages, shared) else { return };
+            self.stats.messages_failed += 1;
+            self.conclude(now, qp, &m, cause.outcome(), rec);
+        }
+    }
+
+    fn conclude(&mut self, now: Time, qp: u32, m: &Message, outcome: Outcome, rec: &mut impl Record) {
+        let cold = &self.cold[qp as usize];
+        rec.message(&MessageRecord {
+            workload: self.shared[usize::from(self.qps[qp as usize].req.profile)].workload,
+            iteration: m.iteration,
+            from: cold.from,
+            to: cold.to,
+            bytes: u64::from(m.bytes),
+            tag: m.tag,
+            intended: m.intended,
+            started: m.started,
+            finished: now,
+            outcome,
+            retransmitted: m.retransmitted,
+        });
+        if m.iteration != self.programs.iteration {
+            return; // its iteration was given up
+        }
+        if let Some(s) = self.programs.slots.get_mut(cold.program as usize) {
+            match outcome {
+                Outcome::Completed => s.interp.on_send_done(now, m.op),
+                _ => s.interp.on_failed(now, m.op),
+            }
+            self.programs.touch(cold.program);
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Frames in: data to responders, answers to requesters, pauses to the port.
+
+use super::{Failure, Host};
+use crate::frame::{Frame, FrameMeta, HEAD_MAX};
+use crate::host::config::STREAM_QPN_FIRST;
+use crate::measure::record::Record;
+use crate::transport::config::QPN_FIRST;
+use crate::transport::pace::Pace;
+use crate::transport::responder::{Data, Verdict, flags};
+use crate::units::{ClassIx, FRAME_LEN_MIN, FrameLen, Time};
+use crate::wire::aeth::{NakCode, Syndrome, rnr_timer};
+use crate::wire::fast::{self, Fast, IpKey, Kind};
+use crate::wire::opcode::Opcode;
+use crate::wire::pfc::PfcFrame;
+use crate::wire::psn;
+
+/// Bytes of a frame in counters: padded to the minimum, FCS included.
+#[inline]
+pub(super) fn counted(len: FrameLen) -> u64 {
+    u64::from(len.0.max(FRAME_LEN_MIN)) + 4
+}
+
+/// Source and destination address folded to 32 bits: a frame that does not match strayed here.
+#[inline]
+pub(super) fn addr_of(src: IpKey, dst: IpKey) -> u32 {
+    let x = src.0 ^ dst.0.rotate_left(21);
+    let x = (x >> 64) as u64 ^ x as u64;
+    (x >> 32) as u32 ^ x as u32
+}
+
+impl Host {
+    /// Takes a frame that arrived at `now`: data, ACK, NAK, CNP and PFC (which calls [`Host::on_pause`] itself).
+    /// Frames for nobody here are counted as unknown, contradictory ones as malformed.
+    pub fn on_frame<F: Frame>(&mut self, now: Time, frame: &F, rec: &mut impl Record) {
+        self.stats.rx_frames += 1;
+        self.stats.rx_bytes += counted(frame.len());
+        let head = frame.head();
+        match fast::parse(head, frame.len()) {
+            Ok(f) if f.kind == Kind::Roce => self.on_roce(now, &f, head, frame.meta(), rec),
+            Ok(f) if f.kind == Kind::Pfc => self.on_pfc(now, head, frame.len(), rec),
+            Ok(_) => self.stats.rx_unknown += 1,
+            Err(_) => self.stats.rx_malformed += 1,
+        }
+        if self.programs.any_dirty() {
+            self.run_programs(now, rec);
+        }
+    }
+
+    /// A pause (or with 0 quanta a resume) for one priority, obeyed after the port's response time.
+    pub fn on_pause(&mut self, now: Time, priority: u8, quanta: u16, rec: &mut impl Record) {
+        self.pfc_rx.on_pause(now, priority, quanta, &mut self.stats, self.port, rec);
+    }
+
+    fn on_pfc(&mut self, now: Time, head: &[u8; HEAD_MAX], len: FrameLen, rec: &mut impl Record) {
+        let Some(pfc) = PfcFrame::parse(head, len) else { return };
+        for priority in 0..8 {
+            if let Some(quanta) = pfc.quanta_of(priority) {
+                self.on_pause(now, priority, quanta, rec);
+            }
+        }
+    }
+
+    #[inline]
+    fn on_roce(
+        &mut self,
+        now: Time,
+        f: &Fast,
+        head: &[u8; HEAD_MAX],
+        meta: &FrameMeta,
+        rec: &mut impl Record,
+    ) {
+        use Opcode::*;
+        if f.dest_qp >= STREAM_QPN_FIRST {
+            return self.on_stream(now, f, meta, rec);
+        }
+        let qp = f.dest_qp.wrapping_sub(QPN_FIRST);
+        let addr = addr_of(f.src, f.dst);
+        if self.qps.get(qp as usize).is_none_or(|q| q.req.addr != addr) {
+            self.stats.rx_unknown += 1;
+            return;
+        }
+        match f.op() {
+            Some(
+                op @ (RcSendFirst | RcSendMiddle | RcSendLast | RcSendLastImm | RcSendOnly | RcSendOnlyImm
+                | RcWriteFirst | RcWriteMiddle | RcWriteLast | RcWriteLastImm | RcWriteOnly
+                | RcWriteOnlyImm),
+            ) => self.on_data(now, qp, op, f, head, meta, rec),
+            Some(RcAck) => self.on_acknowledge(now, qp, f, head, rec),
+            Some(Cnp) => self.on_cnp(now, qp),
+            _ => self.stats.rx_unknown += 1,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    fn on_data(
+        &mut self,
+        now: Time,
+        qp: u32,
+        opcode: Opcode,
+        f: &Fast,
+        head: &[u8; HEAD_MAX],
+        meta: &FrameMeta,
+        rec: &mut impl Record,
+    ) {
+        let q = &mut self.qps[qp as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
+        let class = &mut self.stats.classes[usize::from(shared.class)];
+        class.arrivals += 1;
+        rec.arrival(now, meta, ClassIx(shared.class));
+
+        let reth = f.reth(head).map_or((0, 0), |r| ((r.va >> 32) as u32, r.dma_len));
+        let imm = f.imm(head).map_or(0, |i| i.0);
+        let data =
+            Data { opcode, psn: f.psn, ack_req: f.ack_req, payload_len: f.payload_len, reth, imm };
+        let verdict = q.resp.rx.on_data(&data, shared);
+        if f.ecn == 3 {
+            class.ce += 1;
+            self.stats.ce_rx += 1;
+            self.notify(now, qp);
+        }
+        match verdict {
+            Verdict::Accepted => self.stats.payload_bytes += u64::from(f.payload_len),
+            Verdict::Complete { tag, bytes } => {
+                self.stats.payload_bytes += u64::from(f.payload_len);
+                self.deliver(now, qp, tag, bytes);
+            }
+            Verdict::Ahead => self.stats.out_of_order += 1,
+            Verdict::Duplicate => self.stats.duplicates += 1,
+            Verdict::Invalid | Verdict::Ignored => {}
+        }
+        let q = &mut self.qps[qp as usize];
+        if q.resp.rx.wants_control() {
+            q.resp.rx.flags |= flags::ACK_QUEUED;
+            let list = self.shared[usize::from(q.req.profile)].ack_priority;
+            self.control.join(list, 2 * qp);
+        }
+    }
+
+    /// A whole message arrived.
+    fn deliver(&mut self, now: Time, qp: u32, tag: u32, bytes: u32) {
+        let cold = &self.cold[qp as usize];
+        if let Some(s) = self.programs.slots.get_mut(cold.program as usize) {
+            s.interp.on_recv(now, cold.to, tag, u64::from(bytes));
+            self.programs.touch(cold.program);
+        }
+    }
+
+    /// Notification point: a frame with CE arrived; asks the sender to slow down, at most once per CNP interval.
+    fn notify(&mut self, now: Time, qp: u32) {
+        let q = &mut self.qps[qp as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
+        let Some(interval) = shared.cnp_interval else { return };
+        let cold = &mut self.cold[qp as usize];
+        if now < cold.cnp_after || q.resp.rx.flags & flags::CNP_QUEUED != 0 {
+            return;
+        }
+        cold.cnp_after = now + interval;
+        q.resp.rx.flags |= flags::CNP_QUEUED;
+        self.control.join(shared.cnp_priority, 2 * qp + 1);
+    }
+
+    /// Reaction point: a CNP arrived.
+    fn on_cnp(&mut self, now: Time, qp: u32) {
+        self.stats.cnp_rx += 1;
+        let workload = self.shared[usize::from(self.qps[qp as usize].req.profile)].workload;
+        let reaction = self.cold[qp as usize].reaction as usize;
+        let params = self.dcqcn.get(usize::from(workload)).and_then(Option::as_ref);
+        if let (Some(r), Some(p)) = (self.reactions.get_mut(reaction), params) {
+            let cut = r.on_cnp(p, now);
+            let (rate, saturated, event) = (r.rate(), r.saturated(), r.next_event());
+            let bytes = p.byte_counter;
+            let pace = &mut self.qps[qp as usize].resp.pace;
+            apply_rate(pace, now, rate, saturated, event);
+            if cut {
+                restart(pace, now, bytes);
+            }
+        }
+    }
+
+    /// Lets rate control catch up before a frame goes out.
+    pub(super) fn advance_rate(&mut self, now: Time, qp: u32, byte_counter_expired: bool) {
+        let q = &mut self.qps[qp as usize];
+        let workload = self.shared[usize::from(q.req.profile)].workload;
+        let reaction = self.cold[qp as usize].reaction as usize;
+        let params = self.dcqcn.get(usize::from(workload)).and_then(Option::as_ref);
+        let pace = &mut q.resp.pace;
+        let (Some(r), Some(p)) = (self.reactions.get_mut(reaction), params) else {
+            (pace.event, pace.bytes_left) = (Time::NEVER, u32::MAX);
+            return;
+        };
+        if r.advance(p, now) {
+            restart(pace, now, p.byte_counter);
+        }
+        if byte_counter_expired {
+            pace.bytes_left = counter(p.byte_counter);
+            if p.byte_counter != 0 {
+                r.on_bytes(p);
+            }
+        }
+        apply_rate(pace, now, r.rate(), r.saturated(), r.next_event());
+    }
+
+    fn on_acknowledge(
+        &mut self,
+        now: Time,
+        qp: u32,
+        f: &Fast,
+        head: &[u8; HEAD_MAX],
+        rec: &mut impl Record,
+    ) {
+        let Some(aeth) = f.aeth(head) else { return };
+        let req = &mut self.qps[qp as usize].req;
+        let shared = &self.shared[usize::from(req.profile)];
+        match aeth.meaning() {
+            Syndrome::Ack { .. } => {
+                self.stats.ack_rx += 1;
+                if req.acknowledge(now, psn::add(f.psn, 1), shared) {
+                    self.complete(now, qp, rec);
+                    self.wake(qp, now);
+                }
+            }
+            Syndrome::RnrNak { timer } => {
+                self.stats.rnr_nak_rx += 1;
+                let resume = now + rnr_timer(timer);
+                self.qps[qp as usize].resp.pace.next = resume;
+                self.on_nak(now, qp, f.psn, rec);
+            }
+            Syndrome::Nak(NakCode::PsnSequenceError) => {
+                self.stats.nak_rx += 1;
+                self.on_nak(now, qp, f.psn, rec);
+            }
+            Syndrome::Nak(_) => {
+                self.stats.nak_rx += 1;
+                if req.acknowledge(now, f.psn, shared) {
+                    self.complete(now, qp, rec);
+                }
+                self.fail(now, qp, Failure::RemoteError, rec);
+            }
+            _ => self.stats.rx_unknown += 1,
+        }
+    }
+
+    /// Go back to the PSN the responder expects.
+    fn on_nak(&mut self, now: Time, qp: u32, expected: u32, rec: &mut impl Record) {
+        let req = &mut self.qps[qp as usize].req;
+        let shared = &self.shared[usize::from(req.profile)];
+        let Some(retry) = req.nak(now, expected, shared) else { return };
+        self.complete(now, qp, rec);
+        if retry {
+            let req = &mut self.qps[qp as usize].req;
+            req.go_back(&self.messages, &self.shared[usize::from(req.profile)]);
+            self.wake(qp, now);
+        } else {
+            self.fail(now, qp, Failure::RetryExceeded, rec);
+        }
+    }
+
+    fn on_stream(&mut self, now: Time, f: &Fast, meta: &FrameMeta, rec: &mut impl Record) {
+        let index = f.dest_qp - STREAM_QPN_FIRST;
+        let class = self.stream_rx.belongs(index, f);
+        let (Some(class), Some(Opcode::UcSendOnly)) = (class, f.op()) else {
+            self.stats.rx_unknown += 1;
+            return;
+        };
+        self.stats.stream_rx += 1;
+        self.stream_rx.on_frame(index, f.psn);
+        self.stats.stream_lost = self.stream_rx.lost();
+        let count = &mut self.stats.classes[usize::from(class)];
+        count.arrivals += 1;
+        if f.ecn == 3 {
+            count.ce += 1;
+            self.stats.ce_rx += 1;
+        }
+        rec.arrival(now, meta, ClassIx(class));
+    }
+}
+
+/// Takes over what rate control decided.
+fn apply_rate(pace: &mut Pace, now: Time, rate: crate::units::Rate, saturated: bool, event: Time) {
+    pace.event = event;
+    if saturated {
+        pace.lift();
+        return;
+    }
+    if !pace.limited() {
+        pace.forget_lag(now);
+    }
+    pace.set_rate(rate);
+}
+
+/// After a cut the new rate holds at once, and the byte counter starts again.
+fn restart(pace: &mut Pace, now: Time, byte_counter: u64) {
+    pace.forget_lag(now);
+    pace.bytes_left = counter(byte_counter);
+}
+
+fn counter(bytes: u64) -> u32 {
+    if bytes == 0 { u32::MAX } else { u32::try_from(bytes).unwrap_or(u32::MAX) }
+}

@@ -1,0 +1,341 @@
+//! Frames out: PFC first, then ACK, NAK and CNP, then data of whoever may send.
+
+use super::{Failure, Host};
+use crate::frame::{Fill, Frame, FramePool, TxBatch, flags};
+use crate::host::config::STREAM_QPN_FIRST;
+use crate::measure::record::Record;
+use crate::transport::config::Verb;
+use crate::transport::pace::SLOW_GAP;
+use crate::transport::requester::{Packet, Timeout, flags as sender};
+use crate::transport::responder::flags as answer;
+use crate::units::{Span, Time};
+use crate::wire::headers::{Aeth, Ext, ImmDt, Reth};
+use crate::wire::opcode::Opcode;
+use crate::wire::pfc::{PFC_LEN, PfcFrame};
+use crate::wire::template::{BthFields, WireLen};
+
+/// R_Key of every WRITE: receivers here do not check it, dissectors show it.
+const RKEY: u32 = 0x1234_5678;
+
+/// How one attempt to send went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// A frame is in the batch.
+    Sent,
+    /// Nothing to send there after all; try again.
+    Skipped,
+    /// Nobody may send.
+    Nobody,
+    /// The pool is empty.
+    PoolEmpty,
+}
+
+impl Host {
+    /// Appends up to `room` frames that may start at `now` to `out` (as far as it has room), and returns how many.
+    /// Control frames come first and obey the pause of their own priority, PFC frames obey none; data goes round-robin
+    /// over queue pairs and streams. The driver corrects `meta.start` when it serialises.
+    ///
+    /// An empty pool is counted and changes nothing: the same frames come with the next call.
+    pub fn poll_tx<P: FramePool>(
+        &mut self,
+        now: Time,
+        room: usize,
+        pool: &mut P,
+        out: &mut TxBatch<P::Frame>,
+        rec: &mut impl Record,
+    ) -> usize {
+        self.advance(now, rec);
+        let mut sent = 0;
+        while sent < room {
+            let step = match () {
+                () if !out.control.is_full() && self.pfc_tx.due() => self.send_pfc(now, pool, out),
+                () if !out.control.is_full() && self.control.any(self.pfc_rx.mask()) => {
+                    self.send_control(now, pool, out)
+                }
+                () if !out.data.is_full() => self.send_data(now, pool, out),
+                () => Step::Nobody,
+            };
+            match step {
+                Step::Sent => sent += 1,
+                Step::Skipped => {}
+                Step::Nobody => break,
+                Step::PoolEmpty => {
+                    self.stats.pool_empty += 1;
+                    break;
+                }
+            }
+        }
+        if self.programs.any_dirty() {
+            self.run_programs(now, rec);
+        }
+        sent
+    }
+
+    /// Brings everything that depends on the time up to date.
+    #[inline]
+    fn advance(&mut self, now: Time, rec: &mut impl Record) {
+        self.pfc_rx.advance(now, &mut self.stats, self.port, rec);
+        self.pfc_tx.advance(now);
+        while let Some((timer, _)) = self.wheel.pop(now) {
+            self.on_timer(now, timer, rec);
+        }
+        if self.programs.any_dirty() {
+            self.run_programs(now, rec);
+        }
+    }
+
+    fn on_timer(&mut self, now: Time, timer: u32, rec: &mut impl Record) {
+        if timer >= self.timers.program {
+            self.programs.touch(timer - self.timers.program);
+        } else if timer >= self.timers.ack {
+            self.on_ack_timer(now, timer - self.timers.ack, rec);
+        } else if (timer as usize) < self.qps.len() {
+            self.qps[timer as usize].req.flags &= !sender::PACED;
+            self.wake(timer, now);
+        } else {
+            self.ready.join(self.streams[timer as usize - self.qps.len()].list, timer);
+        }
+    }
+
+    fn on_ack_timer(&mut self, now: Time, qp: u32, rec: &mut impl Record) {
+        let req = &mut self.qps[qp as usize].req;
+        let shared = &self.shared[usize::from(req.profile)];
+        let again = match req.timeout(now, &self.messages, shared) {
+            Timeout::Idle => Time::NEVER,
+            Timeout::Later(at) => at,
+            Timeout::Retry => {
+                self.stats.timeouts += 1;
+                now + shared.ack_timeout
+            }
+            Timeout::Exceeded => {
+                self.stats.timeouts += 1;
+                req.flags &= !sender::TIMER;
+                return self.fail(now, qp, Failure::RetryExceeded, rec);
+            }
+        };
+        if again == Time::NEVER {
+            req.flags &= !sender::TIMER;
+            return;
+        }
+        self.wheel.set(self.timers.ack + qp, again);
+        self.wake(qp, now);
+    }
+
+    /// Puts a queue pair that has something to send where it belongs: into its list, or into the wheel until its
+    /// pace allows the next frame.
+    #[inline]
+    pub(super) fn wake(&mut self, qp: u32, now: Time) {
+        let q = &mut self.qps[qp as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
+        if q.req.flags & (sender::READY | sender::PACED) != 0 || !q.req.has_work(shared) {
+            return;
+        }
+        if q.resp.pace.next > now {
+            q.req.flags |= sender::PACED;
+            self.wheel.set(qp, q.resp.pace.next);
+        } else {
+            q.req.flags |= sender::READY;
+            self.ready.join(shared.priority, qp);
+        }
+    }
+
+    fn send_pfc<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
+        let Some((priority, quanta)) = self.pfc_tx.frame() else { return Step::Nobody };
+        let Some(mut frame) = pool.take(Fill::Control, PFC_LEN) else { return Step::PoolEmpty };
+        let wire = PfcFrame::one(priority, quanta).write(frame.head_mut(), self.mac);
+        let meta = frame.meta_mut();
+        (meta.intended, meta.flags, meta.priority) = (now, flags::PFC, priority);
+        self.pfc_tx.sent(priority, &mut self.stats);
+        self.seal(now, &mut frame, wire, u32::MAX, pool);
+        out.control.push(frame);
+        Step::Sent
+    }
+
+    fn send_control<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
+        let Some((list, entry)) = self.control.front(self.pfc_rx.mask()) else { return Step::Nobody };
+        let (qp, is_cnp) = (entry / 2, entry % 2 == 1);
+        let q = &mut self.qps[qp as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
+        let rx = &mut q.resp.rx;
+        if !is_cnp && rx.flags & (answer::ACK | answer::NAK) == 0 {
+            rx.flags &= !answer::ACK_QUEUED;
+            self.control.leave(list);
+            return Step::Skipped;
+        }
+        let Some(flow) = &self.flows[qp as usize] else {
+            self.control.leave(list);
+            return Step::Skipped;
+        };
+        let ext_len = if is_cnp { 16 } else { 4 };
+        let len = crate::units::FrameLen(shared.base_len + ext_len);
+        let Some(mut frame) = pool.take(Fill::Control, len) else { return Step::PoolEmpty };
+        let wire = if is_cnp {
+            rx.flags &= !answer::CNP_QUEUED;
+            self.stats.cnp_tx += 1;
+            flow.cnp.write_cnp(frame.head_mut(), q.peer_qpn())
+        } else {
+            let (psn, syndrome, msn) = rx.answer();
+            rx.answered();
+            match syndrome >> 5 {
+                0 => self.stats.ack_tx += 1,
+                _ => self.stats.nak_tx += 1,
+            }
+            let opcode = Opcode::RcAck as u8;
+            let bth = BthFields { opcode, dest_qp: q.peer_qpn(), psn, ..BthFields::default() };
+            flow.ack.write(frame.head_mut(), &bth, &Ext::Aeth(Aeth { syndrome, msn }), 0)
+        };
+        self.control.leave(list);
+        let meta = frame.meta_mut();
+        (meta.intended, meta.class) = (now, shared.class);
+        self.seal(now, &mut frame, wire, qp, pool);
+        out.control.push(frame);
+        Step::Sent
+    }
+
+    #[inline]
+    fn send_data<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
+        let Some((list, id)) = self.ready.front(self.pfc_rx.mask()) else { return Step::Nobody };
+        if id as usize >= self.qps.len() {
+            return self.send_stream(now, list, id, pool, out);
+        }
+        if self.qps[id as usize].resp.pace.event <= now {
+            self.advance_rate(now, id, false);
+        }
+        let q = &mut self.qps[id as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
+        let flow = self.flows[id as usize].as_ref().filter(|_| q.req.has_work(shared) && q.resp.pace.next <= now);
+        let Some(flow) = flow else {
+            self.ready.leave(list);
+            q.req.flags &= !sender::READY;
+            self.wake(id, now);
+            return Step::Skipped;
+        };
+        let mut p = q.req.packet(shared);
+        let ext = ext_of(&p, shared.verb);
+        let payload = p.payload_len + u16::from(p.pad);
+        let len = crate::units::FrameLen(shared.base_len + ext.len() as u16 + payload);
+        let fill = if payload == 0 { Fill::Control } else { Fill::Const };
+        let Some(mut frame) = pool.take(fill, len) else { return Step::PoolEmpty };
+
+        let mut counter_expired = false;
+        if q.resp.pace.limited() {
+            let pace = &mut q.resp.pace;
+            let gap = pace.charge(now, len);
+            p.ack_req |= gap >= SLOW_GAP;
+            pace.bytes_left = pace.bytes_left.saturating_sub(u32::from(len.0) + 4);
+            counter_expired = pace.bytes_left == 0;
+        }
+        let bth = BthFields {
+            opcode: p.opcode as u8,
+            dest_qp: q.peer_qpn(),
+            psn: p.psn,
+            ack_req: p.ack_req,
+            pad: p.pad,
+            becn: false,
+        };
+        let wire = flow.data.write(frame.head_mut(), &bth, &ext, p.payload_len);
+        let meta = frame.meta_mut();
+        (meta.intended, meta.class) = (p.intended, shared.class);
+        meta.flags = if p.again { flags::DATA | flags::RETRANSMITTED } else { flags::DATA };
+
+        let class = &mut self.stats.classes[usize::from(shared.class)];
+        class.transmissions += 1;
+        if p.again {
+            class.retransmitted += 1;
+            self.stats.retransmitted += 1;
+            self.messages.get_mut(p.message).retransmitted += 1;
+        } else if p.first {
+            let message = self.messages.get_mut(p.message);
+            message.started = now;
+            let (op, iteration) = (message.op, message.iteration);
+            let program = self.cold[id as usize].program;
+            if iteration == self.programs.iteration()
+                && let Some(slot) = self.programs.slots.get_mut(program as usize)
+            {
+                slot.interp.on_send_started(now, op);
+                self.programs.touch(program);
+            }
+        }
+        q.req.sent(now, &p, &self.messages, shared);
+        if shared.ack_timeout != Span::ZERO && q.req.flags & sender::TIMER == 0 {
+            q.req.flags |= sender::TIMER;
+            self.wheel.set(self.timers.ack + id, now + shared.ack_timeout);
+        }
+        self.ready.leave(list);
+        q.req.flags &= !sender::READY;
+        if counter_expired {
+            self.advance_rate(now, id, true);
+        }
+        self.wake(id, now);
+        self.seal(now, &mut frame, wire, id, pool);
+        out.data.push(frame);
+        Step::Sent
+    }
+
+    fn send_stream<P: FramePool>(
+        &mut self,
+        now: Time,
+        list: u8,
+        id: u32,
+        pool: &mut P,
+        out: &mut TxBatch<P::Frame>,
+    ) -> Step {
+        let s = &mut self.streams[id as usize - self.qps.len()];
+        let f = s.frame();
+        let fill = if f.payload_len == 0 { Fill::Control } else { Fill::Const };
+        let Some(mut frame) = pool.take(fill, f.len) else { return Step::PoolEmpty };
+        let bth = BthFields {
+            opcode: Opcode::UcSendOnly as u8,
+            dest_qp: STREAM_QPN_FIRST + s.index,
+            psn: f.psn,
+            ..BthFields::default()
+        };
+        let wire = s.template.write(frame.head_mut(), &bth, &Ext::None, f.payload_len);
+        let meta = frame.meta_mut();
+        (meta.intended, meta.class, meta.flags) = (s.next(), s.class, flags::DATA);
+        s.sent(f.size);
+        self.stats.stream_tx += 1;
+        self.stats.classes[usize::from(s.class)].transmissions += 1;
+        let next = s.next();
+        self.ready.leave(list);
+        if next <= now {
+            self.ready.join(list, id);
+        } else {
+            self.wheel.set(id, next);
+        }
+        self.seal(now, &mut frame, wire, id, pool);
+        out.data.push(frame);
+        Step::Sent
+    }
+
+    /// Completes a frame whose headers are written.
+    #[inline]
+    fn seal<P: FramePool>(
+        &mut self,
+        now: Time,
+        frame: &mut P::Frame,
+        wire: WireLen,
+        flow: u32,
+        pool: &mut P,
+    ) {
+        let meta = frame.meta_mut();
+        debug_assert_eq!(meta.len, wire.len);
+        (meta.start, meta.flow, meta.src, meta.head_len) = (now, flow, self.port, wire.head_len);
+        pool.seal(frame);
+        self.stats.tx_frames += 1;
+        self.stats.tx_bytes += super::rx::counted(wire.len);
+    }
+}
+
+/// Extended headers of a data packet. The tag of a message travels in the upper half of RETH's address, or as the
+/// immediate data of a SEND.
+#[inline]
+fn ext_of(p: &Packet, verb: Verb) -> Ext {
+    let reth = Reth { va: u64::from(p.tag) << 32, rkey: RKEY, dma_len: p.msg_bytes };
+    match (verb, p.first, p.last) {
+        (Verb::Write, true, _) | (Verb::WriteImm, true, false) => Ext::Reth(reth),
+        (Verb::WriteImm, true, true) => Ext::RethImm(reth, ImmDt(p.tag)),
+        (Verb::WriteImm | Verb::Send, _, true) => Ext::Imm(ImmDt(p.tag)),
+        _ => Ext::None,
+    }
+}
