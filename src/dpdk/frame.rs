@@ -199,6 +199,9 @@ impl Drop for MbufFrame {
 }
 
 impl Frame for MbufFrame {
+    fn wire_bytes(&self) -> Option<&[u8]> {
+        Some(self.bytes())
+    }
     #[inline]
     fn head(&self) -> &[u8; HEAD_MAX] {
         // SAFETY: the data area is initialised, at least ROOM_BYTES_MIN long, and ours.

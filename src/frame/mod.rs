@@ -115,6 +115,10 @@ pub trait Frame: Sized + Send {
     fn meta_mut(&mut self) -> &mut FrameMeta;
     /// What lies between the headers and the ICRC. Empty for [`Fill::Control`].
     fn payload(&self) -> Payload<'_>;
+    /// The whole frame as it stands in memory, where the driver carries real bytes; `None` in virtual time.
+    fn wire_bytes(&self) -> Option<&[u8]> {
+        None
+    }
     /// Length without FCS.
     #[inline]
     fn len(&self) -> FrameLen {

@@ -31,7 +31,7 @@ use crate::transport::messages::Messages;
 use crate::transport::qp::{Qp, Shared};
 use crate::transport::ready::{self, Ready};
 use crate::transport::wheel::{self, Wheel};
-use crate::units::{RankId, Time};
+use crate::units::{PortId, RankId, Time};
 use crate::wire::template::{SpecError, Template};
 
 use programs::Programs;
@@ -76,6 +76,18 @@ pub enum Failure {
     MessageTooLong,
     /// The plan's addresses or markings do not fit into headers.
     Headers(SpecError),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::RetryExceeded => f.write_str("no acknowledgement after all retries"),
+            Failure::RemoteError => f.write_str("the responder refused the request"),
+            Failure::NoConnection => f.write_str("the plan has no connection between them"),
+            Failure::MessageTooLong => f.write_str("the message is longer than 2^31 bytes"),
+            Failure::Headers(e) => e.fmt(f),
+        }
+    }
 }
 
 impl Failure {
@@ -169,6 +181,18 @@ impl Host {
             return Time::ZERO;
         }
         self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next())
+    }
+
+    /// The tester port this host is.
+    pub fn port(&self) -> PortId {
+        PortId(self.port)
+    }
+
+    /// True when every stream that starts here is over and no pause order is left or in force.
+    pub fn open_loop_done(&self) -> bool {
+        self.streams.iter().all(|s| s.next() == Time::NEVER)
+            && !self.pfc_tx.due()
+            && self.pfc_tx.next() == Time::NEVER
     }
 
     /// Takes the oldest event.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::ports::{Layout, port_mac};
 use super::source::{Fault, fault};
 use super::traffic::Timeline;
-use crate::host::config::{HostConfig, RankAddr};
+use crate::host::config::{HostConfig, RankAddr, STREAM_QPN_FIRST, StreamPeer};
 use crate::limits::QPS_PER_PORT_MAX;
 use crate::rng::Rng;
 use crate::topology::{End, Fabric};
 use crate::transport::config::{ClassConfig, QPN_FIRST, QpConfig};
 use crate::units::{PortId, RankId};
 use crate::wire::template::udp_sport_kernel;
-use crate::workload::config::{StreamConfig, WorkloadConfig};
+use crate::workload::config::{Action, StreamConfig, WorkloadConfig};
 use crate::workload::generate::pairs;
 
 /// What hosts are made of.

@@ -73,8 +73,10 @@ impl<F: Frame> Tee<F> for PcapTee {
             return;
         };
         copy.ts_ns = now.0 / 1000;
-        copy.bytes.clear();
-        if materialise(frame, &mut copy.bytes).is_err() {
+        if let Some(bytes) = frame.wire_bytes() {
+            copy.bytes.clear();
+            copy.bytes.extend_from_slice(bytes);
+        } else if materialise(frame, &mut copy.bytes).is_err() {
             return;
         }
         self.bytes += copy.bytes.len() as u64;
