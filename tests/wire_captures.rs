@@ -91,7 +91,7 @@ fn check_all(files: &[PathBuf]) -> usize {
 #[test]
 fn committed_captures_are_written_back_byte_for_byte() {
     let files = committed();
-    assert!(files.len() >= 37, "only {} captures in pcaps/", files.len());
+    assert!(files.len() >= 38, "only {} captures in pcaps/", files.len());
     assert!(check_all(&files) > 700);
 }
 
@@ -118,6 +118,9 @@ fn messages_are_those_that_were_posted() {
     plain("rc_send_3000.pcap", 2, 6_000);
     plain("rc_read_5000.pcap", 2, 10_000);
     plain("rc_atomic_fadd.pcap", 0, 0);
+    plain("ud_send.pcap", 4, 1024);
+    plain("ib_send_lat.pcap", 200, 12_800);
+    plain("rc_write_psn_wrap.pcap", 1, 5_000);
 }
 
 #[test]
