@@ -1,5 +1,7 @@
-//! Real captures: every frame decodes, is written back byte for byte, carries the right ICRC, and adds up to the
-//! messages that were posted.
+//! Real captures: every frame decodes, is written back byte for byte, carries the right ICRC, and adds up to
+//! the messages that were posted.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,7 @@ use rankstorm::wire::capture::{CaptureError, CaptureReader, CaptureWriter};
 use rankstorm::wire::dissect::{Body, dissect, encode};
 use rankstorm::wire::fast::{self, IpKey, Kind};
 use rankstorm::wire::headers::Opcode;
+use rankstorm::wire::pfc::PfcFrame;
 use rankstorm::wire::{HEAD_MAX, icrc};
 
 fn committed() -> Vec<PathBuf> {
@@ -157,6 +160,42 @@ fn json_says_what_the_packets_say() {
     let v6 = json_lines(&pcap("ud_send_ipv6.pcap"));
     assert!(v6[0]["src"].as_str().unwrap().contains(':'));
     assert_eq!(v6[0]["deth"]["qkey"], 0x1111_1111);
+}
+
+#[test]
+fn frames_of_every_kind_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mixed.pcap");
+    let mut writer = CaptureWriter::new(std::fs::File::create(&path).unwrap()).unwrap();
+    let mut head = [0; HEAD_MAX];
+    PfcFrame { enable: 0x18, quanta: [0, 0, 0, 0xffff, 0, 0, 0, 0] }.write(&mut head, [2; 6]);
+    writer.write(0, &head[..60]).unwrap();
+    writer.write(5, &[0xff; 60]).unwrap();
+    writer.write(5, b"runt").unwrap();
+    writer.finish().unwrap();
+
+    let lines = json_lines(&path);
+    assert_eq!(lines[0]["pfc"]["enable"], 0x18);
+    assert_eq!(lines[0]["pfc"]["quanta"][3], 0xffff);
+    assert!(lines[0]["opcode"].is_null() && lines[1]["opcode"].is_null() && lines[1]["icrc_ok"].is_null());
+    assert_eq!(
+        (&lines[1]["ts_ns"], &lines[2]["malformed"]),
+        (&5.into(), &"the frame ends inside its headers".into())
+    );
+    assert_eq!((&lines[3]["frames"], &lines[3]["rocev2"]), (&3.into(), &0.into()));
+
+    let mut out = Vec::new();
+    dissect_file(&path, false, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("PFC priority 3 XOFF 65535 quanta, priority 4 XON"), "{text}");
+
+    let vectors = json_lines(&pcap("icrc_vectors.pcap"));
+    let cnp = vectors.iter().find(|l| l["opcode_name"] == "CNP").unwrap();
+    assert_eq!((&cnp["opcode"], &cnp["becn"], &cnp["dscp"]), (&0x81.into(), &true.into(), &48.into()));
+    let tagged = vectors.iter().find(|l| l["vlan"]["vid"] == 100).unwrap();
+    assert_eq!(tagged["vlan"]["pcp"], 3);
+    let rnr = vectors.iter().find(|l| l["aeth"]["kind"] == "rnr_nak").unwrap();
+    assert_eq!(rnr["aeth"]["timer_ns"], 10_000);
 }
 
 #[test]

@@ -1,5 +1,8 @@
-//! The fast ways against the slow ones: templates against a field-by-field encoder, the constant-payload ICRC against
-//! the CRC of the whole frame, incremental checksums against full ones, and any bytes at all against the parsers.
+//! The fast ways against the slow ones: templates against a field-by-field encoder, the constant-payload ICRC
+//! against the CRC of the whole frame, incremental checksums against full ones, and any bytes at all against
+//! the parsers.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -133,7 +136,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
-    fn templates_write_what_a_slow_encoder_writes(spec in any_spec(), (bth, ext, payload_len) in any_packet()) {
+    fn templates_write_what_a_slow_encoder_writes(
+        spec in any_spec(),
+        (bth, ext, payload_len) in any_packet(),
+    ) {
         let payload = vec![PAYLOAD_BYTE; payload_len.into()];
         let want = slow_frame(&spec, &bth, ext, &payload);
 
@@ -183,7 +189,8 @@ proptest! {
         if let Net::V4(h) = r.net {
             // RFC 1624: the sum with its checksum is all ones; 0x0000 and 0xffff both say so.
             let off = fast::parse(&head, FrameLen(frame.len() as u16)).unwrap().ip_off as usize;
-            let sum: u32 = frame[off..off + 20].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
+            let words = frame[off..off + 20].chunks(2);
+            let sum: u32 = words.map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
             prop_assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "checksum {:#x}", h.header_checksum);
         }
     }
@@ -209,11 +216,11 @@ fn survive(bytes: &[u8], wire_len: usize) -> Result<(), TestCaseError> {
     let _ = (fast::set_ce(&mut head), icrc::verify(bytes));
     if let Ok(d) = dissect(bytes, wire_len) {
         let mut again = encode(&d);
-        if let Body::Roce(r) = &d.body {
-            if r.icrc_ok == Some(false) {
-                let off = again.len() - 4 - d.trailer.len();
-                again[off..off + 4].copy_from_slice(&bytes[off..off + 4]);
-            }
+        if let Body::Roce(r) = &d.body
+            && r.icrc_ok == Some(false)
+        {
+            let off = again.len() - 4 - d.trailer.len();
+            again[off..off + 4].copy_from_slice(&bytes[off..off + 4]);
         }
         prop_assert_eq!(&again, bytes, "{:?}", d);
     }
@@ -331,8 +338,8 @@ fn ecmp_spreads_ports_and_addresses_evenly_and_seeds_do_not_polarise() {
         let wrote = Template::new(&spec).unwrap().write(&mut head, &BthFields::default(), &Ext::None, 0);
         fast::ecmp_hash(&fast::parse(&head, wrote.len).unwrap(), seed)
     };
-    // Flows that differ in the source port, or in the last address bits, over 2..8 paths: chi-squared far below the
-    // 0.1 % point, for the low and the high bits of the hash alike.
+    // Flows that differ in the source port, or in the last address bits, over 2..8 paths: chi-squared far
+    // below the 0.1 % point, for the low and the high bits of the hash alike.
     let chi = |paths: u32, of: &dyn Fn(u32) -> u32| {
         let mut load = vec![0f64; paths as usize];
         (0..4096).for_each(|i| load[(of(i) % paths) as usize] += 1.0);

@@ -1,5 +1,7 @@
 //! Frames with a published or independently computed ICRC: what every other RoCEv2 stack agrees on.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use rankstorm::units::FrameLen;
 use rankstorm::wire::dissect::{dissect, encode};
 use rankstorm::wire::fast::{self, Fast, Kind};
@@ -18,11 +20,11 @@ fn head_of(frame: &[u8]) -> ([u8; HEAD_MAX], Fast) {
 }
 
 /// RC SEND ONLY of 16 bytes, DSCP 26, ECT(0), PSN 0x100, AckReq.
-const SEND_ONLY: &str = "0200000000020200000000010800456a003c000140004011ae1ec6120001c6120002c0de12b7002800000440\
-                         ffff0000001180000100000102030405060708090a0b0c0d0e0f8d464a63";
+const SEND_ONLY: &str = "020000000002020000000001 0800 456a003c000140004011ae1ec6120001c6120002
+    c0de12b700280000 0440ffff0000001180000100 000102030405060708090a0b0c0d0e0f 8d464a63";
 /// The same after a hop: CE set, TTL 63, IP checksum redone, ICRC untouched.
-const SEND_ONLY_CE: &str = "0200000000020200000000010800456b003c000140003f11af1dc6120001c6120002c0de12b7002800000440\
-                            ffff0000001180000100000102030405060708090a0b0c0d0e0f8d464a63";
+const SEND_ONLY_CE: &str = "020000000002020000000001 0800 456b003c000140003f11af1dc6120001c6120002
+    c0de12b700280000 0440ffff0000001180000100 000102030405060708090a0b0c0d0e0f 8d464a63";
 
 fn clean(s: &str) -> Vec<u8> {
     hex(&s.split_whitespace().collect::<String>())

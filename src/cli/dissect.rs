@@ -16,8 +16,8 @@ use crate::wire::headers::{Aeth, Ext};
 use crate::wire::messages::MessageCounter;
 use crate::wire::pfc::PfcFrame;
 
-/// Decodes the capture at `path` to `out`: one JSON object per frame and a last line of totals with `json`, or else a
-/// table. Frames before a damaged one are printed before the error is returned.
+/// Decodes the capture at `path` to `out`: one JSON object per frame and a last line of totals with `json`,
+/// or else a table. Frames before a damaged one are printed before the error is returned.
 ///
 /// # Errors
 /// A capture that cannot be read ([`crate::wire::capture::CaptureError`]), or `out` that cannot be written.

@@ -1,11 +1,11 @@
-//! The invariant CRC of RoCEv2: whole frames for people and tests, and a way that costs the same for 64 and 4096
-//! payload bytes when the payload is one repeated byte.
+//! The invariant CRC of RoCEv2: whole frames for people and tests, and a way that costs the same for 64 and
+//! 4096 payload bytes when the payload is one repeated byte.
 //!
-//! CRC-32 (reflected polynomial 0xedb88320, as Ethernet) over eight 0xff bytes, the IP header, UDP, BTH, extended
-//! headers, payload and pad, with every field that a switch may change read as ones: type of service, TTL and header
-//! checksum (IPv4); traffic class, flow label and hop limit (IPv6); UDP checksum; the BTH byte of FECN and BECN. It is
-//! stored least significant byte first. Ethernet and VLAN headers are outside. Source: IBTA volume 1, 7.8.1 and
-//! annex A17.3.3.
+//! CRC-32 (reflected polynomial 0xedb88320, as Ethernet) over eight 0xff bytes, the IP header, UDP, BTH,
+//! extended headers, payload and pad, with every field that a switch may change read as ones: type of
+//! service, TTL and header checksum (IPv4); traffic class, flow label and hop limit (IPv6); UDP checksum; the
+//! BTH byte of FECN and BECN. It is stored least significant byte first. Ethernet and VLAN headers are
+//! outside. Source: IBTA volume 1, 7.8.1 and annex A17.3.3.
 
 use crate::units::FrameLen;
 
@@ -46,8 +46,8 @@ impl Icrc {
     }
 }
 
-/// Computes the ICRC of a whole Ethernet frame (without FCS; padding behind the IP packet is ignored) with room for it
-/// at the end, whatever it holds now. Cost: one pass over the frame.
+/// Computes the ICRC of a whole Ethernet frame (without FCS; padding behind the IP packet is ignored) with
+/// room for it at the end, whatever it holds now. Cost: one pass over the frame.
 ///
 /// # Errors
 /// [`IcrcError`] when the frame is not RoCEv2 or its lengths contradict each other.
@@ -168,8 +168,9 @@ const MASKS_V4: [u32; (IPV4_LEN + UDP_LEN + BTH_LEN) / 4] =
 const MASKS_V6: [u32; (IPV6_LEN + UDP_LEN + BTH_LEN) / 4] =
     [0xffff_ff0f, 0xff00_0000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xffff_0000, 0, 0x0000_00ff, 0];
 
-/// CRC register after the masked headers of a RoCEv2 frame, payload excluded. RoCEv2 headers are whole words, so there
-/// is never an odd byte. Cost: about 10 ns for the 40 header bytes of an IPv4 packet, whatever the payload.
+/// CRC register after the masked headers of a RoCEv2 frame, payload excluded. RoCEv2 headers are whole words,
+/// so there is never an odd byte. Cost: about 10 ns for the 40 header bytes of an IPv4 packet, whatever the
+/// payload.
 #[inline]
 pub fn register_after_head(head: &[u8; HEAD_MAX], f: &Fast) -> u32 {
     let ip = usize::from(f.ip_off);
@@ -206,8 +207,9 @@ fn masked_register<const W: usize>(head: &[u8; HEAD_MAX], off: usize, masks: &[u
     rest.as_chunks::<4>().0.iter().fold(register, step)
 }
 
-/// The ICRC of frames whose payload is `payload_len` times one byte, then pad zeros: the register after the headers is
-/// carried over the payload by a linear map, whatever its length. One per payload length, 4 KiB each.
+/// The ICRC of frames whose payload is `payload_len` times one byte, then pad zeros: the register after the
+/// headers is carried over the payload by a linear map, whatever its length. One per payload length, 4 KiB
+/// each.
 #[derive(Clone, Debug)]
 pub struct ConstPayload {
     /// `advance[k][b]`: what byte `k` of the register becomes after payload and pad.
@@ -218,8 +220,8 @@ pub struct ConstPayload {
 }
 
 impl ConstPayload {
-    /// Prepares for `payload_len` bytes of value `byte` and `pad` zeros. Cost: one pass over so many bytes and 1,024
-    /// table entries; allocates 4 KiB.
+    /// Prepares for `payload_len` bytes of value `byte` and `pad` zeros. Cost: one pass over so many bytes
+    /// and 1,024 table entries; allocates 4 KiB.
     pub fn new(payload_len: u16, byte: u8, pad: u8) -> ConstPayload {
         let bytes = payload_len + u16::from(pad);
         let power = x_to_the_8n(bytes.into());
