@@ -1,4 +1,7 @@
-//! What one frame costs: header template, head parser, and the ICRC the plain way against the constant-payload way.
+//! What one frame costs: header template, head parser, and the ICRC the plain way against the
+//! constant-payload way.
+
+#![allow(missing_docs, clippy::expect_used)]
 
 use std::hint::black_box;
 

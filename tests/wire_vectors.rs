@@ -1,6 +1,9 @@
 //! Frames with a published or independently computed ICRC: what every other RoCEv2 stack agrees on.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use rankstorm::units::FrameLen;
+use rankstorm::wire::dissect::{dissect, encode};
 use rankstorm::wire::fast::{self, Fast, Kind};
 use rankstorm::wire::{HEAD_MAX, icrc};
 
@@ -17,11 +20,11 @@ fn head_of(frame: &[u8]) -> ([u8; HEAD_MAX], Fast) {
 }
 
 /// RC SEND ONLY of 16 bytes, DSCP 26, ECT(0), PSN 0x100, AckReq.
-const SEND_ONLY: &str = "0200000000020200000000010800456a003c000140004011ae1ec6120001c6120002c0de12b7002800000440\
-                         ffff0000001180000100000102030405060708090a0b0c0d0e0f8d464a63";
+const SEND_ONLY: &str = "020000000002020000000001 0800 456a003c000140004011ae1ec6120001c6120002
+    c0de12b700280000 0440ffff0000001180000100 000102030405060708090a0b0c0d0e0f 8d464a63";
 /// The same after a hop: CE set, TTL 63, IP checksum redone, ICRC untouched.
-const SEND_ONLY_CE: &str = "0200000000020200000000010800456b003c000140003f11af1dc6120001c6120002c0de12b7002800000440\
-                            ffff0000001180000100000102030405060708090a0b0c0d0e0f8d464a63";
+const SEND_ONLY_CE: &str = "020000000002020000000001 0800 456b003c000140003f11af1dc6120001c6120002
+    c0de12b700280000 0440ffff0000001180000100 000102030405060708090a0b0c0d0e0f 8d464a63";
 
 fn clean(s: &str) -> Vec<u8> {
     hex(&s.split_whitespace().collect::<String>())
@@ -34,6 +37,19 @@ fn congestion_marks_and_hops_leave_the_icrc_alone() {
         assert!(i.ok());
         assert_eq!(i.found.to_le_bytes(), [0x8d, 0x46, 0x4a, 0x63]);
     }
+}
+
+#[test]
+fn marking_as_a_switch_does_gives_the_marked_vector() {
+    let mut frame = clean(SEND_ONLY);
+    let (mut head, _) = head_of(&frame);
+    assert!(fast::set_ce(&mut head));
+    let n = frame.len();
+    frame.copy_from_slice(&head[..n]);
+    // One hop less; TTL is the upper half of its word, so the checksum grows by 0x0100.
+    frame[22] -= 1;
+    frame[24] += 1;
+    assert_eq!(frame, clean(SEND_ONLY_CE));
 }
 
 #[test]
@@ -50,6 +66,8 @@ fn published_vectors_verify() {
         let (head, f) = head_of(&frame);
         assert_eq!(f.kind, Kind::Roce);
         assert!(icrc::verify(&frame).unwrap(), "{}", v["name"]);
+        let d = dissect(&frame, frame.len()).unwrap();
+        assert_eq!(encode(&d), frame, "{}", v["name"]);
         let body = &frame[usize::from(f.head_len())..frame.len() - 4];
         let register = icrc::register_after_head(&head, &f);
         let mut rest = crc32fast::Hasher::new_with_initial(!register);

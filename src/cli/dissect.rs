@@ -16,8 +16,8 @@ use crate::wire::headers::{Aeth, Ext};
 use crate::wire::messages::MessageCounter;
 use crate::wire::pfc::PfcFrame;
 
-/// Decodes the capture at `path` to `out`: one JSON object per frame and a last line of totals with `json`, or else a
-/// table. Frames before a damaged one are printed before the error is returned.
+/// Decodes the capture at `path` to `out`: one JSON object per frame and a last line of totals with `json`,
+/// or else a table. Frames before a damaged one are printed before the error is returned.
 ///
 /// # Errors
 /// A capture that cannot be read ([`crate::wire::capture::CaptureError`]), or `out` that cannot be written.
@@ -27,7 +27,7 @@ pub fn dissect(path: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<(
     let mut counter = MessageCounter::new();
     let mut first_ns = None;
     if !json {
-        writeln!(out, "{TABLE_HEAD}")?;
+        writeln!(out, "{}", table_head())?;
     }
     while let Some(frame) = reader.read()? {
         let taken = take_apart(frame.bytes, frame.wire_len);
@@ -192,8 +192,12 @@ fn aeth_json(a: &Aeth) -> Value {
     v
 }
 
-const TABLE_HEAD: &str = "frame     time us  source > destination                   opcode                        qp      psn  bytes  \
-     ecn  icrc  more";
+fn table_head() -> String {
+    format!(
+        "{:>5} {:>11}  {:<39}  {:<28} {:>5} {:>8}  {:>5}  {:<4} icrc",
+        "frame", "time us", "source > destination", "opcode", "qp", "psn", "bytes", "ecn"
+    )
+}
 
 fn row(frame: &Captured<'_>, since_ns: u64, taken: &Result<Dissected<'_>, Malformed>) -> String {
     let start = format!("{:>5} {:>11.3}", frame.index, since_ns as f64 / 1e3);
@@ -240,10 +244,11 @@ fn roce_row(r: &Roce<'_>) -> String {
         more += &format!(" pad {}", r.bth.pad);
     }
     more += &ext_text(&r.ext);
-    format!(
-        "{who:<39}  {name:<26} {:>5} {:>#8x}  {:>5}  {ecn:<4} {icrc:<4} {more}",
+    let row = format!(
+        "{who:<39}  {name:<28} {:>5} {:>#8x}  {:>5}  {ecn:<4} {icrc:<4} {more}",
         r.bth.dest_qp, r.bth.psn, r.payload_len
-    )
+    );
+    row.trim_end().to_owned()
 }
 
 fn ext_text(ext: &Ext) -> String {

@@ -5,8 +5,9 @@ use crate::wire::{ICRC_LEN, icrc};
 
 use super::{Frame, PAYLOAD_BYTE, Payload};
 
-/// Writes the whole frame without FCS to `out`, which is cleared first: headers, payload, pad (zeros) and the right
-/// ICRC. PFC and other frames without an ICRC are written as their head, padded with zeros to their length.
+/// Writes the whole frame without FCS to `out`, which is cleared first: headers, payload, pad (zeros) and the
+/// right ICRC. PFC and other frames without an ICRC are written as their head, padded with zeros to their
+/// length.
 ///
 /// Cost: one pass over the frame; for captures, not for the packet path.
 ///

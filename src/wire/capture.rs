@@ -23,8 +23,7 @@ pub enum CaptureError {
         why: String,
     },
     /// The frames are not Ethernet.
-    #[error("{} holds {found} frames; only Ethernet captures are understood (capture on the port, not on \"any\")",
-            path.display())]
+    #[error("{} holds {found} frames, not Ethernet; capture on the port, not on \"any\"", path.display())]
     LinkType {
         /// File as named.
         path: PathBuf,
@@ -127,7 +126,8 @@ impl<W: Write> CaptureWriter<W> {
     /// # Errors
     /// Those of `out`.
     pub fn new(mut out: W) -> io::Result<CaptureWriter<W>> {
-        // Magic of nanosecond files, version 2.4, UTC, no accuracy, snap length, link type Ethernet; little endian.
+        // Magic of nanosecond files, version 2.4, UTC, no accuracy, snap length, link type Ethernet; little
+        // endian.
         for word in [0xa1b2_3c4d, 0x0004_0002, 0, 0, SNAPLEN, 1u32] {
             out.write_all(&word.to_le_bytes())?;
         }

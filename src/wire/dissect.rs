@@ -1,7 +1,7 @@
 //! Every field of a frame, for people: arbitrary bytes in, a structure out, and the same bytes again from it.
 //!
-//! Ethernet, VLAN, IP and UDP are read by etherparse, the InfiniBand headers by [`super::headers`]. A frame is RoCEv2
-//! when its UDP destination port is 4791, and by nothing else.
+//! Ethernet, VLAN, IP and UDP are read by etherparse, the InfiniBand headers by [`super::headers`]. A frame
+//! is RoCEv2 when its UDP destination port is 4791, and by nothing else.
 
 use std::net::IpAddr;
 
@@ -25,7 +25,7 @@ pub struct Dissected<'a> {
     pub tags: ArrayVec<SingleVlanHeader, 2>,
     /// What the frame carries.
     pub body: Body<'a>,
-    /// Bytes behind the IP packet: padding to 60 bytes.
+    /// Bytes behind the IP packet: padding to 60 bytes. Of a cut frame, what is left of the ICRC.
     pub trailer: &'a [u8],
 }
 
@@ -142,8 +142,8 @@ impl Net {
             Net::V6(h) => out.extend(h.to_bytes()),
         }
     }
-    /// Reads an IP header from the front of `bytes`; `None` when it is cut, broken, or sets bits that could not be
-    /// written back (the reserved flag of IPv4).
+    /// Reads an IP header from the front of `bytes`; `None` when it is cut, broken, or sets bits that could
+    /// not be written back (the reserved flag of IPv4).
     fn read(ethertype: EtherType, bytes: &[u8]) -> Option<Net> {
         let net = match ethertype {
             EtherType::IPV4 => Net::V4(Ipv4Header::from_slice(bytes).ok()?.0),
@@ -156,8 +156,9 @@ impl Net {
     }
 }
 
-/// Takes a frame apart. `frame` is what was captured from the destination MAC on, without FCS; `wire_len` the length
-/// the frame had on the wire, larger when the capture cuts frames. Any bytes are fine: what cannot be read is kept raw.
+/// Takes a frame apart. `frame` is what was captured from the destination MAC on, without FCS; `wire_len` the
+/// length the frame had on the wire, larger when the capture cuts frames. Any bytes are fine: what cannot be
+/// read is kept raw.
 ///
 /// # Errors
 /// [`Malformed::Short`] when not even the Ethernet header and the tags it announces are there.
@@ -206,7 +207,8 @@ fn pfc(frame: &[u8]) -> Option<PfcFrame> {
     PfcFrame::parse(&head, FrameLen(n as u16))
 }
 
-/// The RoCEv2 packet whose IP header `net` starts at `ip_off`, and what lies behind it; `None` when it is not RoCEv2.
+/// The RoCEv2 packet whose IP header `net` starts at `ip_off`, and what lies behind it; `None` when it is not
+/// RoCEv2.
 fn roce<'a>(
     frame: &'a [u8],
     ip_off: usize,
@@ -257,11 +259,12 @@ fn roce<'a>(
         icrc: found,
         icrc_ok: found.map(|f| Some(f) == expected),
     };
-    Ok(Some((packet, frame.get(end..).unwrap_or_default())))
+    let behind = if found.is_some() { end } else { icrc_off };
+    Ok(Some((packet, frame.get(behind..).unwrap_or_default())))
 }
 
-/// Writes a frame back, byte for byte what [`dissect`] read, but for the ICRC, which is computed afresh. Lengths and
-/// checksums are those of the headers.
+/// Writes a frame back, byte for byte what [`dissect`] read, but for the ICRC, which is computed afresh.
+/// Lengths and checksums are those of the headers.
 pub fn encode(d: &Dissected<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(ETH_LEN + 64);
     out.extend(d.ethernet.to_bytes());

@@ -1,11 +1,11 @@
-//! The invariant CRC of RoCEv2: whole frames for people and tests, and a way that costs the same for 64 and 4096
-//! payload bytes when the payload is one repeated byte.
+//! The invariant CRC of RoCEv2: whole frames for people and tests, and a way that costs the same for 64 and
+//! 4096 payload bytes when the payload is one repeated byte.
 //!
-//! CRC-32 (reflected polynomial 0xedb88320, as Ethernet) over eight 0xff bytes, the IP header, UDP, BTH, extended
-//! headers, payload and pad, with every field that a switch may change read as ones: type of service, TTL and header
-//! checksum (IPv4); traffic class, flow label and hop limit (IPv6); UDP checksum; the BTH byte of FECN and BECN. It is
-//! stored least significant byte first. Ethernet and VLAN headers are outside. Source: IBTA volume 1, 7.8.1 and
-//! annex A17.3.3.
+//! CRC-32 (reflected polynomial 0xedb88320, as Ethernet) over eight 0xff bytes, the IP header, UDP, BTH,
+//! extended headers, payload and pad, with every field that a switch may change read as ones: type of
+//! service, TTL and header checksum (IPv4); traffic class, flow label and hop limit (IPv6); UDP checksum; the
+//! BTH byte of FECN and BECN. It is stored least significant byte first. Ethernet and VLAN headers are
+//! outside. Source: IBTA volume 1, 7.8.1 and annex A17.3.3.
 
 use crate::units::FrameLen;
 
@@ -46,8 +46,8 @@ impl Icrc {
     }
 }
 
-/// Computes the ICRC of a whole Ethernet frame (without FCS; padding behind the IP packet is ignored) with room for it
-/// at the end, whatever it holds now. Cost: one pass over the frame.
+/// Computes the ICRC of a whole Ethernet frame (without FCS; padding behind the IP packet is ignored) with
+/// room for it at the end, whatever it holds now. Cost: one pass over the frame.
 ///
 /// # Errors
 /// [`IcrcError`] when the frame is not RoCEv2 or its lengths contradict each other.
@@ -168,8 +168,9 @@ const MASKS_V4: [u32; (IPV4_LEN + UDP_LEN + BTH_LEN) / 4] =
 const MASKS_V6: [u32; (IPV6_LEN + UDP_LEN + BTH_LEN) / 4] =
     [0xffff_ff0f, 0xff00_0000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xffff_0000, 0, 0x0000_00ff, 0];
 
-/// CRC register after the masked headers of a RoCEv2 frame, payload excluded. RoCEv2 headers are whole words, so there
-/// is never an odd byte. Cost: about 10 ns for the 40 header bytes of an IPv4 packet.
+/// CRC register after the masked headers of a RoCEv2 frame, payload excluded. RoCEv2 headers are whole words,
+/// so there is never an odd byte. Cost: about 10 ns for the 40 header bytes of an IPv4 packet, whatever the
+/// payload.
 #[inline]
 pub fn register_after_head(head: &[u8; HEAD_MAX], f: &Fast) -> u32 {
     let ip = usize::from(f.ip_off);
@@ -180,10 +181,10 @@ pub fn register_after_head(head: &[u8; HEAD_MAX], f: &Fast) -> u32 {
             // IPv4 options: rare enough for the plain way.
             let mut masked = *head;
             mask(&mut masked, Offsets { ip, udp: f.udp_off.into(), is_v6: false });
-            words(&masked, ip, f.ext_off.into()).fold(REGISTER_START, |r, w| step(r, w))
+            words(&masked, ip, f.ext_off.into()).fold(REGISTER_START, step)
         }
     };
-    words(head, f.ext_off.into(), f.head_len().into()).fold(register, |r, w| step(r, w))
+    words(head, f.ext_off.into(), f.head_len().into()).fold(register, step)
 }
 
 /// Whole words of `head[from..to]`.
@@ -200,14 +201,15 @@ fn masked_register<const W: usize>(head: &[u8; HEAD_MAX], off: usize, masks: &[u
         *to = (u32::from_le_bytes(*from) | m).to_le_bytes();
     }
     let (long, rest) = bytes.as_flattened().as_chunks::<16>();
-    let register = long.iter().fold(REGISTER_START, |r, b| step(r, b));
+    let register = long.iter().fold(REGISTER_START, step);
     let (mid, rest) = rest.as_chunks::<8>();
-    let register = mid.iter().fold(register, |r, b| step(r, b));
-    rest.as_chunks::<4>().0.iter().fold(register, |r, b| step(r, b))
+    let register = mid.iter().fold(register, step);
+    rest.as_chunks::<4>().0.iter().fold(register, step)
 }
 
-/// The ICRC of frames whose payload is `payload_len` times one byte, then pad zeros: the register after the headers is
-/// carried over the payload by a linear map, whatever its length. One per payload length, 4 KiB each.
+/// The ICRC of frames whose payload is `payload_len` times one byte, then pad zeros: the register after the
+/// headers is carried over the payload by a linear map, whatever its length. One per payload length, 4 KiB
+/// each.
 #[derive(Clone, Debug)]
 pub struct ConstPayload {
     /// `advance[k][b]`: what byte `k` of the register becomes after payload and pad.
@@ -218,8 +220,8 @@ pub struct ConstPayload {
 }
 
 impl ConstPayload {
-    /// Prepares for `payload_len` bytes of value `byte` and `pad` zeros. Cost: one pass over so many bytes and 1,024
-    /// table entries; allocates 4 KiB.
+    /// Prepares for `payload_len` bytes of value `byte` and `pad` zeros. Cost: one pass over so many bytes
+    /// and 1,024 table entries; allocates 4 KiB.
     pub fn new(payload_len: u16, byte: u8, pad: u8) -> ConstPayload {
         let bytes = payload_len + u16::from(pad);
         let power = x_to_the_8n(bytes.into());
