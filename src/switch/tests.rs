@@ -275,6 +275,24 @@ fn xoff_goes_out_before_data_is_refreshed_and_ends_with_xon() {
     assert_eq!(s.tx_frames + b.switch.inside_frames(), 501, "PFC frames are not counted among frames");
 }
 
+#[test]
+fn an_empty_pool_delays_a_pause_and_loses_none() {
+    let mut b = one_group(100, 0);
+    for _ in 0..500 {
+        b.offer_cell(0, 1, 3);
+    }
+    b.switch.poll_wake();
+    let mut empty = BoxPool::new(0, 0);
+    assert!(b.switch.depart(Time(0), 0, &mut empty, &mut NoRecord).is_none());
+    assert!(b.switch.has_pending(0));
+    b.offer(Time(1), 1, 0, 0, 1000);
+    assert!(
+        std::iter::from_fn(|| b.switch.poll_wake()).any(|w| w.0 == 0),
+        "whatever happens next wakes the port"
+    );
+    assert_eq!(b.depart(Time(1), 0), Some(Left::Pfc(PfcFrame::one(3, 0xffff))));
+}
+
 /// A group whose own frames are stuck is let go at its refresh when others have made room.
 #[test]
 fn room_made_by_others_is_noticed_at_the_refresh() {
