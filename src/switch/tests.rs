@@ -293,6 +293,20 @@ fn an_empty_pool_delays_a_pause_and_loses_none() {
     assert_eq!(b.depart(Time(1), 0), Some(Left::Pfc(PfcFrame::one(3, 0xffff))));
 }
 
+#[test]
+fn wakes_stay_bounded_when_nobody_reads_them() {
+    let mut b = Bench::new(config(2, 1000));
+    for n in 0..1000 {
+        b.offer(Time(n), 0, 1, 0, 100);
+        assert!(b.depart(Time(n), 1).is_some());
+    }
+    assert!(
+        b.switch.poll_wake().is_some_and(|w| w.0 == 1 && w.1 > Time(999)),
+        "never before the link is free"
+    );
+    assert_eq!(b.switch.poll_wake(), None);
+}
+
 /// A group whose own frames are stuck is let go at its refresh when others have made room.
 #[test]
 fn room_made_by_others_is_noticed_at_the_refresh() {
