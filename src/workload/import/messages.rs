@@ -124,8 +124,7 @@ impl Reassembly {
             }
             Operation::Send | Operation::Write | Operation::ReadResponse | Operation::Atomic => {
                 let flow = self.flow(p, from, to);
-                let held =
-                    Held { at: p.at, opcode: p.opcode, payload: p.payload, announced: p.announced };
+                let held = Held { at: p.at, opcode: p.opcode, payload: p.payload, announced: p.announced };
                 self.flows[flow as usize].take(flow, p.psn, held, &mut self.out);
             }
             Operation::Cnp => self.out.cnps += 1,
@@ -184,15 +183,7 @@ impl Reassembly {
         self.out.datagrams += 1;
         let flow = self.flow(p, from, to);
         let bytes = u64::from(p.payload);
-        self.out.messages.push(Message {
-            from,
-            to,
-            flow,
-            bytes,
-            start: p.at,
-            arrived: p.at,
-            acked: None,
-        });
+        self.out.messages.push(Message { from, to, flow, bytes, start: p.at, arrived: p.at, acked: None });
     }
 
     /// ACKs name the requester's queue pair, requests the responder's: they are matched by PSN, then by UDP source

@@ -3,8 +3,11 @@
 //! Parsers take readers and never panic, whatever the bytes; [`load`] is the one place of this layer that opens
 //! files, once, before anything runs.
 
+mod captured;
 pub mod flows;
 mod lines;
+mod messages;
+pub mod pcap;
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -128,6 +131,9 @@ pub enum ImportError {
         /// What is wrong and how to mend it.
         what: String,
     },
+    /// A capture that cannot be read.
+    #[error(transparent)]
+    Capture(crate::wire::capture::CaptureError),
     /// No format fits.
     #[error(
         "{file}: not a format this tool recognises; name it with --format: pcap (RoCEv2 capture), flows (CSV with \
@@ -162,7 +168,7 @@ pub struct Imported {
 
 /// Reads a file, or a folder that holds a `flow.txt`, and checks that the schedule can run.
 /// `format` `None` recognises it by content, then by extension.
-pub fn load(path: &Path, format: Option<Format>, _replay: Replay) -> Result<Imported, ImportError> {
+pub fn load(path: &Path, format: Option<Format>, replay: Replay) -> Result<Imported, ImportError> {
     let path = if path.is_dir() { path.join("flow.txt") } else { path.to_path_buf() };
     let file = path.display().to_string();
     let io = |error| ImportError::Io { file: file.clone(), error };
@@ -174,10 +180,10 @@ pub fn load(path: &Path, format: Option<Format>, _replay: Replay) -> Result<Impo
             Format::detect(&path, &head).ok_or(ImportError::Unknown { file: file.clone() })?
         }
     };
-    let reader = BufReader::new(File::open(&path).map_err(io)?);
+    let open = || File::open(&path).map(BufReader::new).map_err(io);
     let schedule = match format {
-        Format::Pcap => return Err(ImportError::NotYet { format: "pcap".into() }),
-        Format::Flows => flows::read_csv(&file, reader)?,
+        Format::Pcap => pcap::read(&path, replay)?,
+        Format::Flows => flows::read_csv(&file, open()?)?,
         Format::Hpcc => {
             let deps = match dep_file(&path) {
                 Some(deps) => {
@@ -188,7 +194,7 @@ pub fn load(path: &Path, format: Option<Format>, _replay: Replay) -> Result<Impo
                 }
                 None => None,
             };
-            flows::read_hpcc(&file, reader, deps)?
+            flows::read_hpcc(&file, open()?, deps)?
         }
     };
     schedule.check().map_err(|error| ImportError::File { file, what: error.to_string() })?;
