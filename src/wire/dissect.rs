@@ -25,7 +25,7 @@ pub struct Dissected<'a> {
     pub tags: ArrayVec<SingleVlanHeader, 2>,
     /// What the frame carries.
     pub body: Body<'a>,
-    /// Bytes behind the IP packet: padding to 60 bytes.
+    /// Bytes behind the IP packet: padding to 60 bytes. Of a cut frame, what is left of the ICRC.
     pub trailer: &'a [u8],
 }
 
@@ -257,7 +257,8 @@ fn roce<'a>(
         icrc: found,
         icrc_ok: found.map(|f| Some(f) == expected),
     };
-    Ok(Some((packet, frame.get(end..).unwrap_or_default())))
+    let behind = if found.is_some() { end } else { icrc_off };
+    Ok(Some((packet, frame.get(behind..).unwrap_or_default())))
 }
 
 /// Writes a frame back, byte for byte what [`dissect`] read, but for the ICRC, which is computed afresh. Lengths and
