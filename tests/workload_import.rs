@@ -300,8 +300,7 @@ fn a_dependent_replay_answers_what_it_received() {
             caused += u32::from(direct.chain(through).any(|op| matches!(op.kind, OpKind::Recv { .. })));
         }
     }
-    eprintln!("caused {caused}");
-    assert!(caused > 150);
+    assert!(caused >= 190, "{caused} of 200");
 }
 
 #[test]
