@@ -46,7 +46,7 @@ fn replay(schedule: Schedule) -> WorkloadConfig {
     cfg
 }
 
-/// Least completion with every rank on its own port of 100 Gb/s at MTU 1024; also proves that the replay ends.
+/// Least completion with every rank on its own port of 100 Gb/s at MTU 1024; proves that the replay ends.
 fn ideal_100g(schedule: Schedule) -> Span {
     let framing = Framing { mtu: 1024, verb: Verb::Write, v6: false, vlan: false };
     ideal(&replay(schedule), framing, |r| (PortId(r.0), Rate::gbps(100)))

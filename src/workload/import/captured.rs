@@ -5,11 +5,11 @@ use super::{Replay, append};
 use crate::units::{RankId, Span, Time};
 use crate::workload::schedule::{Op, OpId, OpKind};
 
-/// A message that starts within this span after one that came in is taken for its consequence: a host that answers at
-/// once needs less for NIC, completion queue and a round of software.
+/// A message that starts within this span after one that came in is taken for its consequence: a host that
+/// answers at once needs less for NIC, completion queue and a round of software.
 pub const JUST_AFTER: Span = Span::from_us(100);
-/// Slow hosts (emulated NICs, a computation in between) get this long, provided that nothing happened to the message's
-/// own queue pair since.
+/// Slow hosts (emulated NICs, a computation in between) get this long, provided that nothing happened to the
+/// message's own queue pair since.
 pub const AFTER_NOTHING_ELSE: Span = Span::from_ms(10);
 
 /// Lowers the messages of a capture, sorted by start.
@@ -35,8 +35,8 @@ fn timed(messages: &Messages, ranks: &mut [Vec<Op>]) {
     }
 }
 
-/// A message follows the one that came in just before, or else the previous one of its queue pair: its end when its
-/// acknowledgement was seen, its start otherwise. The first one of a queue pair starts at its time.
+/// A message follows the one that came in just before, or else the previous one of its queue pair: its end
+/// when its acknowledgement was seen, its start otherwise. The first one of a queue pair starts at its time.
 fn dependent(messages: &Messages, ranks: &mut [Vec<Op>]) {
     // Arrivals in order of time, taken up as the starts pass them.
     let mut arrivals: Vec<u32> = (0..messages.messages.len() as u32).collect();

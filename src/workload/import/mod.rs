@@ -1,7 +1,7 @@
 //! Importers: what others wrote down about traffic, lowered to a [`Schedule`].
 //!
-//! Parsers take readers and never panic, whatever the bytes; [`load`] is the one place of this layer that opens
-//! files, once, before anything runs.
+//! Parsers take readers and never panic, whatever the bytes; [`load`] is the one place of this layer that
+//! opens files, once, before anything runs.
 
 mod captured;
 pub mod flows;
@@ -97,7 +97,8 @@ impl Format {
 pub enum Replay {
     /// Messages of a source keep the spacing they had: the load does not react to the network.
     Timed,
-    /// A message waits for what it followed: a message received just before, or the previous one of its queue pair.
+    /// A message waits for what it followed: a message received just before, or the previous one of its queue
+    /// pair.
     #[default]
     Dependent,
 }
@@ -136,8 +137,8 @@ pub enum ImportError {
     Capture(crate::wire::capture::CaptureError),
     /// No format fits.
     #[error(
-        "{file}: not a format this tool recognises; name it with --format: pcap (RoCEv2 capture), flows (CSV with \
-         src,dst,bytes,start_ns) or hpcc (flow.txt: a count, then src dst pg dport bytes start_seconds)"
+        "{file}: not a format this tool recognises; name it with --format: pcap (RoCEv2 capture), \
+         flows (CSV with src,dst,bytes,start_ns) or hpcc (flow.txt: a count, then src dst pg dport bytes start_seconds)"
     )]
     Unknown {
         /// The file.

@@ -1,4 +1,5 @@
-//! RoCEv2 captures: frames -> packets -> messages -> schedule. Ranks are the IP addresses in order of appearance.
+//! RoCEv2 captures: frames -> packets -> messages -> schedule. Ranks are the IP addresses in order of
+//! appearance.
 //!
 //! Works with captures that cut frames: lengths come from the IP header and RETH.
 
