@@ -1,4 +1,5 @@
 //! Imports of real files, and of broken ones.
+#![allow(clippy::unwrap_used, clippy::print_stderr)] // helpers of tests count as code outside tests
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -6,8 +6,8 @@
 //! last one shorter (a part without bytes is one message of length 0, so that the chain of steps holds).
 //! Chunk `c` of step `k + 1` is sent because chunk `c` of step `k` arrived, after the span of its reduction
 //! when step `k` reduces, and for no other reason: chunks overtake nothing and pipeline through the steps.
-//! Per rank exactly 2(n-1)/n x S bytes are sent when n x 4 divides S, otherwise 2S less the two parts the
-//! rank never sends.
+//! Per rank exactly 2(n-1)/n x S bytes are sent when n x 4 divides S, otherwise 2S less the two parts
+//! (i + 1 and i + 2) the rank sends once instead of twice.
 //!
 //! The tag of a message is `step x chunks + chunk`, where `chunks` counts those of the longest part. It is
 //! also the operation's number, so a rank keeps no list: only the chunks it has received and not yet passed
@@ -78,7 +78,7 @@ impl Split {
     fn chunks_all(&self) -> u64 {
         self.sizes().iter().map(|(part, count)| count * self.chunks(*part)).sum()
     }
-    /// Messages that rank `index` sends in one iteration: all parts twice but two.
+    /// Messages that rank `index` sends in one iteration: all parts twice, two of them once.
     pub fn messages_sent(&self, index: u32) -> u64 {
         if self.parts < 2 {
             return 0;

@@ -138,7 +138,8 @@ pub enum ImportError {
     /// No format fits.
     #[error(
         "{file}: not a format this tool recognises; name it with --format: pcap (RoCEv2 capture), \
-         flows (CSV with src,dst,bytes,start_ns) or hpcc (flow.txt: a count, then src dst pg dport bytes start_seconds)"
+         flows (CSV with src,dst,bytes,start_ns) or hpcc \
+         (flow.txt: a count, then src dst pg dport bytes start_seconds)"
     )]
     Unknown {
         /// The file.
