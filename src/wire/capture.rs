@@ -91,8 +91,7 @@ impl CaptureReader {
         match self.inner.next_packet() {
             Ok(p) => Ok(Some(Captured {
                 index: self.frames,
-                // With nanosecond precision libpcap keeps nanoseconds where microseconds are otherwise.
-                ts_ns: p.header.ts.tv_sec as u64 * 1_000_000_000 + p.header.ts.tv_usec as u64,
+                ts_ns: timestamp_ns(p.header.ts.tv_sec, p.header.ts.tv_usec),
                 wire_len: p.header.len as usize,
                 bytes: p.data,
             })),
@@ -102,6 +101,12 @@ impl CaptureReader {
             }
         }
     }
+}
+
+/// With nanosecond precision libpcap keeps nanoseconds where microseconds are otherwise. Damaged files hold any bits.
+fn timestamp_ns(seconds: i64, nanoseconds: i64) -> u64 {
+    let (seconds, nanoseconds) = (seconds.max(0).unsigned_abs(), nanoseconds.max(0).unsigned_abs());
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
 fn reason(e: &pcap::Error) -> String {

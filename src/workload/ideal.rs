@@ -24,9 +24,10 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// Frames of one message and the bytes they occupy on the wire: Ethernet 14 (+4 VLAN), IP 20 or 40, UDP 8,
-    /// BTH 12, payload, pad to 4 bytes, ICRC 4, padded to the shortest frame, and 24 of FCS, preamble and gap.
-    /// RETH adds 16 to the first frame of a WRITE, the immediate 4 to the last (IBTA volume 1 chapter 9).
+    /// Frames of one message and the bytes they occupy on the wire: Ethernet 14 (+4 VLAN), IP 20 or 40, UDP
+    /// 8, BTH 12, payload, pad to 4 bytes, ICRC 4, padded to the shortest frame, and 24 of FCS, preamble and
+    /// gap. RETH adds 16 to the first frame of a WRITE, the immediate 4 to the last (IBTA volume 1 chapter
+    /// 9).
     pub fn wire_bytes(&self, message_bytes: u64) -> (u64, u64) {
         let mtu = u64::from(self.mtu.max(1));
         let frames = message_bytes.div_ceil(mtu).max(1);
@@ -59,12 +60,13 @@ pub fn frames_per_iteration(cfg: &WorkloadConfig, framing: Framing) -> u64 {
 }
 
 /// Least completion of one iteration: endpoints at their rates on a fabric without delay or contention, no
-/// acknowledgements, ranks starting together. `endpoint` gives the tester port of a rank and that port's rate;
-/// messages between ranks behind one port take no time.
+/// acknowledgements, ranks starting together. `endpoint` gives the tester port of a rank and that port's
+/// rate; messages between ranks behind one port take no time.
 ///
-/// Incast: serialisation of all frames into the receiver (or out of the busiest sending port). Ring: the frames of
-/// 2(n-1)/n x S at the busiest port, plus, in the reducing half, what a reduction takes longer than the other
-/// chunks of its part can hide. Replay: the larger of the busiest port and the longest chain of dependencies.
+/// Incast: serialisation of all frames into the receiver (or out of the busiest sending port). Ring: the
+/// frames of 2(n-1)/n x S at the busiest port, plus, in the reducing half, what a reduction takes longer than
+/// the other chunks of its part can hide. Replay: the larger of the busiest port and the longest chain of
+/// dependencies.
 pub fn ideal(cfg: &WorkloadConfig, framing: Framing, endpoint: impl Fn(RankId) -> (PortId, Rate)) -> Span {
     let load = busiest_port(cfg, framing, &endpoint);
     match &cfg.kind {
@@ -101,8 +103,8 @@ fn busiest_port(
         .unwrap_or(Span::ZERO)
 }
 
-/// What the n-1 reductions on the way of a chunk add: each stalls the ring when it and the chunk's transmission take
-/// longer than the transmission of the whole part.
+/// What the n-1 reductions on the way of a chunk add: each stalls the ring when it and the chunk's
+/// transmission take longer than the transmission of the whole part.
 fn ring_stalls(
     cfg: &WorkloadConfig,
     framing: Framing,
@@ -128,7 +130,8 @@ fn ring_stalls(
     Span((hop - slowest).0.saturating_mul(links.saturating_sub(1)))
 }
 
-/// Plays a schedule on a network where every message has a link of its own: the longest chain of dependencies.
+/// Plays a schedule on a network where every message has a link of its own: the longest chain of
+/// dependencies.
 fn longest_chain(
     cfg: &WorkloadConfig,
     framing: Framing,
@@ -196,7 +199,8 @@ mod tests {
 
     #[test]
     fn frames_weigh_what_captures_show() {
-        // Lengths of real frames without FCS: WRITE Only of 4096 B is 4170 (58 + 16 + 4096), a MIDDLE of 4096 B 4154.
+        // Lengths of real frames without FCS: WRITE Only of 4096 B is 4170 (58 + 16 + 4096), a MIDDLE of 4096
+        // B 4154.
         assert_eq!(W4K.wire_bytes(4096), (1, 4170 + 24));
         assert_eq!(W4K.wire_bytes(3 * 4096), (3, 4170 + 2 * 4154 + 3 * 24));
         // 5000 B at MTU 1024: First, 3 Middle, Last of 904 B.

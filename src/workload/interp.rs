@@ -1,8 +1,9 @@
-//! Runs the program of one rank in one workload. A host tells it what started, finished and arrived and asks it what
-//! to send next; the interpreter knows no packets and no clock but the `now` it is given.
+//! Runs the program of one rank in one workload. A host tells it what started, finished and arrived and asks
+//! it what to send next; the interpreter knows no packets and no clock but the `now` it is given.
 //!
-//! Operations of one rank do not compete: computations overlap, and all sends whose dependencies are met are posted
-//! at once (the queue pairs order them). An importer whose source serialises work says so with dependencies.
+//! Operations of one rank do not compete: computations overlap, and all sends whose dependencies are met are
+//! posted at once (the queue pairs order them). An importer whose source serialises work says so with
+//! dependencies.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -46,9 +47,9 @@ enum Phase {
 /// The program of one rank in one workload, as it runs.
 ///
 /// Allocates in [`Interp::new`] only. One exception, bounded by the messages of one vector and documented at
-/// [`crate::workload::generate::ring`]: a ring rank that falls behind by more than its span of skew and reduction
-/// explains grows its queue of received chunks. Cost per operation: O(1), plus O(log) of the computations in
-/// progress and, in replays, of the rank's distinct (peer, tag) pairs.
+/// [`crate::workload::generate::ring`]: a ring rank that falls behind by more than its span of skew and
+/// reduction explains grows its queue of received chunks. Cost per operation: O(1), plus O(log) of the
+/// computations in progress and, in replays, of the rank's distinct (peer, tag) pairs.
 #[derive(Debug)]
 pub struct Interp {
     rank: RankId,
@@ -93,8 +94,8 @@ impl Interp {
         })
     }
 
-    /// Releases an iteration. The rank starts at `released` plus its skew, which depends on the seed, the workload,
-    /// the rank and the iteration alone and is therefore the same in every driver.
+    /// Releases an iteration. The rank starts at `released` plus its skew, which depends on the seed, the
+    /// workload, the rank and the iteration alone and is therefore the same in every driver.
     pub fn start(&mut self, iteration: u32, released: Time) {
         let at = released + self.skew_of(iteration);
         self.it = RankIteration {
@@ -155,8 +156,8 @@ impl Interp {
         self.agenda.release(now);
     }
 
-    /// When [`Interp::poll`] has something to do next without new data: the skewed start, the earliest end of a
-    /// computation, or the past when sends are ready; `NEVER` when only data can wake the rank.
+    /// When [`Interp::poll`] has something to do next without new data: the skewed start, the earliest end of
+    /// a computation, or the past when sends are ready; `NEVER` when only data can wake the rank.
     pub fn next_deadline(&self) -> Time {
         match self.phase {
             Phase::Released(at) => at,

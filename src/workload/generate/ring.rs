@@ -1,17 +1,19 @@
 //! Ring all-reduce: reduce-scatter, then all-gather, in 2(n-1) steps.
 //!
-//! The vector of `S` bytes is cut into `n` parts of whole 4-byte elements whose sizes differ by at most one element;
-//! bytes that fill no element go to the last part. Rank `i` sends part `(i - k) mod n` in step `k`; steps `0..n-1`
-//! reduce, steps `n-1..2(n-1)` gather. Each part is cut into messages of `chunk` bytes, the last one shorter (a part
-//! without bytes is one message of length 0, so that the chain of steps holds). Chunk `c` of step `k + 1` is sent
-//! because chunk `c` of step `k` arrived, after the span of its reduction when step `k` reduces, and for no other
-//! reason: chunks overtake nothing and pipeline through the steps. Per rank exactly 2(n-1)/n x S bytes are sent when
-//! n x 4 divides S, otherwise 2S less the two parts the rank never sends.
+//! The vector of `S` bytes is cut into `n` parts of whole 4-byte elements whose sizes differ by at most one
+//! element; bytes that fill no element go to the last part. Rank `i` sends part `(i - k) mod n` in step `k`;
+//! steps `0..n-1` reduce, steps `n-1..2(n-1)` gather. Each part is cut into messages of `chunk` bytes, the
+//! last one shorter (a part without bytes is one message of length 0, so that the chain of steps holds).
+//! Chunk `c` of step `k + 1` is sent because chunk `c` of step `k` arrived, after the span of its reduction
+//! when step `k` reduces, and for no other reason: chunks overtake nothing and pipeline through the steps.
+//! Per rank exactly 2(n-1)/n x S bytes are sent when n x 4 divides S, otherwise 2S less the two parts
+//! (i + 1 and i + 2) the rank sends once instead of twice.
 //!
-//! The tag of a message is `step x chunks + chunk`, where `chunks` counts those of the longest part. It is also the
-//! operation's number, so a rank keeps no list: only the chunks it has received and not yet passed on. Those are
-//! bounded by `(n - 1) x chunks`: a rank that sends nothing holds its predecessor up after one turn of the ring.
-//! Room is reserved for what skew and reduction explain; a rank further behind grows its queue up to that bound.
+//! The tag of a message is `step x chunks + chunk`, where `chunks` counts those of the longest part. It is
+//! also the operation's number, so a rank keeps no list: only the chunks it has received and not yet passed
+//! on. Those are bounded by `(n - 1) x chunks`: a rank that sends nothing holds its predecessor up after one
+//! turn of the ring. Room is reserved for what skew and reduction explain; a rank further behind grows its
+//! queue up to that bound.
 
 use crate::limits::BURST;
 use crate::units::{RankId, Rate, Span, Time};
@@ -33,7 +35,8 @@ pub struct Split {
 }
 
 impl Split {
-    /// A vector of `vector` bytes over `parts` ranks (at least 1), in messages of at most `chunk` bytes (at least 1).
+    /// A vector of `vector` bytes over `parts` ranks (at least 1), in messages of at most `chunk` bytes (at
+    /// least 1).
     pub fn new(parts: u32, vector: u64, chunk: u64) -> Split {
         Split { parts: parts.max(1), chunk: chunk.max(1), elements: vector / ELEMENT, rest: vector % ELEMENT }
     }
@@ -64,8 +67,8 @@ impl Split {
         let n = self.parts;
         (index % n + n - step % n) % n
     }
-    /// The at most three sizes of parts as (a part of that size, how many): longer ones first, then shorter ones, then
-    /// the last with the rest.
+    /// The at most three sizes of parts as (a part of that size, how many): longer ones first, then shorter
+    /// ones, then the last with the rest.
     fn sizes(&self) -> [(u32, u64); 3] {
         let last = self.parts - 1;
         let long = ((self.elements % u64::from(self.parts)) as u32).min(last);
@@ -75,7 +78,7 @@ impl Split {
     fn chunks_all(&self) -> u64 {
         self.sizes().iter().map(|(part, count)| count * self.chunks(*part)).sum()
     }
-    /// Messages that rank `index` sends in one iteration: all parts twice but two.
+    /// Messages that rank `index` sends in one iteration: all parts twice, two of them once.
     pub fn messages_sent(&self, index: u32) -> u64 {
         if self.parts < 2 {
             return 0;
@@ -83,7 +86,8 @@ impl Split {
         let skipped = |ahead: u32| self.chunks((index % self.parts + ahead) % self.parts);
         2 * self.chunks_all() - skipped(1) - skipped(2)
     }
-    /// Calls `each(bytes, count)` for the messages rank `index` sends in one iteration (a count may be 0). Cost: O(1).
+    /// Calls `each(bytes, count)` for the messages rank `index` sends in one iteration (a count may be 0).
+    /// Cost: O(1).
     pub fn sent_by(&self, index: u32, mut each: impl FnMut(u64, u64)) {
         let n = self.parts;
         if n < 2 {
@@ -196,8 +200,8 @@ impl Ring {
         known
     }
 
-    /// Passes a chunk on: after its reduction in the first n-1 steps, at once in the later ones, not at all in the
-    /// last.
+    /// Passes a chunk on: after its reduction in the first n-1 steps, at once in the later ones, not at all
+    /// in the last.
     fn received(&self, agenda: &mut Agenda, at: Time, tag: u32) {
         agenda.finish(at);
         let (step, n) = (tag / self.stride, self.split.parts);
@@ -233,8 +237,9 @@ mod tests {
         workload(n, WorkloadKind::RingAllReduce { vector, chunk, reduce })
     }
 
-    /// Carries messages between interpreters with random delays (messages may overtake) and checks that data, not
-    /// time, drives the ring: every contribution is added exactly once and everybody ends with the full sum.
+    /// Carries messages between interpreters with random delays (messages may overtake) and checks that data,
+    /// not time, drives the ring: every contribution is added exactly once and everybody ends with the full
+    /// sum.
     fn all_reduce(n: u32, vector: u64, chunk: u64, reduce_ns: u64, skew: Skew, seed: u64) {
         let mut cfg = ring(n, vector, chunk, reduce_ns);
         cfg.skew = skew;

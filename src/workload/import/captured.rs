@@ -5,9 +5,12 @@ use super::{Replay, append};
 use crate::units::{RankId, Span, Time};
 use crate::workload::schedule::{Op, OpId, OpKind};
 
-/// A message that starts within this span after one that came in is taken for its consequence: NIC, completion queue
-/// and a software round take less on a host that answers at once.
+/// A message that starts within this span after one that came in is taken for its consequence: a host that
+/// answers at once needs less for NIC, completion queue and a round of software.
 pub const JUST_AFTER: Span = Span::from_us(100);
+/// Slow hosts (emulated NICs, a computation in between) get this long, provided that nothing happened to the
+/// message's own queue pair since.
+pub const AFTER_NOTHING_ELSE: Span = Span::from_ms(10);
 
 /// Lowers the messages of a capture, sorted by start.
 pub(super) fn lower(messages: &Messages, replay: Replay) -> Vec<Vec<Op>> {
@@ -32,8 +35,8 @@ fn timed(messages: &Messages, ranks: &mut [Vec<Op>]) {
     }
 }
 
-/// A message follows the one that came in just before, or else the previous one of its queue pair: its end when its
-/// acknowledgement was seen, its start otherwise. The first one of a queue pair starts at its time.
+/// A message follows the one that came in just before, or else the previous one of its queue pair: its end
+/// when its acknowledgement was seen, its start otherwise. The first one of a queue pair starts at its time.
 fn dependent(messages: &Messages, ranks: &mut [Vec<Op>]) {
     // Arrivals in order of time, taken up as the starts pass them.
     let mut arrivals: Vec<u32> = (0..messages.messages.len() as u32).collect();
@@ -50,7 +53,10 @@ fn dependent(messages: &Messages, ranks: &mut [Vec<Op>]) {
         }
         let before = previous[m.flow as usize];
         let cause = latest[m.from as usize].filter(|(at, _)| {
-            m.start.since(*at) <= JUST_AFTER && before.is_none_or(|(previous, _)| *at > previous.start)
+            let gap = m.start.since(*at);
+            let (start, acked) = before.map_or((None, None), |(p, _)| (Some(p.start), p.acked));
+            let nothing_else = acked.filter(|acked| *acked <= m.start) < Some(*at);
+            start < Some(*at) && (gap <= JUST_AFTER || gap <= AFTER_NOTHING_ELSE && nothing_else)
         });
         let (since, after, started) = match (cause, before) {
             (Some((at, recv)), _) => (at, vec![recv], before.map(|(_, send)| send)),

@@ -1,8 +1,9 @@
 //! Lists of flows: HPCC / ConWeave `flow.txt` with an optional `dep.txt`, and CSV.
 //!
-//! A flow is one message (several above the RDMA limit of 2 GiB). It starts at its time, counted from the earliest
-//! flow, and not before its prerequisites: a flow into its source has arrived, a flow out of its source is
-//! acknowledged. Ranks are the nodes that occur, in ascending order; the tag is the flow's number in the file.
+//! A flow is one message (several above the RDMA limit of 2 GiB). It starts at its time, counted from the
+//! earliest flow, and not before its prerequisites: a flow into its source has arrived, a flow out of its
+//! source is acknowledged. Ranks are the nodes that occur, in ascending order; the tag is the flow's number
+//! in the file.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -25,9 +26,9 @@ struct Flow {
     line: u64,
 }
 
-/// Reads `flow.txt`: a count, then that many lines `src dst pg dport bytes start_seconds` with times that never
-/// decrease. Lines beyond the count are ignored, as its simulators do, and named in a warning. `deps` holds lines
-/// `flow prerequisite`, flows counted from 0.
+/// Reads `flow.txt`: a count, then that many lines `src dst pg dport bytes start_seconds` with times that
+/// never decrease. Lines beyond the count are ignored, as its simulators do, and named in a warning. `deps`
+/// holds lines `flow prerequisite`, flows counted from 0.
 pub fn read_hpcc(
     file: &str,
     reader: impl BufRead,
@@ -92,8 +93,8 @@ pub(super) fn is_csv_header(line: &str) -> bool {
     ["src", "dst", "bytes"].iter().all(|name| line.split(',').any(|c| c.trim().eq_ignore_ascii_case(name)))
 }
 
-/// Reads CSV with a header that names at least src, dst, bytes and start_ns, in any order and of any case. Quotes
-/// are not interpreted.
+/// Reads CSV with a header that names at least src, dst, bytes and start_ns, in any order and of any case.
+/// Quotes are not interpreted.
 pub fn read_csv(file: &str, reader: impl BufRead) -> Result<Schedule, ImportError> {
     let mut lines = Lines::new(file, reader);
     let Some(header) = lines.next()? else {

@@ -56,8 +56,8 @@ impl<'a, R: BufRead> Lines<'a, R> {
     }
 }
 
-/// A decimal number of units of `10^-12 x unit_ps` seconds as an exact time; `None` unless it is a number >= 0 within
-/// the range of [`Time`]. Digits below a picosecond are cut.
+/// A decimal number of units of `10^-12 x unit_ps` seconds as an exact time; `None` unless it is a number >=
+/// 0 within the range of [`Time`]. Digits below a picosecond are cut.
 pub(super) fn time(text: &str, unit_ps: u64) -> Option<Time> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());

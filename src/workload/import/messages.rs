@@ -1,10 +1,10 @@
 //! Packets of a capture -> messages with the times that matter.
 //!
-//! Packets of one direction of a queue pair (source, destination, destination queue pair, request or response) wait
-//! in a window ordered by PSN; a PSN that is already there is a retransmission, or a copy made by the capture. What
-//! leaves the window is read in order: FIRST and ONLY start a message, LAST and ONLY end it. A message is as long as
-//! its RETH says, or else the sum of its payloads. A READ is a message of the responder. Datagrams are one message
-//! each. ACKs tell when a message ended at its sender.
+//! Packets of one direction of a queue pair (source, destination, destination queue pair, request or
+//! response) wait in a window ordered by PSN; a PSN that is already there is a retransmission, or a copy made
+//! by the capture. What leaves the window is read in order: FIRST and ONLY start a message, LAST and ONLY end
+//! it. A message is as long as its RETH says, or else the sum of its payloads. A READ is a message of the
+//! responder. Datagrams are one message each. ACKs tell when a message ended at its sender.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -13,8 +13,8 @@ use crate::units::Time;
 use crate::wire::headers::{Opcode, Operation};
 use crate::wire::psn;
 
-/// Packets behind the newest PSN of a flow that still wait for late or repeated ones; one further away belongs to
-/// another connection that reuses the queue pair number.
+/// Packets behind the newest PSN of a flow that still wait for late or repeated ones; one further away
+/// belongs to another connection that reuses the queue pair number.
 const WINDOW: i32 = 1 << 16;
 
 /// What matters of a RoCEv2 packet.
@@ -69,8 +69,8 @@ pub(super) struct Messages {
     pub naks: u64,
 }
 
-/// Reassembles a capture. Memory: 48 bytes per message, 16 per acknowledgement, and up to 65,536 packets of 32 bytes
-/// per direction of a queue pair.
+/// Reassembles a capture. Memory: 48 bytes per message, 16 per acknowledgement, and up to 65,536 packets of
+/// 32 bytes per direction of a queue pair.
 #[derive(Debug, Default)]
 pub(super) struct Reassembly {
     out: Messages,
@@ -112,7 +112,8 @@ struct Flow {
 }
 
 impl Reassembly {
-    /// Takes one packet, in capture order. A packet with a wrong ICRC is not to be shown: no receiver sees it.
+    /// Takes one packet, in capture order. A packet with a wrong ICRC is not to be shown: no receiver sees
+    /// it.
     pub(super) fn on_packet(&mut self, p: &Packet) {
         let (from, to) = (self.rank(p.src), self.rank(p.dst));
         if p.acknowledges {
@@ -124,8 +125,7 @@ impl Reassembly {
             }
             Operation::Send | Operation::Write | Operation::ReadResponse | Operation::Atomic => {
                 let flow = self.flow(p, from, to);
-                let held =
-                    Held { at: p.at, opcode: p.opcode, payload: p.payload, announced: p.announced };
+                let held = Held { at: p.at, opcode: p.opcode, payload: p.payload, announced: p.announced };
                 self.flows[flow as usize].take(flow, p.psn, held, &mut self.out);
             }
             Operation::Cnp => self.out.cnps += 1,
@@ -184,19 +184,11 @@ impl Reassembly {
         self.out.datagrams += 1;
         let flow = self.flow(p, from, to);
         let bytes = u64::from(p.payload);
-        self.out.messages.push(Message {
-            from,
-            to,
-            flow,
-            bytes,
-            start: p.at,
-            arrived: p.at,
-            acked: None,
-        });
+        self.out.messages.push(Message { from, to, flow, bytes, start: p.at, arrived: p.at, acked: None });
     }
 
-    /// ACKs name the requester's queue pair, requests the responder's: they are matched by PSN, then by UDP source
-    /// port (equal in both directions on Linux); what stays ambiguous acknowledges nothing here.
+    /// ACKs name the requester's queue pair, requests the responder's: they are matched by PSN, then by UDP
+    /// source port (equal in both directions on Linux); what stays ambiguous acknowledges nothing here.
     fn on_ack(&mut self, p: &Packet, from: u32, to: u32) {
         let key = (from, to, p.dest_qp);
         let flow = match self.acked_flow.get(&key) {
@@ -273,7 +265,8 @@ impl Flow {
             out.atomics += 1;
             return;
         }
-        // A lost READ response is asked for again from where it broke off: its FIRST goes on with the message.
+        // A lost READ response is asked for again from where it broke off: its FIRST goes on with the
+        // message.
         let resumes = p.opcode.is_read_response() && p.opcode.is_first() && self.open.is_some();
         if p.opcode.starts_message() && !resumes {
             self.drop_open(out);

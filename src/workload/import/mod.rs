@@ -1,10 +1,13 @@
 //! Importers: what others wrote down about traffic, lowered to a [`Schedule`].
 //!
-//! Parsers take readers and never panic, whatever the bytes; [`load`] is the one place of this layer that opens
-//! files, once, before anything runs.
+//! Parsers take readers and never panic, whatever the bytes; [`load`] is the one place of this layer that
+//! opens files, once, before anything runs.
 
+mod captured;
 pub mod flows;
 mod lines;
+mod messages;
+pub mod pcap;
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -94,7 +97,8 @@ impl Format {
 pub enum Replay {
     /// Messages of a source keep the spacing they had: the load does not react to the network.
     Timed,
-    /// A message waits for what it followed: a message received just before, or the previous one of its queue pair.
+    /// A message waits for what it followed: a message received just before, or the previous one of its queue
+    /// pair.
     #[default]
     Dependent,
 }
@@ -128,10 +132,14 @@ pub enum ImportError {
         /// What is wrong and how to mend it.
         what: String,
     },
+    /// A capture that cannot be read.
+    #[error(transparent)]
+    Capture(crate::wire::capture::CaptureError),
     /// No format fits.
     #[error(
-        "{file}: not a format this tool recognises; name it with --format: pcap (RoCEv2 capture), flows (CSV with \
-         src,dst,bytes,start_ns) or hpcc (flow.txt: a count, then src dst pg dport bytes start_seconds)"
+        "{file}: not a format this tool recognises; name it with --format: pcap (RoCEv2 capture), \
+         flows (CSV with src,dst,bytes,start_ns) or hpcc \
+         (flow.txt: a count, then src dst pg dport bytes start_seconds)"
     )]
     Unknown {
         /// The file.
@@ -162,7 +170,7 @@ pub struct Imported {
 
 /// Reads a file, or a folder that holds a `flow.txt`, and checks that the schedule can run.
 /// `format` `None` recognises it by content, then by extension.
-pub fn load(path: &Path, format: Option<Format>, _replay: Replay) -> Result<Imported, ImportError> {
+pub fn load(path: &Path, format: Option<Format>, replay: Replay) -> Result<Imported, ImportError> {
     let path = if path.is_dir() { path.join("flow.txt") } else { path.to_path_buf() };
     let file = path.display().to_string();
     let io = |error| ImportError::Io { file: file.clone(), error };
@@ -174,10 +182,10 @@ pub fn load(path: &Path, format: Option<Format>, _replay: Replay) -> Result<Impo
             Format::detect(&path, &head).ok_or(ImportError::Unknown { file: file.clone() })?
         }
     };
-    let reader = BufReader::new(File::open(&path).map_err(io)?);
+    let open = || File::open(&path).map(BufReader::new).map_err(io);
     let schedule = match format {
-        Format::Pcap => return Err(ImportError::NotYet { format: "pcap".into() }),
-        Format::Flows => flows::read_csv(&file, reader)?,
+        Format::Pcap => pcap::read(&path, replay)?,
+        Format::Flows => flows::read_csv(&file, open()?)?,
         Format::Hpcc => {
             let deps = match dep_file(&path) {
                 Some(deps) => {
@@ -188,7 +196,7 @@ pub fn load(path: &Path, format: Option<Format>, _replay: Replay) -> Result<Impo
                 }
                 None => None,
             };
-            flows::read_hpcc(&file, reader, deps)?
+            flows::read_hpcc(&file, open()?, deps)?
         }
     };
     schedule.check().map_err(|error| ImportError::File { file, what: error.to_string() })?;
