@@ -179,13 +179,15 @@ impl MbufFrame {
     /// Completes the bytes; see [`FramePool::seal`].
     #[inline]
     fn seal(&mut self, sealer: &Sealer) {
-        let meta = *self.meta();
+        let FrameMeta { fill, head_len, flags, len, .. } = *self.meta();
+        // Field by field: a copy of the whole would wait for the stores that have just written it.
+        let meta = FrameMeta { fill, head_len, flags, len, ..FrameMeta::default() };
         let tail = sealer.seal(&meta, self.room_mut());
-        if meta.fill == Fill::Const {
+        if fill == Fill::Const {
             self.mark(tail.start as u16, tail.end as u16);
         }
-        self.set(&DATA_LEN, meta.len.0);
-        self.set(&PKT_LEN, u32::from(meta.len.0));
+        self.set(&DATA_LEN, len.0);
+        self.set(&PKT_LEN, u32::from(len.0));
     }
 }
 

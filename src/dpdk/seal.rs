@@ -55,10 +55,11 @@ impl Sealer {
     #[inline]
     fn tail(&self, meta: &FrameMeta, room: &mut [u8], end: usize) -> Option<usize> {
         let head: &[u8; HEAD_MAX] = room.first_chunk()?;
-        let f = fast::parse(head, meta.len).ok().filter(|f| f.kind == Kind::Roce)?;
+        let parsed = fast::parse(head, meta.len);
+        let f = parsed.as_ref().ok().filter(|f| f.kind == Kind::Roce)?;
         let pad_at = usize::from(f.head_len()) + usize::from(f.payload_len);
         let icrc_at = pad_at + usize::from(f.pad);
-        let prepared = self.without_payload(meta, head, &f);
+        let prepared = self.without_payload(meta, head, f);
         if meta.fill != Fill::Control {
             zero(room, pad_at, icrc_at);
             zero(room, icrc_at + ICRC_LEN, end);
