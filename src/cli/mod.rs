@@ -1,1 +1,3 @@
-//! Placeholder of the `cli` layer.
+//! The command line.
+
+pub mod check;

@@ -110,6 +110,17 @@ struct Loads {
     pairs: u64,
 }
 
+impl Loads {
+    fn add_flow(&mut self, ((from, to), wire): ((u32, u32), u64)) {
+        if wire > 0 {
+            self.tx[from as usize] = self.tx[from as usize].saturating_add(wire);
+            self.rx[to as usize] = self.rx[to as usize].saturating_add(wire);
+            let flow = self.flows.entry((from, to)).or_insert(0);
+            *flow = flow.saturating_add(wire);
+        }
+    }
+}
+
 /// Everything `check` says. Cost: O(pairs of ranks + messages of replays).
 pub fn predict(b: &Basis<'_>) -> Prediction {
     let v6 = b.ranks.first().is_some_and(|r| r.ip.is_ipv6());
@@ -160,6 +171,8 @@ fn loads(b: &Basis<'_>, w: &WorkloadConfig, framing: &Framing) -> Loads {
         remote: 0,
         pairs: 0,
     };
+    // Messages of one pair come in a row: one map entry per row, not per message.
+    let mut row = ((0, 0), 0u64);
     traffic(w, |from, to, bytes, count| {
         let (Some(from), Some(to)) = (port_of(b, from), port_of(b, to)) else { return };
         l.payload = l.payload.saturating_add(bytes.saturating_mul(count));
@@ -167,13 +180,14 @@ fn loads(b: &Basis<'_>, w: &WorkloadConfig, framing: &Framing) -> Loads {
             l.local_messages += count;
             return;
         }
-        let wire = framing.wire(bytes).saturating_mul(count);
         l.frames = l.frames.saturating_add(framing.frames(bytes).saturating_mul(count));
-        l.tx[from as usize] = l.tx[from as usize].saturating_add(wire);
-        l.rx[to as usize] = l.rx[to as usize].saturating_add(wire);
-        let flow = l.flows.entry((from, to)).or_insert(0);
-        *flow = flow.saturating_add(wire);
+        if row.0 != (from, to) {
+            l.add_flow(row);
+            row = ((from, to), 0);
+        }
+        row.1 = row.1.saturating_add(framing.wire(bytes).saturating_mul(count));
     });
+    l.add_flow(row);
     for (from, to) in pairs(w) {
         if let (Some(from), Some(to)) = (port_of(b, from), port_of(b, to)) {
             l.pairs += 1;
