@@ -9,6 +9,7 @@ use super::headers::{Aeth, Ext, ImmDt, Opcode, Reth};
 use super::{
     BTH_LEN, ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MAC_CONTROL, ETHERTYPE_VLAN, HEAD_MAX,
     ICRC_LEN, IPV4_LEN, IPV6_LEN, PROTO_UDP, ROCE_UDP_PORT, UDP_LEN, VLAN_LEN, be16, be32, bytes_at, opcode,
+    put,
 };
 
 /// An IP address of either family as one number: IPv4 as `::ffff:a.b.c.d`. Orders and hashes cheaply.
@@ -331,9 +332,10 @@ pub fn set_ce(head: &mut [u8; HEAD_MAX]) -> bool {
     if before & 3 == 0 {
         return false;
     }
-    let sum = u32::from(!be16(head, off + 10)) + u32::from(!before) + u32::from(before | 3);
-    head[off + 1] |= 3;
-    super::put(head, off + 10, &(!fold(sum)).to_be_bytes());
+    let marked = before | 3;
+    let sum = u32::from(!be16(head, off + 10)) + u32::from(!before) + u32::from(marked);
+    put(head, off, &marked.to_be_bytes());
+    put(head, off + 10, &(!fold(sum)).to_be_bytes());
     true
 }
 
