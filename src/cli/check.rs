@@ -200,26 +200,13 @@ fn ports_text(plan: &Plan) -> String {
         }
     }
     let each: Vec<String> = rates.iter().map(|(r, n)| format!("{n} x {r}")).collect();
-    let over = oversubscription(plan).map_or_else(String::new, |x| format!(", oversubscribed {x:.2}:1"));
+    let over = plan.fabric.oversubscription();
+    let over = if plan.fabric.switches.len() > 1 {
+        format!(", {over} host rate over uplinks")
+    } else {
+        String::new()
+    };
     format!("{} ports{over}", each.join(" + "))
-}
-
-/// Host capacity over uplink capacity of a leaf; `None` on a single switch.
-fn oversubscription(plan: &Plan) -> Option<f64> {
-    use crate::topology::End;
-    let leaf = plan.fabric.links.iter().find_map(|l| match (l.from, l.to) {
-        (End::Host(_), End::Switch(s, _)) => Some(s),
-        _ => None,
-    })?;
-    let (mut down, mut up) = (0u128, 0u128);
-    for l in &plan.fabric.links {
-        match (l.from, l.to) {
-            (End::Switch(s, _), End::Host(_)) if s == leaf => down += u128::from(l.timing.rate().bits_per_s),
-            (End::Switch(s, _), End::Switch(..)) if s == leaf => up += u128::from(l.timing.rate().bits_per_s),
-            _ => {}
-        }
-    }
-    (up > 0).then(|| down as f64 / up as f64)
 }
 
 fn alpha_text(sw: &SwitchConfig) -> String {

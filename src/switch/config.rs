@@ -138,10 +138,8 @@ pub enum ConfigError {
         /// Switch name.
         switch: String,
     },
-    /// More cells than the accounting can count.
-    #[error(
-        "switch {switch}: buffer of {buffer} bytes is more than 2^31 cells; use a larger cell or less buffer"
-    )]
+    /// More than the accounting can count: deep buffers in external memory are not modelled.
+    #[error("switch {switch}: buffer of {buffer} bytes; at most 2^31 cells and 4 GiB are modelled, use less")]
     BufferTooLarge {
         /// Switch name.
         switch: String,
@@ -266,7 +264,7 @@ impl SwitchConfig {
         }
         let cell = u64::from(self.cell);
         let total = self.buffer.0 / cell;
-        if total > 1 << 31 {
+        if total > 1 << 31 || self.buffer.0 > u64::from(u32::MAX) {
             return Err(ConfigError::BufferTooLarge { switch: switch(), buffer: self.buffer.0 });
         }
         for (priority, p) in self.priorities.iter().enumerate() {
@@ -359,6 +357,7 @@ mod tests {
         assert!(refused(|c| c.ports.clear()).contains("0 ports"));
         assert!(refused(|c| c.cell = 0).contains("cell is 0"));
         assert!(refused(|c| c.buffer = Bytes(1)).contains("enlarge the buffer"));
+        assert!(refused(|c| c.buffer = Bytes(8 << 30)).contains("at most 2^31 cells and 4 GiB"));
         assert!(refused(|c| c.priorities[2].alpha = (1, 0)).contains("priority 2: alpha is 1/0"));
         assert!(refused(|c| c.dscp_map[26] = 8).contains("dscp 26"));
         assert!(refused(|c| c.pause_quanta = 2).contains("pause_quanta 2"));

@@ -275,6 +275,38 @@ fn xoff_goes_out_before_data_is_refreshed_and_ends_with_xon() {
     assert_eq!(s.tx_frames + b.switch.inside_frames(), 501, "PFC frames are not counted among frames");
 }
 
+#[test]
+fn an_empty_pool_delays_a_pause_and_loses_none() {
+    let mut b = one_group(100, 0);
+    for _ in 0..500 {
+        b.offer_cell(0, 1, 3);
+    }
+    b.switch.poll_wake();
+    let mut empty = BoxPool::new(0, 0);
+    assert!(b.switch.depart(Time(0), 0, &mut empty, &mut NoRecord).is_none());
+    assert!(b.switch.has_pending(0));
+    b.offer(Time(1), 1, 0, 0, 1000);
+    assert!(
+        std::iter::from_fn(|| b.switch.poll_wake()).any(|w| w.0 == 0),
+        "whatever happens next wakes the port"
+    );
+    assert_eq!(b.depart(Time(1), 0), Some(Left::Pfc(PfcFrame::one(3, 0xffff))));
+}
+
+#[test]
+fn wakes_stay_bounded_when_nobody_reads_them() {
+    let mut b = Bench::new(config(2, 1000));
+    for n in 0..1000 {
+        b.offer(Time(n), 0, 1, 0, 100);
+        assert!(b.depart(Time(n), 1).is_some());
+    }
+    assert!(
+        b.switch.poll_wake().is_some_and(|w| w.0 == 1 && w.1 > Time(999)),
+        "never before the link is free"
+    );
+    assert_eq!(b.switch.poll_wake(), None);
+}
+
 /// A group whose own frames are stuck is let go at its refresh when others have made room.
 #[test]
 fn room_made_by_others_is_noticed_at_the_refresh() {
