@@ -1,3 +1,4 @@
-//! Placeholder of the `cli` layer.
+//! The command line.
 
+pub mod check;
 pub mod dissect;

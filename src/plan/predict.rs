@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{HeadroomPrediction, MemoryPrediction, Prediction, XoffPrediction};
 use crate::host::config::{HostConfig, RankAddr};
 use crate::switch::config::{FCS_BYTES, SwitchConfig};
-use crate::topology::{End, Fabric};
+use crate::topology::{End, Fabric, Flow, fabric_bound};
 use crate::transport::config::{ClassConfig, RateControl, Verb};
 use crate::units::{Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
 use crate::workload::config::{Load, Until, WorkloadConfig, WorkloadKind};
@@ -110,6 +110,17 @@ struct Loads {
     pairs: u64,
 }
 
+impl Loads {
+    fn add_flow(&mut self, ((from, to), wire): ((u32, u32), u64)) {
+        if wire > 0 {
+            self.tx[from as usize] = self.tx[from as usize].saturating_add(wire);
+            self.rx[to as usize] = self.rx[to as usize].saturating_add(wire);
+            let flow = self.flows.entry((from, to)).or_insert(0);
+            *flow = flow.saturating_add(wire);
+        }
+    }
+}
+
 /// Everything `check` says. Cost: O(pairs of ranks + messages of replays).
 pub fn predict(b: &Basis<'_>) -> Prediction {
     let v6 = b.ranks.first().is_some_and(|r| r.ip.is_ipv6());
@@ -160,6 +171,8 @@ fn loads(b: &Basis<'_>, w: &WorkloadConfig, framing: &Framing) -> Loads {
         remote: 0,
         pairs: 0,
     };
+    // Messages of one pair come in a row: one map entry per row, not per message.
+    let mut row = ((0, 0), 0u64);
     traffic(w, |from, to, bytes, count| {
         let (Some(from), Some(to)) = (port_of(b, from), port_of(b, to)) else { return };
         l.payload = l.payload.saturating_add(bytes.saturating_mul(count));
@@ -167,13 +180,14 @@ fn loads(b: &Basis<'_>, w: &WorkloadConfig, framing: &Framing) -> Loads {
             l.local_messages += count;
             return;
         }
-        let wire = framing.wire(bytes).saturating_mul(count);
         l.frames = l.frames.saturating_add(framing.frames(bytes).saturating_mul(count));
-        l.tx[from as usize] = l.tx[from as usize].saturating_add(wire);
-        l.rx[to as usize] = l.rx[to as usize].saturating_add(wire);
-        let flow = l.flows.entry((from, to)).or_insert(0);
-        *flow = flow.saturating_add(wire);
+        if row.0 != (from, to) {
+            l.add_flow(row);
+            row = ((from, to), 0);
+        }
+        row.1 = row.1.saturating_add(framing.wire(bytes).saturating_mul(count));
     });
+    l.add_flow(row);
     for (from, to) in pairs(w) {
         if let (Some(from), Some(to)) = (port_of(b, from), port_of(b, to)) {
             l.pairs += 1;
@@ -197,42 +211,9 @@ fn ends_busy(b: &Basis<'_>, loads: &Loads) -> Span {
 
 /// Time the busiest link inside the fabric needs when equal-cost paths share evenly.
 fn fabric_busy(fabric: &Fabric, flows: &BTreeMap<(u32, u32), u64>) -> Span {
-    if fabric.switches.len() < 2 {
-        return Span::ZERO;
-    }
-    let mut out_link: BTreeMap<(u16, u16), usize> = BTreeMap::new();
-    let mut entry: BTreeMap<u32, u16> = BTreeMap::new();
-    for (i, link) in fabric.links.iter().enumerate() {
-        match (link.from, link.to) {
-            (End::Switch(s, p), _) => drop(out_link.insert((s, p), i)),
-            (End::Host(h), End::Switch(s, _)) => drop(entry.insert(h.0, s)),
-            _ => {}
-        }
-    }
-    let mut load = vec![0f64; fabric.links.len()];
-    for (&(from, to), &wire) in flows {
-        let Some(&first) = entry.get(&from) else { continue };
-        // Shares of the flow at each switch, one hop after the other.
-        let mut here: Vec<(u16, f64)> = vec![(first, wire as f64)];
-        for _ in 0..8 {
-            let mut next = Vec::new();
-            for (s, share) in here {
-                let ports = fabric.routes.get(usize::from(s)).and_then(|r| r.ports_to.get(to as usize));
-                let Some(ports) = ports.filter(|p| !p.is_empty()) else { continue };
-                for p in ports.iter() {
-                    let Some(&i) = out_link.get(&(s, *p)) else { continue };
-                    let part = share / ports.len() as f64;
-                    load[i] += part;
-                    if let End::Switch(other, _) = fabric.links[i].to {
-                        next.push((other, part));
-                    }
-                }
-            }
-            here = next;
-        }
-    }
-    let time = |(l, bytes): (&crate::topology::Link, f64)| l.timing.rate().time_for(bytes.ceil() as u64);
-    fabric.links.iter().zip(load).map(time).max().unwrap_or(Span::ZERO)
+    let flows: Vec<Flow> = flows.iter().map(|(&(src, dst), &bytes)| Flow { src, dst, bytes }).collect();
+    // A fabric that the profile built has a route for every flow.
+    fabric_bound(fabric, &flows).map_or(Span::ZERO, |bound| bound.span)
 }
 
 /// First bit out to last bit in of one frame of `len` on an idle fabric, without its time on the sender's own link,

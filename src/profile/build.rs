@@ -67,7 +67,7 @@ pub(super) fn build(
     })?;
     let (warmup, repeats) = (run.warmup.unwrap_or(0), run.repeats.unwrap_or(1));
     let (gap, limit) = (run.gap.map_or(Span::ZERO, |d| d.0), run.limit.map_or(Span::ZERO, |d| d.0));
-    bounds(warmup, repeats, limit, gap)?;
+    bounds(warmup, repeats, limit)?;
     let predicted = predict(&Basis {
         hosts: &hosts,
         workloads: &workloads,
@@ -133,7 +133,7 @@ pub(super) fn build(
     })
 }
 
-fn bounds(warmup: u32, repeats: u32, limit: Span, gap: Span) -> Result<(), Fault> {
+fn bounds(warmup: u32, repeats: u32, limit: Span) -> Result<(), Fault> {
     if repeats == 0 {
         return fault("run.repeats", "must be at least 1");
     }
@@ -143,9 +143,6 @@ fn bounds(warmup: u32, repeats: u32, limit: Span, gap: Span) -> Result<(), Fault
     let most = Span(RUN_SECONDS_MAX * 1_000_000_000_000);
     if limit == Span::ZERO || limit > most {
         return fault("run.limit", format!("must be above 0 and at most {} h", RUN_SECONDS_MAX / 3600));
-    }
-    if gap > limit {
-        return fault("run.gap", "is longer than limit; shorten it");
     }
     Ok(())
 }

@@ -197,6 +197,10 @@ table! {
         reduce: Option<Dur>,
         /// replay: the file, relative to the profile.
         file: Option<String>,
+        /// replay: format of the file; `"auto"` recognises it.
+        format: Option<String>,
+        /// replay: `"dependent"` messages wait for what they followed, `"timed"` ones keep their spacing.
+        timing: Option<TimingDoc>,
         /// RDMA operation.
         verb: Option<VerbDoc>,
         /// Start offsets.
@@ -220,6 +224,16 @@ table! {
         /// Unacknowledged packets in flight.
         window: Option<u32>,
     }
+}
+
+/// `timing = ...` of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimingDoc {
+    /// A message waits for what it followed.
+    Dependent,
+    /// Messages keep the spacing they had.
+    Timed,
 }
 
 /// `verb = ...`

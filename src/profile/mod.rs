@@ -23,8 +23,9 @@ use std::sync::Arc;
 pub use source::ProfileError;
 
 use crate::plan::{Mode, Plan};
+use crate::workload::import::{self, Format, Replay};
 use crate::workload::schedule::Schedule;
-use doc::{Dilation, KindDoc, ProfileDoc, RunDoc, WorkloadDoc};
+use doc::{Dilation, KindDoc, ProfileDoc, RunDoc, TimingDoc, WorkloadDoc};
 use source::{Fault, Source};
 
 /// What the command line changes in a profile.
@@ -77,7 +78,7 @@ fn make(name: &str, text: &str, overrides: &Overrides, path: Option<PathBuf>) ->
     }
     command_line(&mut doc, overrides)?;
     let locate = |fault: Fault| source.locate(fault);
-    let schedules = schedules(&doc, overrides, path.as_deref()).map_err(locate)?;
+    let schedules = schedules(&mut doc, overrides, path.as_deref()).map_err(locate)?;
     let ranks: Vec<u32> = schedules.iter().map(|s| s.as_ref().map_or(0, |s| s.ranks.len() as u32)).collect();
     defaults::fill(&mut doc, &ranks).map_err(locate)?;
     let mut plan = build::build(&doc, &schedules, path).map_err(locate)?;
@@ -110,20 +111,36 @@ fn command_line(doc: &mut ProfileDoc, overrides: &Overrides) -> Result<(), Profi
     Ok(())
 }
 
-/// The schedule of each workload that replays one.
+/// The schedule of each workload that replays one. Files are looked for beside the profile; the document then holds
+/// their full path, so that the effective profile finds them from any folder.
 fn schedules(
-    doc: &ProfileDoc,
+    doc: &mut ProfileDoc,
     overrides: &Overrides,
-    _profile: Option<&Path>,
+    profile: Option<&Path>,
 ) -> Result<Vec<Option<Arc<Schedule>>>, Fault> {
-    let one = |(i, w): (usize, &WorkloadDoc)| {
+    let folder = profile.and_then(Path::parent).unwrap_or(Path::new("."));
+    let one = |(i, w): (usize, &mut WorkloadDoc)| {
         let (Some(KindDoc::Replay), Some(file)) = (w.kind, &w.file) else { return Ok(None) };
-        match overrides.schedules.iter().find(|(name, _)| name == file) {
-            Some((_, schedule)) => Ok(Some(schedule.clone())),
-            None => source::fault(format!("workload[{i}].file"), "replaying a file is not supported yet"),
+        if let Some((_, schedule)) = overrides.schedules.iter().find(|(name, _)| name == file) {
+            return Ok(Some(schedule.clone()));
         }
+        let place = |key: &str| format!("workload[{i}].{key}");
+        let path = std::fs::canonicalize(folder.join(file)).map_err(|e| Fault {
+            path: place("file"),
+            text: format!("cannot be read: {e}; give a path beside the profile"),
+        })?;
+        let format = Format::named(w.format.as_deref().unwrap_or("auto"))
+            .map_err(|e| Fault { path: place("format"), text: e.to_string() })?;
+        let replay = match w.timing {
+            Some(TimingDoc::Timed) => Replay::Timed,
+            _ => Replay::Dependent,
+        };
+        let imported = import::load(&path, format, replay)
+            .map_err(|e| Fault { path: place("file"), text: e.to_string().replace('\n', " ") })?;
+        w.file = Some(path.display().to_string());
+        Ok(Some(Arc::new(imported.schedule)))
     };
-    doc.workload.iter().enumerate().map(one).collect()
+    doc.workload.iter_mut().enumerate().map(one).collect()
 }
 
 fn effective(doc: &ProfileDoc, name: &str) -> Result<String, ProfileError> {

@@ -69,15 +69,19 @@ pub fn parse_size(text: &str) -> Result<Bytes, String> {
     Ok(Bytes(scaled(number, scale, "size", "B")?))
 }
 
-/// Writes a size with the largest binary unit that divides it.
+/// Writes a size with the unit that divides it and leaves the smallest number.
 pub fn size_text(bytes: Bytes) -> String {
-    let b = bytes.0;
-    match b {
-        0 => "0 B".into(),
-        _ if b % (1 << 30) == 0 => format!("{} GiB", b >> 30),
-        _ if b % (1 << 20) == 0 => format!("{} MiB", b >> 20),
-        _ if b % (1 << 10) == 0 => format!("{} KiB", b >> 10),
-        _ => format!("{b} B"),
+    let units = [
+        (1 << 30, "GiB"),
+        (1_000_000_000, "GB"),
+        (1 << 20, "MiB"),
+        (1_000_000, "MB"),
+        (1 << 10, "KiB"),
+        (1_000, "kB"),
+    ];
+    match units.iter().find(|(scale, _)| bytes.0 > 0 && bytes.0 % scale == 0) {
+        Some((scale, unit)) => format!("{} {unit}", bytes.0 / scale),
+        None => format!("{} B", bytes.0),
     }
 }
 
@@ -103,6 +107,9 @@ pub fn parse_span(text: &str) -> Result<Span, String> {
 /// Writes a span with the largest decimal unit that divides it (hours and minutes as seconds).
 pub fn span_text(span: Span) -> String {
     let ps = span.0;
+    if ps == 0 {
+        return "0 ns".into();
+    }
     for (scale, unit) in [(1_000_000_000_000, "s"), (1_000_000_000, "ms"), (1_000_000, "us"), (1_000, "ns")] {
         if ps % scale == 0 {
             return format!("{} {unit}", ps / scale);

@@ -118,6 +118,10 @@ impl Source {
         let mut table = tree;
         let mut parents = parents.iter().peekable();
         while let Some(name) = parents.next() {
+            let numbered = parents.peek().is_some_and(|p| p.parse::<usize>().is_ok());
+            if numbered && !table.contains_key(name.as_str()) {
+                return Err(set_error(&set.typed, &format!("the profile has no [[{name}]]")));
+            }
             let empty = || Spanned::new(set.value.clone(), DeValue::Table(DeTable::new()));
             let slot = table.entry(key(name)).or_insert_with(empty);
             table = match slot.get_mut() {

@@ -6,7 +6,7 @@ use super::classes::{self, ranged};
 use super::doc::*;
 use super::ports::Layout;
 use super::source::{Fault, fault, nearest};
-use crate::limits::MESSAGE_BYTES_MAX;
+use crate::limits::{MESSAGE_BYTES_MAX, RANKS_MAX};
 use crate::transport::config::{ClassConfig, RateControl, RcConfig, Verb};
 use crate::transport::dcqcn;
 use crate::units::{Bytes, ClassIx, PortId, RankId, Rate, Span, Time};
@@ -42,7 +42,7 @@ fn workload(g: &Ground<'_>, i: usize, w: &WorkloadDoc) -> Result<WorkloadConfig,
             (WorkloadKind::Incast { message }, incast_ranks(g, i, w, placement)?)
         }
         Some(KindDoc::RingAllReduce) => {
-            let n = ranged(&key("ranks"), w.ranks, 2, u32::MAX)?;
+            let n = ranged(&key("ranks"), w.ranks, 2, RANKS_MAX as u32)?;
             let vector = size(&key("vector"), w.vector.map(|s| s.0), 1, 1 << 44)?;
             let chunk = size(&key("chunk"), w.chunk.map(|s| s.0), 1, MESSAGE_BYTES_MAX)?;
             let reduce = w.reduce.map_or(Span::ZERO, |d| d.0);
@@ -107,7 +107,7 @@ fn incast_ranks(
 ) -> Result<Vec<RankId>, Fault> {
     let path = format!("workload[{i}].senders");
     let total = g.layout.ranks.len() as u64;
-    let senders = u64::from(ranged(&path, w.senders, 1, u32::MAX)?);
+    let senders = u64::from(ranged(&path, w.senders, 1, RANKS_MAX as u32)?);
     if senders + 1 > total {
         return too_few(g, &path, senders + 1, "the receiver included");
     }
