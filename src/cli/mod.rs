@@ -3,7 +3,9 @@
 
 pub mod args;
 pub mod bench;
+pub mod check;
 pub mod compare;
+pub mod dissect;
 pub mod doctor;
 pub mod entry;
 pub mod inspect;
@@ -41,7 +43,7 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Run(a) => run::run(&a, out),
         Command::Replay(a) => replay::replay(&a, out),
         Command::Inspect(a) => inspect::inspect(&a, out),
-        Command::Dissect(a) => entry::dissect(&a.file, a.json, out).map(|()| 0),
+        Command::Dissect(a) => dissect::dissect(&a.file, a.json, out).map(|()| 0),
         Command::Check(a) => run::check(&a, out),
         Command::Compare(a) => compare::compare(&a, out),
         Command::Report(a) => compare::report(&a, out),

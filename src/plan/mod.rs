@@ -1,9 +1,11 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
+pub mod predict;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::host::config::{HostConfig, RankAddr};
 use crate::topology::Fabric;
@@ -12,7 +14,7 @@ use crate::units::{Bytes, Span, Time};
 use crate::workload::config::{TimedAction, WorkloadConfig};
 
 /// Where the frames go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Real DPDK ports.

@@ -1,1 +1,135 @@
-//! Placeholder of the `profile` layer.
+//! TOML as typed, to a [`Plan`] with every default visible.
+//!
+//! A profile passes five stations: text with overrides ([`source`]), document ([`doc`]), defaults ([`defaults`]), parts
+//! ([`classes`], [`ports`], [`traffic`], [`fabric`], [`connect`], [`expect`]), plan ([`build`]). A complaint from any of
+//! them is one line with file, line, column, key and fix.
+
+mod build;
+mod classes;
+mod connect;
+mod defaults;
+pub mod doc;
+mod expect;
+mod fabric;
+mod ports;
+pub mod preset;
+pub mod quantity;
+mod source;
+mod traffic;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use source::ProfileError;
+
+use crate::plan::{Mode, Plan};
+use crate::workload::schedule::Schedule;
+use doc::{Dilation, KindDoc, ProfileDoc, RunDoc, WorkloadDoc};
+use source::{Fault, Source};
+
+/// What the command line changes in a profile.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--seed`.
+    pub seed: Option<u64>,
+    /// `--set key.path=value`, in order.
+    pub set: Vec<String>,
+    /// `--on`.
+    pub on: Option<Mode>,
+    /// `--dilation`: `"auto"` or a factor.
+    pub dilation: Option<String>,
+    /// Schedules that are already read, by the `file` key of their workload.
+    pub schedules: Vec<(String, Arc<Schedule>)>,
+    /// `replay FILE`: adds a workload that replays this file.
+    pub replay: Option<String>,
+}
+
+/// Reads the profile at `path` and makes the plan.
+///
+/// # Errors
+/// One line with file, line, column, key and fix: see [`ProfileError`].
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Plan, ProfileError> {
+    let text = std::fs::read_to_string(path).map_err(|e| ProfileError {
+        place: path.display().to_string(),
+        text: format!("cannot read the profile: {e}"),
+    })?;
+    make(&path.display().to_string(), &text, overrides, Some(path.to_path_buf()))
+}
+
+/// Makes the plan of a profile in memory; `name` stands for the file in complaints.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_str(name: &str, text: &str, overrides: &Overrides) -> Result<Plan, ProfileError> {
+    make(name, text, overrides, None)
+}
+
+fn make(name: &str, text: &str, overrides: &Overrides, path: Option<PathBuf>) -> Result<Plan, ProfileError> {
+    let source = Source::new(name, text, &overrides.set)?;
+    let mut doc = source.document()?;
+    let [question, expectation, takes] = source::header(text);
+    doc.question = doc.question.or(question);
+    doc.expectation = doc.expectation.or(expectation);
+    doc.takes = doc.takes.or(takes);
+    if doc.name.is_none() {
+        let stem = Path::new(name).file_stem().map(|s| s.to_string_lossy().into_owned());
+        doc.name = stem.map(|s| s.strip_suffix(".effective").map(str::to_owned).unwrap_or(s));
+    }
+    command_line(&mut doc, overrides)?;
+    let locate = |fault: Fault| source.locate(fault);
+    let schedules = schedules(&doc, overrides, path.as_deref()).map_err(locate)?;
+    let ranks: Vec<u32> = schedules.iter().map(|s| s.as_ref().map_or(0, |s| s.ranks.len() as u32)).collect();
+    defaults::fill(&mut doc, &ranks).map_err(locate)?;
+    let mut plan = build::build(&doc, &schedules, path).map_err(locate)?;
+    plan.effective = effective(&doc, name)?;
+    Ok(plan)
+}
+
+fn command_line(doc: &mut ProfileDoc, overrides: &Overrides) -> Result<(), ProfileError> {
+    let run: &mut RunDoc = doc.run.get_or_insert_default();
+    let bad = |place: String, text: &str| Err(ProfileError { place, text: text.into() });
+    if let Some(seed) = overrides.seed {
+        run.seed = Some(seed);
+    }
+    if run.seed.is_some_and(|s| i64::try_from(s).is_err()) {
+        return bad("--seed".into(), "must be from 0 to 2^63 - 1");
+    }
+    run.on = overrides.on.or(run.on);
+    match overrides.dilation.as_deref() {
+        None => {}
+        Some("auto") => run.dilation = Some(Dilation::Auto),
+        Some(k) => match k.parse::<f64>() {
+            Ok(k) if (1.0..=1e6).contains(&k) => run.dilation = Some(Dilation::Factor(k)),
+            _ => return bad(format!("--dilation {k}"), "must be \"auto\" or a factor from 1 to 1000000"),
+        },
+    }
+    if let Some(file) = &overrides.replay {
+        let kind = Some(KindDoc::Replay);
+        doc.workload.push(WorkloadDoc { kind, file: Some(file.clone()), ..WorkloadDoc::default() });
+    }
+    Ok(())
+}
+
+/// The schedule of each workload that replays one.
+fn schedules(
+    doc: &ProfileDoc,
+    overrides: &Overrides,
+    _profile: Option<&Path>,
+) -> Result<Vec<Option<Arc<Schedule>>>, Fault> {
+    let one = |(i, w): (usize, &WorkloadDoc)| {
+        let (Some(KindDoc::Replay), Some(file)) = (w.kind, &w.file) else { return Ok(None) };
+        match overrides.schedules.iter().find(|(name, _)| name == file) {
+            Some((_, schedule)) => Ok(Some(schedule.clone())),
+            None => source::fault(format!("workload[{i}].file"), "replaying a file is not supported yet"),
+        }
+    };
+    doc.workload.iter().enumerate().map(one).collect()
+}
+
+fn effective(doc: &ProfileDoc, name: &str) -> Result<String, ProfileError> {
+    let body = toml::to_string(doc).map_err(|e| ProfileError {
+        place: name.into(),
+        text: format!("cannot write the effective profile: {}", e.to_string().replace('\n', " ")),
+    })?;
+    Ok(format!("# The profile with every default written out; it loads to the same plan.\n{body}"))
+}

@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 
-use crate::limits::PRIORITIES;
-use crate::units::{Bytes, LinkTiming, Span};
+use crate::limits::{PRIORITIES, SWITCH_PORTS_MAX};
+use crate::units::{Bytes, FRAME_LEN_MIN, LinkTiming, Span};
+
+/// The frame check sequence, which buffers and byte counters include and [`crate::units::FrameLen`] does not.
+pub const FCS_BYTES: u16 = 4;
 
 /// A shared-buffer switch. Field names follow SAI/SONiC where one exists.
 #[derive(Clone, Debug)]
@@ -104,4 +107,264 @@ pub struct FixedDelays {
     pub pipeline: Span,
     /// FEC decoding at the receiving end.
     pub fec: Span,
+}
+
+/// Smallest pause a switch may ask for: below it, half a pause is shorter than the PFC frame that refreshes it
+/// (84 bytes on the wire are 1.3 quanta).
+pub const PAUSE_QUANTA_MIN: u16 = 3;
+
+/// Why a switch cannot be built. Each message names the field and the fix.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// Port count out of range.
+    #[error("switch {switch}: {ports} ports; give it 1 to {max}", max = SWITCH_PORTS_MAX)]
+    Ports {
+        /// Switch name.
+        switch: String,
+        /// Ports asked for.
+        ports: usize,
+    },
+    /// A port without a rate.
+    #[error("switch {switch}: port {port} has rate 0; set its rate")]
+    PortRate {
+        /// Switch name.
+        switch: String,
+        /// Port name.
+        port: String,
+    },
+    /// Cell size zero.
+    #[error("switch {switch}: cell is 0 bytes; set it to the ASIC's cell size (Tomahawk 3-5: 254)")]
+    Cell {
+        /// Switch name.
+        switch: String,
+    },
+    /// More cells than the accounting can count.
+    #[error(
+        "switch {switch}: buffer of {buffer} bytes is more than 2^31 cells; use a larger cell or less buffer"
+    )]
+    BufferTooLarge {
+        /// Switch name.
+        switch: String,
+        /// Configured buffer.
+        buffer: u64,
+    },
+    /// Nothing left for the shared pool.
+    #[error(
+        "switch {switch}: reserved {reserved} + headroom {headroom} bytes over {ports} ports exceed the buffer of \
+         {buffer} bytes; enlarge the buffer or lower `reserved` or `headroom`"
+    )]
+    BufferTooSmall {
+        /// Switch name.
+        switch: String,
+        /// Sum of all reserved cells, in bytes.
+        reserved: u64,
+        /// Sum of all headroom cells, in bytes.
+        headroom: u64,
+        /// Ports.
+        ports: usize,
+        /// Configured buffer.
+        buffer: u64,
+    },
+    /// An alpha that is zero or not a number.
+    #[error("switch {switch}: priority {priority}: {field} is {num}/{den}; both must be at least 1")]
+    Alpha {
+        /// Switch name.
+        switch: String,
+        /// Priority.
+        priority: usize,
+        /// `alpha` or `egress_alpha`.
+        field: &'static str,
+        /// Numerator.
+        num: u32,
+        /// Denominator.
+        den: u32,
+    },
+    /// WRED thresholds or probability out of order.
+    #[error(
+        "switch {switch}: priority {priority}: wred kmin {kmin}, kmax {kmax}, pmax {pmax}: needs kmin <= kmax \
+         and pmax within 0..=1"
+    )]
+    Wred {
+        /// Switch name.
+        switch: String,
+        /// Priority.
+        priority: usize,
+        /// Lower threshold, bytes.
+        kmin: u64,
+        /// Upper threshold, bytes.
+        kmax: u64,
+        /// Probability at kmax.
+        pmax: f64,
+    },
+    /// A DSCP mapped to a priority that does not exist.
+    #[error("switch {switch}: dscp {dscp} maps to priority {priority}; use 0 to 7")]
+    DscpMap {
+        /// Switch name.
+        switch: String,
+        /// The code point.
+        dscp: usize,
+        /// Where it points.
+        priority: u8,
+    },
+    /// A route to a port that does not exist.
+    #[error(
+        "switch {switch}: route to endpoint {endpoint} uses port {port} of {ports}; correct the topology"
+    )]
+    Route {
+        /// Switch name.
+        switch: String,
+        /// Endpoint.
+        endpoint: usize,
+        /// Port that is not there.
+        port: u16,
+        /// Ports of the switch.
+        ports: usize,
+    },
+    /// A pause too short to refresh.
+    #[error(
+        "switch {switch}: pause_quanta {quanta} is shorter than the PFC frame that would refresh it; \
+         use at least {min} (65535 is usual)", min = PAUSE_QUANTA_MIN
+    )]
+    PauseQuanta {
+        /// Switch name.
+        switch: String,
+        /// Configured quanta.
+        quanta: u16,
+    },
+}
+
+/// The buffer of a switch in cells, as [`SwitchConfig::validate`] divides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferCells {
+    /// All cells.
+    pub total: u64,
+    /// Cells reserved for priority groups, all ports.
+    pub reserved: u64,
+    /// Headroom cells of lossless priority groups, all ports.
+    pub headroom: u64,
+    /// What is left: the shared pool.
+    pub shared: u64,
+}
+
+impl SwitchConfig {
+    /// Checks every field and divides the buffer. Reserved and headroom are rounded up to whole cells, the buffer
+    /// down.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`] found.
+    pub fn validate(&self) -> Result<BufferCells, ConfigError> {
+        let switch = || self.name.clone();
+        let ports = self.ports.len();
+        if ports == 0 || ports > SWITCH_PORTS_MAX {
+            return Err(ConfigError::Ports { switch: switch(), ports });
+        }
+        if let Some(p) = self.ports.iter().find(|p| p.egress.rate().bits_per_s == 0) {
+            return Err(ConfigError::PortRate { switch: switch(), port: p.name.clone() });
+        }
+        if self.cell == 0 {
+            return Err(ConfigError::Cell { switch: switch() });
+        }
+        let cell = u64::from(self.cell);
+        let total = self.buffer.0 / cell;
+        if total > 1 << 31 {
+            return Err(ConfigError::BufferTooLarge { switch: switch(), buffer: self.buffer.0 });
+        }
+        for (priority, p) in self.priorities.iter().enumerate() {
+            let alphas = [("alpha", Some(p.alpha)), ("egress_alpha", p.egress_alpha)];
+            for (field, alpha) in alphas {
+                if let Some((num, den)) = alpha.filter(|a| a.0 == 0 || a.1 == 0) {
+                    return Err(ConfigError::Alpha { switch: switch(), priority, field, num, den });
+                }
+            }
+            if let Some(w) = p.wred.filter(|w| w.kmin > w.kmax || !(0.0..=1.0).contains(&w.pmax)) {
+                let (kmin, kmax) = (w.kmin.0, w.kmax.0);
+                return Err(ConfigError::Wred { switch: switch(), priority, kmin, kmax, pmax: w.pmax });
+            }
+        }
+        if let Some((dscp, &priority)) =
+            self.dscp_map.iter().enumerate().find(|&(_, &p)| usize::from(p) >= PRIORITIES)
+        {
+            return Err(ConfigError::DscpMap { switch: switch(), dscp, priority });
+        }
+        if self.pause_quanta < PAUSE_QUANTA_MIN && self.priorities.iter().any(|p| p.lossless) {
+            return Err(ConfigError::PauseQuanta { switch: switch(), quanta: self.pause_quanta });
+        }
+        let per_port = |f: fn(&PriorityConfig) -> Bytes| {
+            let cells: u64 = self.priorities.iter().map(|p| f(p).0.div_ceil(cell)).sum();
+            cells.saturating_mul(ports as u64)
+        };
+        let reserved = per_port(|p| p.reserved);
+        let headroom = per_port(PriorityConfig::headroom);
+        match total.checked_sub(reserved.saturating_add(headroom)).filter(|_| total > 0) {
+            Some(shared) => Ok(BufferCells { total, reserved, headroom, shared }),
+            None => Err(ConfigError::BufferTooSmall {
+                switch: switch(),
+                reserved: reserved.saturating_mul(cell),
+                headroom: headroom.saturating_mul(cell),
+                ports,
+                buffer: self.buffer.0,
+            }),
+        }
+    }
+
+    /// Bytes of the shared pool, as the dynamic threshold sees it.
+    ///
+    /// # Errors
+    /// As [`SwitchConfig::validate`].
+    pub fn shared_size(&self) -> Result<Bytes, ConfigError> {
+        Ok(Bytes(self.validate()?.shared * u64::from(self.cell)))
+    }
+}
+
+impl PriorityConfig {
+    /// Headroom of one priority group; zero when the priority is lossy.
+    pub fn headroom(&self) -> Bytes {
+        if self.lossless { self.headroom } else { Bytes(0) }
+    }
+}
+
+/// Most frames the buffer of `config` can hold: its cells over those of the shortest frame. Sizes slabs and pools.
+pub fn buffer_frames_max(config: &SwitchConfig) -> usize {
+    let cell = u64::from(config.cell.max(1));
+    let shortest = u64::from(FRAME_LEN_MIN + FCS_BYTES).div_ceil(cell);
+    usize::try_from(config.buffer.0 / cell / shortest).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::switch::testing::config;
+
+    #[test]
+    fn the_buffer_is_divided_in_cells() {
+        // 800G, 5 m line of SONiC's pg_profile_lookup on Tomahawk 5: 8636 B = 34 cells, xoff 724662 B = 2853 cells.
+        let mut c = config(2, 1000);
+        c.cell = 254;
+        c.buffer = Bytes(254 * 10_000 + 253);
+        c.priorities[3].reserved = Bytes(8636);
+        c.priorities[3].headroom = Bytes(724_662);
+        let cells = c.validate().unwrap();
+        assert_eq!(cells, BufferCells { total: 10_000, reserved: 68, headroom: 5706, shared: 4226 });
+        c.priorities[3].lossless = false;
+        assert_eq!(c.validate().unwrap().headroom, 0, "headroom counts for lossless priorities only");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_place() {
+        let refused = |change: fn(&mut SwitchConfig)| {
+            let mut c = config(4, 1000);
+            change(&mut c);
+            c.validate().unwrap_err().to_string()
+        };
+        assert!(refused(|c| c.ports.clear()).contains("0 ports"));
+        assert!(refused(|c| c.cell = 0).contains("cell is 0"));
+        assert!(refused(|c| c.buffer = Bytes(1)).contains("enlarge the buffer"));
+        assert!(refused(|c| c.priorities[2].alpha = (1, 0)).contains("priority 2: alpha is 1/0"));
+        assert!(refused(|c| c.dscp_map[26] = 8).contains("dscp 26"));
+        assert!(refused(|c| c.pause_quanta = 2).contains("pause_quanta 2"));
+        let wred = |c: &mut SwitchConfig| {
+            c.priorities[3].wred = Some(Wred { kmin: Bytes(2), kmax: Bytes(1), pmax: 0.1 });
+        };
+        assert!(refused(wred).contains("kmin <= kmax"));
+    }
 }

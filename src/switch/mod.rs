@@ -1,3 +1,506 @@
-//! The embedded shared-buffer switch.
+//! The embedded shared-buffer switch: output-queued, one packet buffer for all ports, PFC, WRED/ECN, strict and DWRR
+//! scheduling, ECMP.
+//!
+//! A frame comes in by [`Switch::on_frame`], which classifies it (first switch only), picks the egress port, charges
+//! the buffer ([`mmu`]) and queues it; [`Switch::depart`] is called whenever an egress link is free. The driver learns
+//! from [`Switch::poll_wake`] which idle ports have become worth asking, so nobody ever scans ports; it calls
+//! [`Switch::on_deadline`] when [`Switch::next_deadline`] has come. Nothing is allocated after [`Switch::new`].
+//!
+//! Between links the switch is transparent: it sets CE and changes no other byte. MAC addresses are not rewritten and
+//! TTL is not decremented (a loop ends at [`HOPS_MAX`] switches instead). It stores and forwards: a frame is handed
+//! in when its last bit has arrived, and the fixed pipeline delay is part of the link before.
 
 pub mod config;
+mod ecn;
+mod headers;
+pub mod mmu;
+mod pfc;
+mod queues;
+pub mod route;
+mod sched;
+
+use std::collections::VecDeque;
+
+use self::config::{ConfigError, FCS_BYTES, MarkAt, SwitchConfig, SwitchPortConfig, buffer_frames_max};
+use self::ecn::Marker;
+use self::headers::Seen;
+use self::mmu::Mmu;
+use self::pfc::{PortPfc, bits};
+use self::queues::{Entry, Queues};
+use self::route::Router;
+pub use self::route::{AddressMap, Routes};
+use self::sched::Scheduler;
+use crate::frame::{Fill, Frame, FramePool, flags};
+use crate::limits::{HOPS_MAX, PRIORITIES};
+use crate::measure::record::{DropReason, Record};
+use crate::measure::stats::{SwitchPortStats, SwitchStats};
+use crate::units::{FRAME_LEN_MIN, FrameLen, LinkTiming, Span, Time};
+use crate::wire::pfc::PfcFrame;
+
+/// What became of a frame.
+#[derive(Debug)]
+#[must_use]
+pub enum Admit<F> {
+    /// The switch keeps it until it departs.
+    Queued,
+    /// A PFC frame, obeyed; the caller gives it back to its pool.
+    Consumed(F),
+    /// Dropped and counted; the caller gives it back to its pool.
+    Dropped(DropReason, F),
+}
+
+/// The buffer and queues at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SwitchState {
+    /// Bytes (cells x cell size) in the shared pool.
+    pub shared_bytes: u64,
+    /// Bytes in all headrooms.
+    pub headroom_bytes: u64,
+    /// (port, priority, bytes) of queues that are not empty.
+    pub queues: Vec<(u16, u8, u64)>,
+}
+
+/// One port: what the hot path asks first, then its flow control.
+#[derive(Debug)]
+struct Port {
+    /// Priorities with frames waiting to leave here.
+    waiting: u8,
+    /// The driver will ask this port again by itself: a wake is out, or something was left when it last asked.
+    armed: bool,
+    /// When the frame that left last has left the port.
+    busy_until: Time,
+    egress: LinkTiming,
+    pfc: PortPfc,
+    mac: [u8; 6],
+    /// XOFF is said again after this span: half the pause.
+    refresh: Span,
+}
+
+impl Port {
+    fn new(config: &SwitchPortConfig, pause_quanta: u16) -> Port {
+        Port {
+            waiting: 0,
+            armed: false,
+            busy_until: Time::ZERO,
+            egress: config.egress,
+            pfc: PortPfc::new(),
+            mac: config.mac,
+            refresh: Span(config.egress.rate().quanta(pause_quanta).0 / 2),
+        }
+    }
+    /// Priorities that may send now.
+    #[inline]
+    fn ready(&self) -> u8 {
+        self.waiting & !self.pfc.paused()
+    }
+    #[inline]
+    fn has_pending(&self) -> bool {
+        self.ready() != 0 || self.pfc.pending() != 0
+    }
+}
+
+/// A shared-buffer switch that forwards frames of type `F`.
+///
+/// Cost: a frame in and out takes some 30 ns while its memory is warm. Memory: 24 bytes per frame the buffer can hold,
+/// and about 1 KB per port.
+#[derive(Debug)]
+pub struct Switch<F> {
+    index: u16,
+    ports: Vec<Port>,
+    queues: Queues<F>,
+    mmu: Mmu,
+    router: Router,
+    marker: Marker,
+    sched: Scheduler,
+    addresses: AddressMap,
+    dscp_map: [u8; 64],
+    pause_quanta: u16,
+    /// Ports to try next; each at most once.
+    wakes: VecDeque<(u16, Time)>,
+    /// No pause ends and no refresh is due before.
+    deadline: Time,
+    stats: SwitchStats,
+}
+
+/// Number of the queue or priority group of a priority on a port.
+#[inline]
+fn slot(port: u16, priority: u8) -> usize {
+    usize::from(port) * PRIORITIES + usize::from(priority)
+}
+
+/// Bytes of a frame in buffers and counters: with padding and FCS.
+#[inline]
+fn frame_bytes(len: FrameLen) -> u32 {
+    u32::from(len.0.max(FRAME_LEN_MIN)) + u32::from(FCS_BYTES)
+}
+
+impl<F: Frame> Switch<F> {
+    /// Switch number `index` of a run. `addresses` is shared between all switches.
+    ///
+    /// # Errors
+    /// What [`SwitchConfig::validate`] finds, or a route to a port that does not exist.
+    pub fn new(
+        config: SwitchConfig,
+        index: u16,
+        routes: &Routes,
+        addresses: AddressMap,
+    ) -> Result<Switch<F>, ConfigError> {
+        let mmu = Mmu::new(&config)?;
+        let n = config.ports.len();
+        for (endpoint, to) in routes.ports_to.iter().enumerate() {
+            if let Some(&port) = to.iter().find(|&&p| usize::from(p) >= n) {
+                return Err(ConfigError::Route { switch: config.name, endpoint, port, ports: n });
+            }
+        }
+        let stats = SwitchStats { ports: vec![SwitchPortStats::default(); n], ..SwitchStats::default() };
+        Ok(Switch {
+            index,
+            ports: config.ports.iter().map(|p| Port::new(p, config.pause_quanta)).collect(),
+            queues: Queues::new(n, buffer_frames_max(&config)),
+            mmu,
+            router: Router::new(routes, config.balance, config.hash_seed),
+            marker: Marker::new(&config.priorities, config.mark_at, config.seed, index),
+            sched: Scheduler::new(n, &config.priorities),
+            addresses,
+            dscp_map: config.dscp_map,
+            pause_quanta: config.pause_quanta,
+            wakes: VecDeque::with_capacity(n),
+            deadline: Time::NEVER,
+            stats,
+        })
+    }
+
+    /// A frame has arrived at port `ingress`, all of it.
+    ///
+    /// PFC frames are obeyed and handed back. Others are queued or dropped. What the headers say is read at the first
+    /// switch and travels in the meta (`flags::PARSED`); later switches mix its hash with their own seed.
+    pub fn on_frame(&mut self, now: Time, ingress: u16, mut frame: F, rec: &mut impl Record) -> Admit<F> {
+        let mut refused = None;
+        if frame.meta().flags & flags::PARSED == 0 {
+            match headers::read(&mut frame, &self.addresses, &self.dscp_map) {
+                Ok(Seen::Forward) => {}
+                Ok(Seen::Pfc(message)) => {
+                    self.on_pfc(now, ingress, &message);
+                    return Admit::Consumed(frame);
+                }
+                Err(reason) => refused = Some(reason),
+            }
+        }
+        let bytes = frame_bytes(frame.len());
+        self.stats.rx_frames += 1;
+        self.stats.rx_bytes += u64::from(bytes);
+        if let Some(reason) = refused {
+            return self.refuse(now, ingress, None, frame, reason, rec);
+        }
+        let meta = frame.meta();
+        let priority = meta.priority & 7;
+        if meta.hops >= HOPS_MAX {
+            return self.refuse(now, ingress, None, frame, DropReason::Loop, rec);
+        }
+        let Some(egress) = self.router.egress(meta.dst, meta.hash, ingress) else {
+            return self.refuse(now, ingress, None, frame, DropReason::NoRoute, rec);
+        };
+
+        let queue = slot(egress, priority);
+        let depth = self.queues.depth_bytes(queue);
+        let mut mark = false;
+        if self.marker.applies(priority, depth) {
+            let capable = headers::is_ecn_capable(frame.head());
+            if (!capable || self.marker.at() == MarkAt::Enqueue) && self.marker.hits(priority, depth) {
+                if !capable {
+                    return self.refuse(now, ingress, Some(egress), frame, DropReason::Wred, rec);
+                }
+                mark = true;
+            }
+        }
+
+        let cells = self.mmu.cells(frame.len());
+        let group = slot(ingress, priority);
+        let admitted = match self.mmu.admit(group, cells, self.queues.depth_cells(queue)) {
+            Ok(admitted) => admitted,
+            Err(reason) => return self.refuse(now, ingress, Some(egress), frame, reason, rec),
+        };
+        if mark {
+            self.set_ce(egress, priority, &mut frame);
+        }
+        let meta = frame.meta_mut();
+        meta.enqueued = now;
+        meta.cells = cells;
+        meta.ingress = ingress;
+        meta.hops += 1;
+        meta.flags &= !(flags::IN_HEADROOM | flags::IN_RESERVED);
+        if admitted.in_headroom {
+            meta.flags |= flags::IN_HEADROOM;
+        } else if admitted.in_reserved {
+            meta.flags |= flags::IN_RESERVED;
+        }
+        let depth = match self.queues.push(queue, Entry { frame, bytes, cells, ingress }) {
+            Ok(depth) => u64::from(depth),
+            Err(entry) => {
+                // The slab holds what the buffer holds; refusing is still better than losing count.
+                self.mmu.release(group, cells);
+                return self.refuse(now, ingress, Some(egress), entry.frame, DropReason::Buffer, rec);
+            }
+        };
+        let counters = &mut self.stats.ports[usize::from(egress)].queues[usize::from(priority)];
+        counters.depth_bytes_max = counters.depth_bytes_max.max(depth);
+        if admitted.peak {
+            self.copy_peaks();
+        }
+        rec.queue_depth(now, self.index, egress, priority, depth);
+
+        let port = &mut self.ports[usize::from(egress)];
+        port.waiting |= 1 << priority;
+        if port.pfc.paused() & (1 << priority) != 0 {
+            let first_end = port.pfc.expire(now, 1 << priority);
+            self.deadline = self.deadline.min(first_end);
+        }
+        self.wake(now, egress);
+        if admitted.xoff {
+            let refresh_due = self.ports[usize::from(ingress)].pfc.set_xoff(usize::from(priority));
+            self.deadline = self.deadline.min(refresh_due);
+            self.wake(now, ingress);
+        }
+        Admit::Queued
+    }
+
+    /// The egress link of a port is free at `now`: the next frame to send, if any. PFC frames go first and take link
+    /// time like any other. When `pool` has no frame for one, data goes on and the PFC frame is tried again next time.
+    pub fn depart<P: FramePool<Frame = F>>(
+        &mut self,
+        now: Time,
+        egress: u16,
+        pool: &mut P,
+        _rec: &mut impl Record,
+    ) -> Option<F> {
+        self.ports[usize::from(egress)].armed = true; // no wake for the port that is just being asked
+        let frame = self.depart_pfc(now, egress, pool).or_else(|| self.depart_data(now, egress));
+        let port = &mut self.ports[usize::from(egress)];
+        if let Some(frame) = &frame {
+            port.busy_until = now + port.egress.wire_time(frame.len());
+        }
+        port.armed = port.has_pending();
+        frame
+    }
+
+    #[inline]
+    fn depart_data(&mut self, now: Time, egress: u16) -> Option<F> {
+        let p = usize::from(egress);
+        let ready = self.ports[p].ready();
+        let queues = &self.queues;
+        let priority = self.sched.pick(p, ready, |q| queues.head_bytes(slot(egress, q)))?;
+        let queue = slot(egress, priority);
+        let Entry { mut frame, bytes, cells, ingress } = self.queues.pop(queue)?;
+        if self.queues.is_empty(queue) {
+            self.ports[p].waiting &= !(1 << priority);
+            self.sched.emptied(p, priority);
+        }
+        if self.marker.at() == MarkAt::Dequeue {
+            let behind = self.queues.depth_bytes(queue);
+            if self.marker.applies(priority, behind)
+                && headers::is_ecn_capable(frame.head())
+                && self.marker.hits(priority, behind)
+            {
+                self.set_ce(egress, priority, &mut frame);
+            }
+        }
+        if self.mmu.release(slot(ingress, priority), cells) {
+            self.ports[usize::from(ingress)].pfc.set_xon(usize::from(priority));
+            self.wake(now, ingress);
+        }
+        let bytes = u64::from(bytes);
+        let counters = &mut self.stats.ports[p].queues[usize::from(priority)];
+        counters.tx_frames += 1;
+        counters.tx_bytes += bytes;
+        self.stats.tx_frames += 1;
+        self.stats.tx_bytes += bytes;
+        Some(frame)
+    }
+
+    #[inline]
+    fn depart_pfc<P: FramePool<Frame = F>>(&mut self, now: Time, egress: u16, pool: &mut P) -> Option<F> {
+        let p = usize::from(egress);
+        if self.ports[p].pfc.pending() == 0 {
+            return None;
+        }
+        let mut frame = pool.take(Fill::Control, FrameLen(FRAME_LEN_MIN))?;
+        let port = &mut self.ports[p];
+        let counters = &mut self.stats.ports[p].pfc;
+        let (message, refresh_due) = port.pfc.take_message(now, self.pause_quanta, port.refresh, counters);
+        self.deadline = self.deadline.min(refresh_due);
+        headers::write_pfc(&mut frame, port.mac, &message);
+        pool.seal(&mut frame);
+        Some(frame)
+    }
+
+    fn on_pfc(&mut self, now: Time, ingress: u16, message: &PfcFrame) {
+        let p = usize::from(ingress);
+        let port = &mut self.ports[p];
+        for priority in bits(message.enable) {
+            // PFC is per priority a setting of both directions: one that does not send it does not obey it.
+            if self.mmu.is_lossless(priority as u8) {
+                let pause = port.egress.rate().quanta(message.quanta[priority]);
+                port.pfc.receive(now, priority, pause, &mut self.stats.ports[p].pfc[priority]);
+            }
+        }
+        let first_end = port.pfc.expire(now, port.waiting);
+        self.deadline = self.deadline.min(first_end);
+        self.wake(now, ingress);
+    }
+
+    /// Puts a port that has just become worth asking on the list, unless the driver will ask it anyway.
+    #[inline]
+    fn wake(&mut self, now: Time, port: u16) {
+        let state = &mut self.ports[usize::from(port)];
+        if !state.armed && state.has_pending() {
+            state.armed = true;
+            self.wakes.push_back((port, now.max(state.busy_until)));
+        }
+    }
+
+    fn set_ce(&mut self, egress: u16, priority: u8, frame: &mut F) {
+        if headers::set_ce(frame) {
+            self.stats.ce_marked += 1;
+            self.stats.ports[usize::from(egress)].queues[usize::from(priority)].ce_marked += 1;
+        }
+    }
+
+    /// Counts a frame that is not forwarded.
+    #[cold]
+    fn refuse(
+        &mut self,
+        now: Time,
+        ingress: u16,
+        egress: Option<u16>,
+        frame: F,
+        reason: DropReason,
+        rec: &mut impl Record,
+    ) -> Admit<F> {
+        let priority = frame.meta().priority & 7;
+        self.stats.drops += 1;
+        self.stats.drop_bytes += u64::from(frame_bytes(frame.len()));
+        let classified = frame.meta().flags & flags::PARSED != 0;
+        self.stats.drops_lossless += u64::from(classified && self.mmu.is_lossless(priority));
+        self.stats.ports[usize::from(ingress)].ingress_drops += 1;
+        if let Some(egress) = egress {
+            self.stats.ports[usize::from(egress)].queues[usize::from(priority)].drops += 1;
+        }
+        rec.drop(now, self.index, ingress, frame.meta(), reason);
+        Admit::Dropped(reason, frame)
+    }
+
+    /// A port to try next and when: it was idle and now has something to send. Each port is listed at most once until
+    /// it is asked; a port whose [`Switch::depart`] left something behind is not listed, the driver asks it again
+    /// when the frame has left.
+    #[inline]
+    pub fn poll_wake(&mut self) -> Option<(u16, Time)> {
+        self.wakes.pop_front()
+    }
+
+    /// True when this port could send something right now.
+    #[inline]
+    pub fn has_pending(&self, port: u16) -> bool {
+        self.ports[usize::from(port)].has_pending()
+    }
+
+    /// When [`Switch::on_deadline`] has to be called: no pause of a port with waiting frames ends and no refresh is
+    /// due earlier. A bound that events in between may have made too early, never too late.
+    #[inline]
+    pub fn next_deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// Ends pauses whose time is over and says XOFF again where congestion lasts. Cost: a look at every port.
+    pub fn on_deadline(&mut self, now: Time, _rec: &mut impl Record) {
+        if now < self.deadline {
+            return;
+        }
+        let mut next = Time::NEVER;
+        for p in 0..self.ports.len() {
+            let port = &mut self.ports[p];
+            next = next.min(port.pfc.expire(now, port.waiting));
+            let (due, later) = port.pfc.due(now);
+            next = next.min(later);
+            for priority in bits(due) {
+                if self.mmu.try_xon(p * PRIORITIES + priority) {
+                    port.pfc.set_xon(priority);
+                } else {
+                    port.pfc.refresh(priority);
+                }
+            }
+            self.wake(now, p as u16);
+        }
+        self.deadline = next;
+    }
+
+    /// Counters since the start of the run, maxima since the last [`Switch::mark`].
+    pub fn stats(&self) -> &SwitchStats {
+        &self.stats
+    }
+
+    /// Starts the maxima again from what is in use now. Counters go on.
+    pub fn mark(&mut self, _now: Time) {
+        self.mmu.mark();
+        self.copy_peaks();
+        for (p, port) in self.stats.ports.iter_mut().enumerate() {
+            for (priority, q) in port.queues.iter_mut().enumerate() {
+                q.depth_bytes_max = u64::from(self.queues.depth_bytes(p * PRIORITIES + priority));
+            }
+        }
+    }
+
+    fn copy_peaks(&mut self) {
+        let (peaks, cell) = (self.mmu.peaks(), u64::from(self.mmu.cell()));
+        self.stats.buffer_bytes_max = u64::from(peaks.buffer) * cell;
+        self.stats.shared_bytes_max = u64::from(peaks.shared) * cell;
+        self.stats.headroom_bytes_max = u64::from(peaks.headroom) * cell;
+        self.stats.ingress_bytes_max = u64::from(peaks.group) * cell;
+    }
+
+    /// The buffer and queues as they are now. Allocates; for the timeline, not for the packet path.
+    pub fn snapshot(&self) -> SwitchState {
+        let cell = u64::from(self.mmu.cell());
+        let queues = (0..self.ports.len() as u16)
+            .flat_map(|port| (0..PRIORITIES as u8).map(move |priority| (port, priority)))
+            .map(|(port, priority)| {
+                (port, priority, u64::from(self.queues.depth_bytes(slot(port, priority))))
+            })
+            .filter(|&(_, _, bytes)| bytes > 0)
+            .collect();
+        SwitchState {
+            shared_bytes: u64::from(self.mmu.shared_used()) * cell,
+            headroom_bytes: u64::from(self.mmu.headroom_used()) * cell,
+            queues,
+        }
+    }
+
+    /// Buffer accounting, for those who want to look inside.
+    pub fn mmu(&self) -> &Mmu {
+        &self.mmu
+    }
+
+    /// Frames waiting in queues.
+    pub fn inside_frames(&self) -> u64 {
+        self.queues.frames() as u64
+    }
+
+    /// Gives every waiting frame back to `pool` and its cells to the buffer; the end of a run. Nothing is counted.
+    pub fn drain<P: FramePool<Frame = F>>(&mut self, pool: &mut P) {
+        for port in 0..self.ports.len() as u16 {
+            for priority in 0..PRIORITIES as u8 {
+                while let Some(entry) = self.queues.pop(slot(port, priority)) {
+                    self.mmu.release(slot(entry.ingress, priority), entry.cells);
+                    pool.give(entry.frame);
+                }
+            }
+            self.ports[usize::from(port)].waiting = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_incast;

@@ -1,5 +1,6 @@
 //! Who is wired to what: endpoints (tester ports), switches, cables, and the routes that follow.
 
+pub use crate::switch::Routes;
 use crate::switch::config::SwitchConfig;
 use crate::units::{LinkTiming, PortId};
 
@@ -36,11 +37,4 @@ pub struct Fabric {
     pub routes: Vec<Routes>,
     /// Name of the shape for reports: "single switch", "leaf-spine 2x2", ...
     pub shape: String,
-}
-
-/// Next hops of one switch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Routes {
-    /// Per endpoint: candidate ports, in port order.
-    pub ports_to: Vec<Vec<u16>>,
 }

@@ -1,3 +1,15 @@
-//! RC queue pairs: requester, responder, rate control.
+//! RC queue pairs: requester, responder, rate control, and the timers and lists that decide who sends next.
+//!
+//! One frame touches one [`qp::Qp`]: two adjacent cache lines. Everything that changes per message or less lives
+//! elsewhere ([`messages`], [`dcqcn::ReactionPoint`]).
 
 pub mod config;
+pub mod dcqcn;
+mod dcqcn_sets;
+pub mod messages;
+pub mod pace;
+pub mod qp;
+pub mod ready;
+pub mod requester;
+pub mod responder;
+pub mod wheel;

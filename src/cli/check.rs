@@ -1,0 +1,364 @@
+//! `rankstorm check`: one screen about a run before it runs.
+
+use std::fmt::Write as _;
+
+use crate::plan::{Mode, Plan};
+use crate::profile::quantity::{size_text, span_text};
+use crate::switch::config::SwitchConfig;
+use crate::transport::config::{RateControl, Verb};
+use crate::units::{Bytes, Rate, Span};
+use crate::workload::config::{Skew, StreamConfig, Until, WorkloadConfig, WorkloadKind};
+
+/// Columns of the screen.
+const WIDTH: usize = 100;
+/// Column at which the text of a line starts.
+const INDENT: usize = 11;
+
+/// What will run and what is expected of it, in one screen of 100 columns.
+pub fn check_text(plan: &Plan) -> String {
+    let mut s = Screen(String::new());
+    let file = plan.source.as_ref().map_or_else(|| "a profile in memory".into(), |p| p.display().to_string());
+    s.line(&plan.name, &format!("valid: {file}"));
+    s.some("question", plan.question.as_deref());
+    s.some("expects", plan.expectation.as_deref());
+    let on = match plan.mode {
+        Some(Mode::Ports) => "ports",
+        Some(Mode::Rings) => "rings",
+        Some(Mode::Virtual) => "virtual",
+        None => "rings unless --on says otherwise",
+    };
+    s.line(
+        "run",
+        &format!(
+            "{} warm-up + {} measured, gap {}, limit {}, seed {}, on {on}",
+            plan.warmup, plan.repeats, plan.gap, plan.limit, plan.seed
+        ),
+    );
+    s.line("fabric", &fabric_text(plan));
+    for class in plan.classes.iter() {
+        s.line(
+            "class",
+            &format!(
+                "{}: DSCP {} -> priority {}, {}, MTU {}; ACK DSCP {} -> {}; CNP DSCP {} -> {}",
+                class.name,
+                class.dscp,
+                class.priority,
+                if class.lossless { "lossless" } else { "lossy" },
+                class.mtu,
+                class.ack_dscp,
+                class.ack_priority,
+                class.cnp_dscp,
+                class.cnp_priority
+            ),
+        );
+    }
+    for workload in plan.workloads.iter() {
+        s.line("workload", &workload_text(workload));
+    }
+    for stream in plan.hosts.iter().flat_map(|h| &h.streams) {
+        s.line("stream", &stream_text(stream));
+    }
+    predictions(plan, &mut s);
+    if !plan.expect.is_empty() {
+        let all: Vec<String> = plan.expect.iter().map(|e| format!("{} {}", e.name, e.typed)).collect();
+        s.line("expect", &all.join(", "));
+    }
+    for (code, text) in &plan.warnings {
+        s.line("WARNING", &format!("{code}: {text}"));
+    }
+    if let Some(source) = &plan.source {
+        s.line("NEXT", &format!("rankstorm run {}", source.display()));
+    }
+    s.0
+}
+
+fn predictions(plan: &Plan, s: &mut Screen) {
+    let p = &plan.predicted;
+    let ranks = if p.fan_in_ranks == 1.0 { "rank sends" } else { "ranks send" };
+    s.line(
+        "fan-in",
+        &format!(
+            "{:.1}:1 physical (sender ports over receiver port); {} {ranks} to the busiest port",
+            p.fan_in_physical, p.fan_in_ranks
+        ),
+    );
+    if !plan.workloads.is_empty() {
+        s.line(
+            "traffic",
+            &format!(
+                "{} payload in {} frames per iteration; {} messages stay inside a port",
+                bytes_text(p.iteration_bytes),
+                grouped(p.iteration_frames),
+                grouped(p.local_messages)
+            ),
+        );
+    }
+    for (i, workload) in plan.workloads.iter().enumerate() {
+        if let (Some(ideal), Some(bound)) = (p.ideal.get(i), p.fabric_bound.get(i)) {
+            let fabric = if bound > ideal {
+                format!("; {bound} with this fabric and placement")
+            } else {
+                "; the fabric does not slow it".into()
+            };
+            s.line("ideal", &format!("{}: {ideal} per iteration{fabric}", workload.name));
+        }
+    }
+    if let Some(x) = p.xoff {
+        let controlled = plan.workloads.iter().any(|w| matches!(w.rate_control, RateControl::Dcqcn(_)));
+        let how = if controlled { " at line rate; DCQCN may come first" } else { "" };
+        let text = if x.reached {
+            format!(
+                "reached +{} after the start{how}: a priority group holds {} = alpha S / (1 + n alpha)",
+                x.first,
+                bytes_text(x.group_bytes)
+            )
+        } else {
+            format!("not reached: no priority group fills to {}", bytes_text(x.group_bytes))
+        };
+        s.line("XOFF", &text);
+    }
+    if let Some(h) = p.headroom {
+        let (have, need) = (h.configured.0, h.needed.0);
+        let margin = if have >= need {
+            format!("margin {} B", grouped(have - need))
+        } else {
+            format!("{} B SHORT", grouped(need - have))
+        };
+        s.line(
+            "headroom",
+            &format!("{} B configured, {} B needed at worst: {margin}", grouped(have), grouped(need)),
+        );
+    }
+    s.line(
+        "duration",
+        &format!("{} nominal, {:.2} % of the limit", p.duration, percent(p.duration.0, plan.limit.0)),
+    );
+    let m = &p.memory;
+    let qps: usize = plan.hosts.iter().map(|h| h.qps.len()).sum();
+    s.line(
+        "memory",
+        &format!(
+            "{} at most: {} queue pairs x {} B, {} ranks, {} frames x {} B with full buffers",
+            bytes_text(Bytes(m.peak_bytes)),
+            grouped(qps as u64),
+            m.bytes_per_qp,
+            grouped(plan.ranks.len() as u64),
+            grouped(m.frames),
+            m.bytes_per_frame
+        ),
+    );
+}
+
+/// The effective profile, then ports and ranks as comments: still a profile that loads to the same plan.
+pub fn plan_text(plan: &Plan) -> String {
+    let mut out = plan.effective.clone();
+    let _ = writeln!(out, "\n# port  name              rate     MAC                ranks  first address");
+    for h in &plan.hosts {
+        let mac: Vec<String> = h.mac.iter().map(|b| format!("{b:02x}")).collect();
+        let ip = h.ranks.first().map_or_else(|| "-".into(), |r| r.ip.to_string());
+        let rate = h.rate.to_string();
+        let _ = writeln!(
+            out,
+            "# {:<5} {:<17} {:<8} {}  {:<6} {ip}",
+            h.port.0,
+            h.name,
+            rate,
+            mac.join(":"),
+            h.ranks.len()
+        );
+    }
+    let _ = writeln!(out, "\n# rank  port  queue pairs  address");
+    for r in plan.ranks.iter() {
+        let qps = plan
+            .hosts
+            .get(r.port.0 as usize)
+            .map_or(0, |h| h.qps.iter().filter(|q| q.local_rank == r.rank).count());
+        let _ = writeln!(out, "# {:<5} {:<5} {:<12} {}", r.rank.0, r.port.0, qps, r.ip);
+    }
+    out
+}
+
+fn fabric_text(plan: &Plan) -> String {
+    let f = &plan.fabric;
+    let Some(sw) = f.switches.first() else { return "no embedded switch".into() };
+    let shared = sw.shared_size().map_or_else(|_| "?".into(), bytes_text);
+    format!(
+        "{}, {}; buffer {}, {shared} of it shared, {}",
+        f.shape,
+        ports_text(plan),
+        bytes_text(sw.buffer),
+        alpha_text(sw)
+    )
+}
+
+fn ports_text(plan: &Plan) -> String {
+    let mut rates: Vec<(Rate, usize)> = Vec::new();
+    for h in &plan.hosts {
+        match rates.iter_mut().find(|(r, _)| *r == h.rate) {
+            Some((_, n)) => *n += 1,
+            None => rates.push((h.rate, 1)),
+        }
+    }
+    let each: Vec<String> = rates.iter().map(|(r, n)| format!("{n} x {r}")).collect();
+    let over = oversubscription(plan).map_or_else(String::new, |x| format!(", oversubscribed {x:.2}:1"));
+    format!("{} ports{over}", each.join(" + "))
+}
+
+/// Host capacity over uplink capacity of a leaf; `None` on a single switch.
+fn oversubscription(plan: &Plan) -> Option<f64> {
+    use crate::topology::End;
+    let leaf = plan.fabric.links.iter().find_map(|l| match (l.from, l.to) {
+        (End::Host(_), End::Switch(s, _)) => Some(s),
+        _ => None,
+    })?;
+    let (mut down, mut up) = (0u128, 0u128);
+    for l in &plan.fabric.links {
+        match (l.from, l.to) {
+            (End::Switch(s, _), End::Host(_)) if s == leaf => down += u128::from(l.timing.rate().bits_per_s),
+            (End::Switch(s, _), End::Switch(..)) if s == leaf => up += u128::from(l.timing.rate().bits_per_s),
+            _ => {}
+        }
+    }
+    (up > 0).then(|| down as f64 / up as f64)
+}
+
+fn alpha_text(sw: &SwitchConfig) -> String {
+    match sw.priorities.iter().find(|p| p.lossless).map(|p| p.alpha) {
+        Some((n, 1)) => format!("alpha {n}"),
+        Some((n, d)) => format!("alpha {n}/{d}"),
+        None => "no lossless priority".into(),
+    }
+}
+
+fn workload_text(w: &WorkloadConfig) -> String {
+    let what = match &w.kind {
+        WorkloadKind::Incast { message } => {
+            let receiver = w.ranks.last().map_or(0, |r| r.0);
+            format!(
+                "incast, {} ranks -> rank {receiver}, {} each",
+                w.ranks.len().saturating_sub(1),
+                size_text(*message)
+            )
+        }
+        WorkloadKind::RingAllReduce { vector, chunk, .. } => format!(
+            "ring all-reduce, {} ranks, {} each, chunks of {}",
+            w.ranks.len(),
+            size_text(*vector),
+            size_text(*chunk)
+        ),
+        WorkloadKind::Replay(schedule) => {
+            let ops: usize = schedule.ranks.iter().map(Vec::len).sum();
+            format!(
+                "replay of {}, {} ranks, {} operations",
+                schedule.origin,
+                w.ranks.len(),
+                grouped(ops as u64)
+            )
+        }
+    };
+    let verb = match w.verb {
+        Verb::Write => "WRITE",
+        Verb::WriteImm => "WRITE with immediate",
+        Verb::Send => "SEND",
+    };
+    let control = match &w.rate_control {
+        RateControl::None => "no rate control".into(),
+        RateControl::Fixed(r) => format!("fixed at {r}"),
+        RateControl::Dcqcn(p) => format!("DCQCN {:?} ({})", p.name, p.origin),
+    };
+    let skew = match w.skew {
+        Skew::Fixed(step) if step.0 == 0 => "all at once".into(),
+        Skew::Fixed(step) => format!("{step} apart"),
+        Skew::Uniform(span) => format!("within {span} at random"),
+    };
+    format!("{what}; {verb}, {} QP per pair, {skew}, {control}", w.qps_per_pair)
+}
+
+fn stream_text(s: &StreamConfig) -> String {
+    let until = match s.until {
+        Until::Frames(n) => format!("{} frames", grouped(n)),
+        Until::Span(span) => span.to_string(),
+    };
+    let sizes: Vec<String> = s.sizes.iter().map(|(len, _)| len.to_string()).collect();
+    let deaf = if s.obey_pfc { "" } else { ", ignores PFC" };
+    format!(
+        "{}: rank {} -> {}, {} B frames, {until} from +{}{deaf}",
+        s.name,
+        s.from.0,
+        s.to.0,
+        sizes.join("/"),
+        span_text(Span(s.start.0))
+    )
+}
+
+fn bytes_text(b: Bytes) -> String {
+    match b.0 {
+        0..=9_999 => format!("{} B", b.0),
+        10_000..=999_999 => format!("{:.0} kB", b.0 as f64 / 1e3),
+        1_000_000..=999_999_999 => format!("{:.1} MB", b.0 as f64 / 1e6),
+        _ => format!("{:.1} GB", b.0 as f64 / 1e9),
+    }
+}
+
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    part as f64 * 100.0 / whole.max(1) as f64
+}
+
+/// Lines of a label and a text, wrapped at [`WIDTH`].
+struct Screen(String);
+
+impl Screen {
+    fn some(&mut self, label: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.line(label, text);
+        }
+    }
+    fn line(&mut self, label: &str, text: &str) {
+        let mut column = label.chars().count().max(INDENT - 2);
+        let _ = write!(self.0, "{label:<width$}", width = INDENT - 2);
+        for word in text.split_whitespace() {
+            let width = word.chars().count();
+            if column + 1 + width > WIDTH && column > INDENT {
+                let _ = write!(self.0, "\n{:width$}", "", width = INDENT - 2);
+                column = INDENT - 2;
+            }
+            self.0.push(' ');
+            self.0.push_str(word);
+            column += 1 + width;
+        }
+        self.0.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(32_768), "32,768");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn long_lines_wrap_under_their_text() {
+        let mut s = Screen(String::new());
+        s.line("question", &"word ".repeat(40));
+        assert!(s.0.lines().all(|l| l.chars().count() <= WIDTH), "{}", s.0);
+        assert!(s.0.lines().nth(1).unwrap().starts_with("          word"));
+    }
+}

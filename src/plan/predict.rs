@@ -1,0 +1,531 @@
+//! What a plan will do, in closed form: bytes, frames, ideal completion, the bound of the fabric, the first XOFF,
+//! headroom, duration and memory. Nothing here runs a frame.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{HeadroomPrediction, MemoryPrediction, Prediction, XoffPrediction};
+use crate::host::config::{HostConfig, RankAddr};
+use crate::switch::config::{FCS_BYTES, SwitchConfig};
+use crate::topology::{End, Fabric};
+use crate::transport::config::{ClassConfig, RateControl, Verb};
+use crate::units::{Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
+use crate::workload::config::{Load, Until, WorkloadConfig, WorkloadKind};
+use crate::workload::generate::{pairs, traffic};
+
+/// Memory of one queue pair, one rank and one frame in flight, in bytes, as the drivers allocate them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUnits {
+    /// One end of a connection: hot rows and cold state.
+    pub bytes_per_qp: u64,
+    /// One rank: interpreter and address.
+    pub bytes_per_rank: u64,
+    /// One simulated frame.
+    pub bytes_per_frame: u64,
+}
+
+/// What the prediction looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Basis<'b> {
+    /// Tester ports.
+    pub hosts: &'b [HostConfig],
+    /// Closed-loop workloads.
+    pub workloads: &'b [WorkloadConfig],
+    /// Ranks by number.
+    pub ranks: &'b [RankAddr],
+    /// Traffic classes.
+    pub classes: &'b [ClassConfig],
+    /// Switches and links.
+    pub fabric: &'b Fabric,
+    /// Iterations, warm-up included.
+    pub iterations: u32,
+    /// Silence between iterations.
+    pub gap: Span,
+    /// Latest action of the timeline.
+    pub last_action: Time,
+    /// Memory constants.
+    pub memory: MemoryUnits,
+}
+
+/// Longest time a port may take to obey a PFC frame, in quanta, by rate in Gb/s (IEEE 802.3 31B.3.7 as SONiC's headroom
+/// script lists it). Rates in between take the next higher line.
+const RESPONSE_QUANTA: [(u64, u16); 8] =
+    [(10, 67), (25, 80), (40, 118), (50, 147), (100, 394), (200, 453), (400, 905), (800, 905)];
+
+/// Quanta a port at `rate` may take to obey a PFC frame.
+pub fn response_quanta(rate: Rate) -> u16 {
+    RESPONSE_QUANTA.iter().find(|(gbps, _)| Rate::gbps(*gbps) >= rate).map_or(905, |(_, quanta)| *quanta)
+}
+
+/// The shape of a class's data frames.
+#[derive(Clone, Copy, Debug)]
+struct Framing {
+    mtu: u64,
+    /// Headers and ICRC around the payload of a packet, without RETH.
+    around: u64,
+    /// RETH, once per message.
+    first: u64,
+    /// Immediate, once per message.
+    last: u64,
+}
+
+impl Framing {
+    fn new(class: &ClassConfig, verb: Verb, v6: bool) -> Framing {
+        let ip = if v6 { 40 } else { 20 };
+        let vlan = if class.vlan.is_some() { 4 } else { 0 };
+        Framing {
+            mtu: u64::from(class.mtu.max(1)),
+            around: 14 + vlan + ip + 8 + 12 + 4,
+            first: if matches!(verb, Verb::Send) { 0 } else { 16 },
+            last: if matches!(verb, Verb::WriteImm) { 4 } else { 0 },
+        }
+    }
+    /// Frames of one message.
+    fn frames(&self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.mtu).max(1)
+    }
+    /// Bytes of one message on the wire, preamble and gap counted.
+    fn wire(&self, bytes: u64) -> u64 {
+        let padded = bytes.next_multiple_of(4);
+        let frames = self.frames(bytes);
+        let sum = padded + frames * self.around + self.first + self.last;
+        let short = if frames == 1 { u64::from(FRAME_LEN_MIN) } else { 0 };
+        sum.max(short) + frames * u64::from(WIRE_OVERHEAD_BYTES)
+    }
+    /// Length of a full frame, without FCS.
+    fn full(&self) -> FrameLen {
+        FrameLen((self.mtu + self.around) as u16)
+    }
+}
+
+/// What one workload puts on every port in one iteration.
+struct Loads {
+    payload: u64,
+    frames: u64,
+    local_messages: u64,
+    tx: Vec<u64>,
+    rx: Vec<u64>,
+    flows: BTreeMap<(u32, u32), u64>,
+    /// Pairs of ranks that use a wire, and all pairs.
+    remote: u64,
+    pairs: u64,
+}
+
+impl Loads {
+    fn add_flow(&mut self, ((from, to), wire): ((u32, u32), u64)) {
+        if wire > 0 {
+            self.tx[from as usize] = self.tx[from as usize].saturating_add(wire);
+            self.rx[to as usize] = self.rx[to as usize].saturating_add(wire);
+            let flow = self.flows.entry((from, to)).or_insert(0);
+            *flow = flow.saturating_add(wire);
+        }
+    }
+}
+
+/// Everything `check` says. Cost: O(pairs of ranks + messages of replays).
+pub fn predict(b: &Basis<'_>) -> Prediction {
+    let v6 = b.ranks.first().is_some_and(|r| r.ip.is_ipv6());
+    let mut p = Prediction::default();
+    let mut busy = Span::ZERO;
+    for w in b.workloads {
+        let framing = Framing::new(&b.classes[usize::from(w.class.0)], w.verb, v6);
+        let loads = loads(b, w, &framing);
+        p.iteration_bytes = Bytes(p.iteration_bytes.0.saturating_add(loads.payload));
+        p.iteration_frames = p.iteration_frames.saturating_add(loads.frames);
+        p.local_messages += loads.local_messages;
+        let ends = ends_busy(b, &loads);
+        let link = fabric_busy(b.fabric, &loads.flows);
+        let ideal = completion(b, w, &framing, &loads, ends, ends);
+        let bound = completion(b, w, &framing, &loads, ends, ends.max(link));
+        busy = busy.max(bound).max(paced(w, &framing));
+        p.ideal.push(ideal);
+        p.fabric_bound.push(bound);
+    }
+    (p.fan_in_ranks, p.fan_in_physical) = fan_in(b);
+    p.xoff = xoff(b, v6);
+    p.headroom = headroom(b, v6);
+    let each = busy + b.gap;
+    let closed = if b.workloads.is_empty() { 0 } else { each.0.saturating_mul(u64::from(b.iterations)) };
+    p.duration = Span(closed.max(streams_end(b).0).max(b.last_action.0));
+    p.memory = memory(b, v6);
+    p
+}
+
+fn port_of(b: &Basis<'_>, rank: crate::units::RankId) -> Option<u32> {
+    b.ranks.get(rank.0 as usize).map(|r| r.port.0)
+}
+
+/// Both ranks behind one port, and delivered there.
+fn local(b: &Basis<'_>, from: u32, to: u32) -> bool {
+    from == to && b.hosts.get(from as usize).is_some_and(|h| h.local_delivery)
+}
+
+fn loads(b: &Basis<'_>, w: &WorkloadConfig, framing: &Framing) -> Loads {
+    let n = b.hosts.len();
+    let mut l = Loads {
+        payload: 0,
+        frames: 0,
+        local_messages: 0,
+        tx: vec![0; n],
+        rx: vec![0; n],
+        flows: BTreeMap::new(),
+        remote: 0,
+        pairs: 0,
+    };
+    // Messages of one pair come in a row: one map entry per row, not per message.
+    let mut row = ((0, 0), 0u64);
+    traffic(w, |from, to, bytes, count| {
+        let (Some(from), Some(to)) = (port_of(b, from), port_of(b, to)) else { return };
+        l.payload = l.payload.saturating_add(bytes.saturating_mul(count));
+        if local(b, from, to) {
+            l.local_messages += count;
+            return;
+        }
+        l.frames = l.frames.saturating_add(framing.frames(bytes).saturating_mul(count));
+        if row.0 != (from, to) {
+            l.add_flow(row);
+            row = ((from, to), 0);
+        }
+        row.1 = row.1.saturating_add(framing.wire(bytes).saturating_mul(count));
+    });
+    l.add_flow(row);
+    for (from, to) in pairs(w) {
+        if let (Some(from), Some(to)) = (port_of(b, from), port_of(b, to)) {
+            l.pairs += 1;
+            l.remote += u64::from(!local(b, from, to));
+        }
+    }
+    l
+}
+
+/// Time the busiest tester port needs for its share, in either direction.
+fn ends_busy(b: &Basis<'_>, loads: &Loads) -> Span {
+    let port = |(i, h): (usize, &HostConfig)| h.rate.time_for(loads.tx[i].max(loads.rx[i]));
+    b.hosts
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| loads.tx[*i].max(loads.rx[*i]) > 0)
+        .map(port)
+        .max()
+        .unwrap_or(Span::ZERO)
+}
+
+/// Time the busiest link inside the fabric needs when equal-cost paths share evenly.
+fn fabric_busy(fabric: &Fabric, flows: &BTreeMap<(u32, u32), u64>) -> Span {
+    if fabric.switches.len() < 2 {
+        return Span::ZERO;
+    }
+    let mut out_link: BTreeMap<(u16, u16), usize> = BTreeMap::new();
+    let mut entry: BTreeMap<u32, u16> = BTreeMap::new();
+    for (i, link) in fabric.links.iter().enumerate() {
+        match (link.from, link.to) {
+            (End::Switch(s, p), _) => drop(out_link.insert((s, p), i)),
+            (End::Host(h), End::Switch(s, _)) => drop(entry.insert(h.0, s)),
+            _ => {}
+        }
+    }
+    let mut load = vec![0f64; fabric.links.len()];
+    for (&(from, to), &wire) in flows {
+        let Some(&first) = entry.get(&from) else { continue };
+        // Shares of the flow at each switch, one hop after the other.
+        let mut here: Vec<(u16, f64)> = vec![(first, wire as f64)];
+        for _ in 0..8 {
+            let mut next = Vec::new();
+            for (s, share) in here {
+                let ports = fabric.routes.get(usize::from(s)).and_then(|r| r.ports_to.get(to as usize));
+                let Some(ports) = ports.filter(|p| !p.is_empty()) else { continue };
+                for p in ports.iter() {
+                    let Some(&i) = out_link.get(&(s, *p)) else { continue };
+                    let part = share / ports.len() as f64;
+                    load[i] += part;
+                    if let End::Switch(other, _) = fabric.links[i].to {
+                        next.push((other, part));
+                    }
+                }
+            }
+            here = next;
+        }
+    }
+    let time = |(l, bytes): (&crate::topology::Link, f64)| l.timing.rate().time_for(bytes.ceil() as u64);
+    fabric.links.iter().zip(load).map(time).max().unwrap_or(Span::ZERO)
+}
+
+/// First bit out to last bit in of one frame of `len` on an idle fabric, without its time on the sender's own link,
+/// along the longest path any frame of the workload takes.
+fn path_extra(b: &Basis<'_>, flows: &BTreeMap<(u32, u32), u64>, len: FrameLen) -> Span {
+    let one = |from: u32, to: u32| -> Option<Span> {
+        let out = |s: u16, p: u16| b.fabric.links.iter().find(|l| l.from == End::Switch(s, p));
+        let first = b.fabric.links.iter().find(|l| l.from == End::Host(crate::units::PortId(from)))?;
+        let mut sum = first.timing.propagation();
+        let mut at = first.to;
+        for _ in 0..8 {
+            let End::Switch(s, _) = at else { break };
+            let port = *b.fabric.routes.get(usize::from(s))?.ports_to.get(to as usize)?.first()?;
+            let link = out(s, port)?;
+            sum += link.timing.wire_time(len) + link.timing.propagation();
+            at = link.to;
+        }
+        Some(sum)
+    };
+    // Paths differ by leaf only; a few hundred flows show every kind.
+    flows.keys().take(512).filter_map(|&(from, to)| one(from, to)).max().unwrap_or(Span::ZERO)
+}
+
+/// Completion of one iteration when the busiest resource needs `busy` and the busiest endpoint `ends`.
+fn completion(
+    b: &Basis<'_>,
+    w: &WorkloadConfig,
+    framing: &Framing,
+    loads: &Loads,
+    ends: Span,
+    busy: Span,
+) -> Span {
+    let ack = path_extra(b, &loads.flows, FrameLen(FRAME_LEN_MIN)) + ack_wire(b);
+    let there = path_extra(b, &loads.flows, framing.full());
+    match &w.kind {
+        WorkloadKind::RingAllReduce { vector, chunk, reduce } => {
+            let n = w.ranks.len() as u64;
+            let steps = 2 * (n - 1);
+            if loads.remote == 0 || steps == 0 {
+                return Span(reduce.0.saturating_mul(n.saturating_sub(1)));
+            }
+            let part = Span(busy.0 / steps);
+            let bytes = vector.0.div_ceil(n).min(chunk.0);
+            let rate = b.hosts.iter().map(|h| h.rate).min().unwrap_or_default();
+            // A slower fabric slows a message as much as it slows the whole.
+            let message =
+                rate.time_for(framing.wire(bytes)).0 as f64 * (busy.0 as f64 / ends.0.max(1) as f64);
+            let hop = Span(message as u64) + there;
+            let remote =
+                |hops: u64| (hops as u128 * u128::from(loads.remote) / u128::from(loads.pairs)) as u64;
+            let chain = hop.0.saturating_mul(remote(steps - 1)).saturating_add(reduce.0 * (n - 1));
+            let stream = part.0.saturating_mul(steps - 1);
+            Span(stream.max(chain)) + part + there + ack
+        }
+        // All data, then the last frame's way and its acknowledgement. (A replay's dependencies are not in here: its
+        // bound is the busiest port.)
+        _ if busy == Span::ZERO => Span::ZERO,
+        _ => busy + there + ack,
+    }
+}
+
+fn ack_wire(b: &Basis<'_>) -> Span {
+    let timing = b.hosts.first().map(|h| LinkTiming::new(h.rate, Span::ZERO));
+    timing.map_or(Span::ZERO, |t| t.wire_time(FrameLen(FRAME_LEN_MIN)))
+}
+
+/// Time a constant rate per queue pair needs for the largest message.
+fn paced(w: &WorkloadConfig, framing: &Framing) -> Span {
+    let RateControl::Fixed(rate) = w.rate_control else { return Span::ZERO };
+    let mut sums: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+    traffic(w, |from, to, bytes, count| {
+        let sum = sums.entry((from.0, to.0)).or_insert(0);
+        *sum = sum.saturating_add(framing.wire(bytes).saturating_mul(count));
+    });
+    let most = sums.values().max().copied().unwrap_or(0);
+    rate.time_for(most / u64::from(w.qps_per_pair.max(1)))
+}
+
+/// Senders of the busiest receiving port: ranks, and port rates (each port once) over the receiver's rate.
+fn fan_in(b: &Basis<'_>) -> (f64, f64) {
+    let mut ranks: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+    let mut rates: BTreeMap<u32, BTreeMap<u32, f64>> = BTreeMap::new();
+    let mut add = |from: crate::units::RankId, to: crate::units::RankId, share: Option<f64>| {
+        let (Some(src), Some(dst)) = (port_of(b, from), port_of(b, to)) else { return };
+        if local(b, src, dst) {
+            return;
+        }
+        ranks.entry(dst).or_default().insert(from.0);
+        let rate = b.hosts[src as usize].rate.bits_per_s as f64;
+        let used = rates.entry(dst).or_default().entry(src).or_insert(0.0);
+        *used = (*used + share.unwrap_or(1.0) * rate).min(rate);
+    };
+    for w in b.workloads {
+        pairs(w).into_iter().for_each(|(from, to)| add(from, to, None));
+    }
+    for s in b.hosts.iter().flat_map(|h| &h.streams) {
+        let rate = port_of(b, s.from).map_or(Rate::gbps(1), |p| b.hosts[p as usize].rate);
+        add(s.from, s.to, Some(stream_share(s.load, &s.sizes, rate)));
+    }
+    let mut best = (0.0, 0.0);
+    for (dst, senders) in &rates {
+        let physical = senders.values().sum::<f64>() / b.hosts[*dst as usize].rate.bits_per_s.max(1) as f64;
+        if physical > best.1 {
+            best = (ranks.get(dst).map_or(0, BTreeSet::len) as f64, physical);
+        }
+    }
+    best
+}
+
+/// Share of a port that a stream fills, gap and preamble counted.
+fn stream_share(load: Load, sizes: &[(u16, u32)], rate: Rate) -> f64 {
+    let (frames, bytes) = sizes.iter().fold((0f64, 0f64), |(n, b), (len, weight)| {
+        (n + f64::from(*weight), b + f64::from(*len) * f64::from(*weight))
+    });
+    let mean = bytes / frames.max(1.0);
+    let fps = match load {
+        Load::L1Share(x) => return x,
+        Load::L2(r) => r.bits_per_s as f64 / (8.0 * mean),
+        Load::Fps(x) => x,
+    };
+    fps * (mean + 20.0) * 8.0 / rate.bits_per_s.max(1) as f64
+}
+
+fn streams_end(b: &Basis<'_>) -> Time {
+    let end = |h: &HostConfig| {
+        h.streams
+            .iter()
+            .map(|s| {
+                let span = match s.until {
+                    Until::Span(span) => span,
+                    Until::Frames(n) => {
+                        let share = stream_share(s.load, &s.sizes, h.rate).max(1e-12);
+                        let (frames, bytes) = s.sizes.iter().fold((0u64, 0u64), |(f, b), (len, w)| {
+                            (f + u64::from(*w), b + (u64::from(*len) + 20) * u64::from(*w))
+                        });
+                        let mean = bytes as f64 / frames.max(1) as f64;
+                        let s = n as f64 * mean * 8.0 / (share * h.rate.bits_per_s.max(1) as f64);
+                        Span((s * 1e12) as u64)
+                    }
+                };
+                s.start + span
+            })
+            .max()
+            .unwrap_or(Time::ZERO)
+    };
+    b.hosts.iter().map(end).max().unwrap_or(Time::ZERO)
+}
+
+/// Bytes of buffer one full frame holds, and its time on a link of `rate`.
+fn held(switch: &SwitchConfig, framing: &Framing) -> u64 {
+    let cell = u64::from(switch.cell.max(1));
+    (u64::from(framing.full().0) + u64::from(FCS_BYTES)).div_ceil(cell) * cell
+}
+
+/// First XOFF of an incast on one switch. Senders start together at their line rates; group i then grows by
+/// `c_i = r_i (1 - 1/F)` and meets the threshold `alpha (S - t sum c)` at `t = alpha S / (c_i + alpha sum c)`, which
+/// for equal senders is a use of `alpha S / (1 + n alpha)` each.
+fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
+    let [switch] = b.fabric.switches.as_slice() else { return None };
+    let shared = switch.shared_size().ok()?.0 as f64;
+    let mut best: Option<XoffPrediction> = None;
+    for w in b.workloads {
+        let WorkloadKind::Incast { message } = &w.kind else { continue };
+        let class = &b.classes[usize::from(w.class.0)];
+        let priority = &switch.priorities[usize::from(class.priority)];
+        if !class.lossless || !priority.lossless {
+            continue;
+        }
+        let framing = Framing::new(class, w.verb, v6);
+        // Per sending port: connections.
+        let mut senders: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut receiver = None;
+        for (from, to) in pairs(w) {
+            let (Some(src), Some(dst)) = (port_of(b, from), port_of(b, to)) else { continue };
+            if !local(b, src, dst) {
+                *senders.entry(src).or_insert(0) += 1;
+                receiver = Some(dst);
+            }
+        }
+        let Some(out) = receiver.map(|r| b.hosts[r as usize].rate.bits_per_s as f64) else { continue };
+        let rate = |(src, ranks): (&u32, &u64)| {
+            let line = b.hosts[*src as usize].rate.bits_per_s as f64;
+            match w.rate_control {
+                RateControl::Fixed(r) => {
+                    line.min(r.bits_per_s as f64 * (*ranks * u64::from(w.qps_per_pair)) as f64)
+                }
+                _ => line,
+            }
+        };
+        let sum: f64 = senders.iter().map(rate).sum();
+        let keep = 1.0 - out / sum;
+        let (alpha, reserved) =
+            (f64::from(priority.alpha.0) / f64::from(priority.alpha.1.max(1)), priority.reserved.0);
+        let per_wire = held(switch, &framing) as f64 / (f64::from(framing.full().0) + 24.0) / 8.0;
+        // Buffer bytes per second.
+        let grow = |r: f64| r * keep * per_wire;
+        let all = grow(sum);
+        let mut first: Option<(f64, f64, bool)> = None;
+        for (src, ranks) in &senders {
+            let c = grow(rate((src, ranks)));
+            let t = alpha * shared / (c + alpha * all);
+            let use_bytes = c * t;
+            let in_flight = u64::from(w.rc.window).saturating_mul(u64::from(w.qps_per_pair));
+            let frames = framing.frames(message.0).min(in_flight).saturating_mul(*ranks);
+            let peak = frames as f64 * held(switch, &framing) as f64 * keep;
+            let reached = keep > 0.0 && peak >= use_bytes + reserved as f64;
+            let when = t + if c > 0.0 { reserved as f64 / c } else { 0.0 };
+            if first.is_none_or(|f| (reached, -when) > (f.2, -f.1)) {
+                first = Some((use_bytes, when, reached));
+            }
+        }
+        let Some((use_bytes, when, reached)) = first else { continue };
+        let way = b.fabric.links.iter().find(|l| matches!(l.from, End::Host(_))).map(|l| l.timing);
+        let way = way.map_or(Span::ZERO, |t| t.wire_time(framing.full()) + t.propagation());
+        let one = XoffPrediction {
+            reached,
+            group_bytes: Bytes(if keep > 0.0 {
+                use_bytes
+            } else {
+                alpha * shared / (1.0 + alpha * senders.len() as f64)
+            } as u64),
+            first: if reached { Span((when * 1e12) as u64) + way } else { Span::ZERO },
+        };
+        if best.is_none_or(|b| one.reached && (!b.reached || one.first < b.first)) {
+            best = Some(one);
+        }
+    }
+    best
+}
+
+/// Headroom of the neediest link: two full frames (one just started here, one there), both ways of the cable with
+/// FEC and pipeline, the time the far end may take to obey, and the PFC frame; all as full frames in whole cells.
+fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
+    let class = b.classes.iter().filter(|c| c.lossless).max_by_key(|c| c.mtu)?;
+    let framing = Framing::new(class, Verb::Write, v6);
+    let mut worst: Option<HeadroomPrediction> = None;
+    for (i, link) in b.fabric.links.iter().enumerate() {
+        let End::Switch(s, _) = link.to else { continue };
+        let Some(switch) = b.fabric.switches.get(usize::from(s)) else { continue };
+        let back = b.fabric.links.get(i ^ 1).map_or(Span::ZERO, |l| l.timing.propagation());
+        let rate = link.timing.rate();
+        let response = match link.from {
+            End::Host(h) => b.hosts.get(h.0 as usize).map_or(Span::ZERO, |h| h.pfc_response),
+            End::Switch(..) => rate.quanta(response_quanta(rate)),
+        };
+        let delay = link.timing.propagation() + back + response;
+        let wire_bits = u128::from(delay.0) * u128::from(rate.bits_per_s) / 1_000_000_000_000;
+        let frame = u64::from(framing.full().0) + u64::from(WIRE_OVERHEAD_BYTES);
+        let wire = (wire_bits / 8) as u64 + 2 * frame + 84;
+        let needed = Bytes(wire.div_ceil(frame) * held(switch, &framing));
+        let configured = switch.priorities[usize::from(class.priority)].headroom();
+        if worst.is_none_or(|w| needed > w.needed) {
+            worst = Some(HeadroomPrediction { configured, needed });
+        }
+    }
+    worst
+}
+
+fn memory(b: &Basis<'_>, v6: bool) -> MemoryPrediction {
+    let qps: u64 = b.hosts.iter().map(|h| h.qps.len() as u64).sum();
+    let ranks = b.ranks.len() as u64;
+    let smallest = b.classes.iter().min_by_key(|c| c.mtu).map(|c| Framing::new(c, Verb::Send, v6));
+    let frames: u64 = match &smallest {
+        Some(f) => {
+            let queued: u64 = b.fabric.switches.iter().map(|s| s.buffer.0 / held(s, f)).sum();
+            let flying = |l: &crate::topology::Link| {
+                1 + l.timing.propagation().0 / l.timing.wire_time(FrameLen(FRAME_LEN_MIN)).0.max(1)
+            };
+            queued + b.fabric.links.iter().map(flying).sum::<u64>()
+        }
+        None => 0,
+    };
+    let u = b.memory;
+    let share = (qps * u.bytes_per_qp).checked_div(ranks).unwrap_or(0);
+    MemoryPrediction {
+        bytes_per_qp: u.bytes_per_qp,
+        bytes_per_rank: u.bytes_per_rank + share,
+        bytes_per_frame: u.bytes_per_frame,
+        frames,
+        peak_bytes: qps * u.bytes_per_qp + ranks * u.bytes_per_rank + frames * u.bytes_per_frame,
+    }
+}

@@ -1,0 +1,173 @@
+//! The filled document becomes a [`Plan`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::doc::{ClockDoc, Dilation, ProfileDoc};
+use super::source::{Fault, fault};
+use super::traffic::{self, Ground};
+use super::{classes, connect, expect, fabric, ports};
+use crate::limits::RUN_SECONDS_MAX;
+use crate::plan::predict::{Basis, MemoryUnits, predict};
+use crate::plan::{Clock, Plan};
+use crate::units::{Span, Time};
+use crate::workload::config::{WorkloadConfig, WorkloadKind};
+use crate::workload::generate;
+use crate::workload::schedule::Schedule;
+
+/// Format version this build reads.
+const SCHEMA: u32 = 1;
+
+/// Builds and checks the plan of a document that [`super::defaults::fill`] has filled. `schedules[i]` belongs to
+/// workload i.
+pub(super) fn build(
+    doc: &ProfileDoc,
+    schedules: &[Option<Arc<Schedule>>],
+    source: Option<PathBuf>,
+) -> Result<Plan, Fault> {
+    if doc.schema != Some(SCHEMA) {
+        return fault("schema", format!("this build reads schema {SCHEMA} only"));
+    }
+    let Some(run) = &doc.run else { return fault("run", "is missing") };
+    if doc.workload.is_empty() && doc.stream.is_empty() && doc.at.is_empty() {
+        return fault("", "the profile sends nothing; add a [[workload]], a [[stream]] or an [[at]]");
+    }
+    let name = doc.name.clone().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        return fault("name", "is the name of the output folder: letters, digits, - _ . and not empty");
+    }
+    let mut warnings = Vec::new();
+    let (class_list, lossless, map) = classes::build(doc, &mut warnings)?;
+    let layout = ports::build(doc)?;
+    let ground = Ground { doc, layout: &layout, classes: &class_list, schedules };
+    let workloads: Arc<[WorkloadConfig]> = traffic::workloads(&ground)?.into();
+    for (i, w) in workloads.iter().enumerate() {
+        generate::check(w).map_err(|e| Fault { path: format!("workload[{i}]"), text: e.to_string() })?;
+        if let WorkloadKind::Replay(schedule) = &w.kind {
+            warnings.extend(schedule.warnings.iter().map(|text| ("replay".into(), text.clone())));
+        }
+    }
+    let mut streams = traffic::streams(&ground)?;
+    let mut timeline = traffic::timeline(&ground)?;
+    streams.append(&mut timeline.bursts);
+    let fabric = fabric::build(doc, &layout, &class_list, lossless, map)?;
+    let actions = std::mem::take(&mut timeline.fabric);
+    let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.at).max();
+    let seed = run.seed.unwrap_or(1);
+    let hosts = connect::hosts(connect::Parts {
+        layout: &layout,
+        fabric: &fabric,
+        classes: class_list.clone(),
+        workloads: workloads.clone(),
+        streams,
+        timeline,
+        hairpin: run.hairpin.unwrap_or(false),
+        seed,
+    })?;
+    let (warmup, repeats) = (run.warmup.unwrap_or(0), run.repeats.unwrap_or(1));
+    let (gap, limit) = (run.gap.map_or(Span::ZERO, |d| d.0), run.limit.map_or(Span::ZERO, |d| d.0));
+    bounds(warmup, repeats, limit, gap)?;
+    let predicted = predict(&Basis {
+        hosts: &hosts,
+        workloads: &workloads,
+        ranks: &layout.ranks,
+        classes: &class_list,
+        fabric: &fabric,
+        iterations: warmup + repeats,
+        gap,
+        last_action: last_action.unwrap_or(Time::ZERO),
+        memory: memory_units(),
+    });
+    if predicted.duration > limit {
+        let text = format!(
+            "the run needs at least {} for {} iterations; raise limit or lower repeats, message or vector sizes",
+            predicted.duration,
+            warmup + repeats
+        );
+        return fault("run.limit", text);
+    }
+    for w in workloads.iter() {
+        if matches!(w.kind, WorkloadKind::Incast { .. }) && predicted.fan_in_physical <= 1.0 {
+            let text = format!(
+                "workload {}: {} ranks send, but their ports are no faster than the receiver's ({:.2}:1 physical); ranks \
+                 behind one port make no pressure: spread them over more ports or slow the receiver",
+                w.name,
+                w.ranks.len() - 1,
+                predicted.fan_in_physical
+            );
+            warnings.push(("incast_without_pressure".into(), text));
+        }
+    }
+    if let Some(h) = predicted.headroom
+        && h.needed > h.configured
+    {
+        let text = format!(
+            "headroom of {} B per port and priority, {} B needed in the worst case: lossless frames may be lost",
+            h.configured.0, h.needed.0
+        );
+        warnings.push(("headroom_too_small".into(), text));
+    }
+    Ok(Plan {
+        name,
+        question: doc.question.clone(),
+        expectation: doc.expectation.clone(),
+        seed,
+        warmup,
+        repeats,
+        gap,
+        limit,
+        clock: clock(doc)?,
+        mode: run.on,
+        classes: class_list,
+        ranks: layout.ranks.into(),
+        hosts,
+        workloads,
+        actions,
+        fabric,
+        expect: expect::build(doc.expect.as_ref())?,
+        predicted,
+        warnings,
+        effective: String::new(),
+        source,
+    })
+}
+
+fn bounds(warmup: u32, repeats: u32, limit: Span, gap: Span) -> Result<(), Fault> {
+    if repeats == 0 {
+        return fault("run.repeats", "must be at least 1");
+    }
+    if u64::from(warmup) + u64::from(repeats) > 1_000_000 {
+        return fault("run.repeats", "warmup and repeats together must be at most 1000000");
+    }
+    let most = Span(RUN_SECONDS_MAX * 1_000_000_000_000);
+    if limit == Span::ZERO || limit > most {
+        return fault("run.limit", format!("must be above 0 and at most {} h", RUN_SECONDS_MAX / 3600));
+    }
+    if gap > limit {
+        return fault("run.gap", "is longer than limit; shorten it");
+    }
+    Ok(())
+}
+
+fn clock(doc: &ProfileDoc) -> Result<Clock, Fault> {
+    let run = doc.run.as_ref();
+    match (run.and_then(|r| r.clock), run.and_then(|r| r.dilation)) {
+        (Some(ClockDoc::Free), Some(Dilation::Factor(dilation))) => Ok(Clock::Free { dilation }),
+        (Some(ClockDoc::Free), _) => {
+            fault("run.dilation", "clock = \"free\" keeps one dilation; give it as a number, for example 50")
+        }
+        (_, Some(Dilation::Factor(k))) => Ok(Clock::Elastic { dilation: Some(k) }),
+        _ => Ok(Clock::Elastic { dilation: None }),
+    }
+}
+
+/// What the structures of a run take in memory.
+fn memory_units() -> MemoryUnits {
+    MemoryUnits {
+        bytes_per_qp: (size_of::<crate::transport::qp::Qp>()
+            + size_of::<crate::transport::config::QpConfig>()) as u64,
+        bytes_per_rank: (size_of::<generate::Program>() + size_of::<crate::host::config::RankAddr>()) as u64,
+        bytes_per_frame: crate::frame::boxed::BYTES_PER_FRAME as u64,
+    }
+}

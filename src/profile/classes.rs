@@ -1,0 +1,139 @@
+//! Traffic classes, and their agreement with the switch's DSCP map.
+
+use std::sync::Arc;
+
+use super::doc::{ClassDoc, ProfileDoc};
+use super::preset::AZURE_DSCP_MAP;
+use super::source::{Fault, fault, nearest};
+use crate::limits::CLASSES_MAX;
+use crate::transport::config::{ClassConfig, Ecn};
+use crate::units::ClassIx;
+
+/// Warnings found while planning: (code, text).
+pub(super) type Warnings = Vec<(String, String)>;
+
+/// SONiC's AZURE map with the profile's own entries. Entries that are no DSCP are left out; [`build`] refuses them.
+pub(super) fn dscp_map(doc: &ProfileDoc) -> [u8; 64] {
+    let mut map = AZURE_DSCP_MAP;
+    for (dscp, priority) in doc.switch.iter().flat_map(|s| &s.dscp_map) {
+        if let Some(slot) = dscp.parse::<usize>().ok().and_then(|d| map.get_mut(d)) {
+            *slot = *priority;
+        }
+    }
+    map
+}
+
+/// A required number within bounds.
+pub(super) fn ranged<T>(path: &str, value: Option<T>, low: T, high: T) -> Result<T, Fault>
+where
+    T: Copy + PartialOrd + std::fmt::Display,
+{
+    match value {
+        Some(v) if v >= low && v <= high => Ok(v),
+        Some(_) => fault(path, format!("must be from {low} to {high}")),
+        None => fault(path, format!("is missing; give a number from {low} to {high}")),
+    }
+}
+
+/// All classes by name, and whether each priority is lossless.
+pub(super) fn build(
+    doc: &ProfileDoc,
+    warnings: &mut Warnings,
+) -> Result<(Arc<[ClassConfig]>, [bool; 8], [u8; 64]), Fault> {
+    for (dscp, priority) in doc.switch.iter().flat_map(|s| &s.dscp_map) {
+        let path = format!("switch.dscp_map.{dscp}");
+        if dscp.parse::<u8>().map_or(true, |d| d > 63) {
+            return fault(path, "the key must be a DSCP from 0 to 63, in quotes");
+        }
+        ranged(&path, Some(*priority), 0, 7)?;
+    }
+    if doc.class.len() > CLASSES_MAX {
+        return fault("class", format!("{} classes; at most {CLASSES_MAX}", doc.class.len()));
+    }
+    let map = dscp_map(doc);
+    let mut lossless: [Option<(bool, &str)>; 8] = [None; 8];
+    let mut classes = Vec::with_capacity(doc.class.len());
+    for (name, class) in &doc.class {
+        let config = one(name, class, &map)?;
+        let slot = &mut lossless[usize::from(config.priority)];
+        match slot {
+            Some((other, first)) if *other != config.lossless => {
+                let text = format!(
+                    "class {first} on the same priority {} says {other}; a priority is lossless or lossy for all of \
+                     its classes",
+                    config.priority
+                );
+                return fault(format!("class.{name}.lossless"), text);
+            }
+            _ => *slot = Some((config.lossless, name)),
+        }
+        if config.lossless && matches!(config.dscp, 24 | 26) {
+            let text = format!(
+                "class {name}: DSCP {} is lossy on a SONiC switch with the default map (queue 1); the real switch \
+                 needs the same dscp_map entry",
+                config.dscp
+            );
+            warnings.push(("dscp_lossy_by_default".into(), text));
+        }
+        classes.push(config);
+    }
+    let flags = lossless.map(|l| l.is_some_and(|(lossless, _)| lossless));
+    for class in &classes {
+        if class.lossless && !flags[usize::from(class.ack_priority)] {
+            let text = format!(
+                "class {}: ACKs with DSCP {} travel in priority {}, which may drop; a lost last ACK costs a timeout",
+                class.name, class.ack_dscp, class.ack_priority
+            );
+            warnings.push(("acks_may_drop".into(), text));
+        }
+    }
+    Ok((classes.into(), flags, map))
+}
+
+fn one(name: &str, c: &ClassDoc, map: &[u8; 64]) -> Result<ClassConfig, Fault> {
+    let key = |k: &str| format!("class.{name}.{k}");
+    let dscp = ranged(&key("dscp"), c.dscp, 0, 63)?;
+    let priority = ranged(&key("priority"), c.priority, 0, 7)?;
+    let mapped = map[usize::from(dscp)];
+    if mapped != priority {
+        let slip = if matches!(dscp, 24 | 26) { " (24 and 26 are lossy there)" } else { "" };
+        let text = format!(
+            "the switch puts DSCP {dscp} into priority {mapped}{slip}; use a DSCP of that priority (3 -> 3, 4 -> 4) or \
+             add [switch.dscp_map] \"{dscp}\" = {priority}"
+        );
+        return fault(key("priority"), text);
+    }
+    let ack_dscp = ranged(&key("ack_dscp"), c.ack_dscp, 0, 63)?;
+    let cnp_dscp = ranged(&key("cnp_dscp"), c.cnp_dscp, 0, 63)?;
+    let mtu = c.mtu.unwrap_or(0);
+    if ![256, 512, 1024, 2048, 4096].contains(&mtu) {
+        return fault(key("mtu"), "must be an RDMA path MTU: 256, 512, 1024, 2048 or 4096");
+    }
+    let vlan = c.vlan.map(|v| ranged(&key("vlan"), Some(v), 1, 4094)).transpose()?;
+    Ok(ClassConfig {
+        name: name.into(),
+        dscp,
+        priority,
+        lossless: c.lossless.unwrap_or(false),
+        ecn: c.ecn.map_or(Ecn::Ect0, Ecn::from),
+        ack_dscp,
+        ack_priority: map[usize::from(ack_dscp)],
+        cnp_dscp,
+        cnp_priority: map[usize::from(cnp_dscp)],
+        mtu,
+        vlan,
+    })
+}
+
+/// The class of that name.
+pub(super) fn find(classes: &[ClassConfig], path: &str, name: Option<&str>) -> Result<ClassIx, Fault> {
+    let name = name.unwrap_or_default();
+    if let Some(i) = classes.iter().position(|c| c.name == name) {
+        return Ok(ClassIx(i as u8));
+    }
+    let names: Vec<&str> = classes.iter().map(|c| c.name.as_str()).collect();
+    match nearest(name, &names) {
+        Some(near) => fault(path, format!("there is no [class.{name}]; did you mean {near:?}?")),
+        None => fault(path, format!("there is no [class.{name}]; the profile has {}", names.join(", "))),
+    }
+}

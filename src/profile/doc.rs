@@ -1,0 +1,790 @@
+//! The profile as typed: one struct per table, every key optional. After [`super::defaults::fill`] every key that acts
+//! is present, and writing the document out gives the effective profile.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
+use crate::plan::Mode;
+use crate::switch::config::{LoadBalance, MarkAt};
+use crate::transport::config::{Ecn, Verb};
+
+macro_rules! table {
+    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $ty:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$fdoc])* #[serde(skip_serializing_if = "absent")] pub $field: $ty,)*
+        }
+    };
+}
+
+/// Whether a key was left out; such keys are not written.
+trait Absent {
+    fn is_absent(&self) -> bool;
+}
+impl<T> Absent for Option<T> {
+    fn is_absent(&self) -> bool {
+        self.is_none()
+    }
+}
+impl<T> Absent for Vec<T> {
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+}
+impl<K, V> Absent for BTreeMap<K, V> {
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+}
+fn absent<T: Absent>(value: &T) -> bool {
+    value.is_absent()
+}
+
+table! {
+    /// A whole profile.
+    ProfileDoc {
+        /// Version of the format: 1.
+        schema: Option<u32>,
+        /// Name in reports and of the output folder.
+        name: Option<String>,
+        /// What the run is to find out; also read from a `# Question :` comment.
+        question: Option<String>,
+        /// What its author expects; also read from a `# Expect   :` comment.
+        expectation: Option<String>,
+        /// How long it takes; also read from a `# Takes    :` comment.
+        takes: Option<String>,
+        /// `[run]`
+        run: Option<RunDoc>,
+        /// `[[workload]]`
+        workload: Vec<WorkloadDoc>,
+        /// `[[stream]]`
+        stream: Vec<StreamDoc>,
+        /// `[[at]]`
+        at: Vec<AtDoc>,
+        /// `[class.NAME]`
+        class: BTreeMap<String, ClassDoc>,
+        /// `[switch]`
+        switch: Option<SwitchDoc>,
+        /// `[fabric]`
+        fabric: Option<FabricDoc>,
+        /// `[[port]]`
+        port: Vec<PortDoc>,
+        /// `[dut]`
+        dut: Option<DutDoc>,
+        /// `[expect]`
+        expect: Option<ExpectDoc>,
+    }
+}
+
+table! {
+    /// `[run]`: repeats, bounds, seed and clock.
+    RunDoc {
+        /// Iterations thrown away.
+        warmup: Option<u32>,
+        /// Iterations measured.
+        repeats: Option<u32>,
+        /// Silence between iterations.
+        gap: Option<Dur>,
+        /// Nominal end of the run, whatever happens.
+        limit: Option<Dur>,
+        /// Seed of every random stream.
+        seed: Option<u64>,
+        /// Mode when `--on` is not given.
+        on: Option<Mode>,
+        /// Clock of a rings run.
+        clock: Option<ClockDoc>,
+        /// `"auto"` or a factor of at least 1: real time over nominal time.
+        dilation: Option<Dilation>,
+        /// Addresses of the ranks.
+        ip: Option<IpVersion>,
+        /// Ranks behind one port talk through the switch instead of inside the port.
+        hairpin: Option<bool>,
+    }
+}
+
+/// `clock = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockDoc {
+    /// Workers wait for each other: stalls never reach the physics.
+    Elastic,
+    /// TSC / dilation whatever happens.
+    Free,
+}
+
+/// `ip = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IpVersion {
+    /// 198.18.0.0/15 (RFC 2544, RFC 6815).
+    V4,
+    /// 2001:2::/48 (RFC 5180).
+    V6,
+}
+
+/// `placement = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// Consecutive ranks of the job on consecutive ports of one leaf.
+    Packed,
+    /// Consecutive ranks of the job on different leaves (single switch: on different ports).
+    Interleaved,
+}
+
+/// `role = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Its ranks send.
+    Send,
+    /// Its ranks receive.
+    Receive,
+    /// Either.
+    Both,
+}
+
+/// `fec = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fec {
+    /// No FEC, no delay.
+    None,
+    /// RS(528,514), 5280-bit codewords (25G to 100G NRZ).
+    Rs528,
+    /// RS(544,514), 5440-bit codewords (PAM4 lanes).
+    Rs544,
+}
+
+/// `kind = ...` of a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KindDoc {
+    /// Many senders, one receiver, at once.
+    Incast,
+    /// Ring all-reduce.
+    RingAllReduce,
+    /// A captured or imported schedule.
+    Replay,
+}
+
+table! {
+    /// `[[workload]]`: closed-loop traffic.
+    WorkloadDoc {
+        /// Name in reports.
+        name: Option<String>,
+        /// What it does.
+        kind: Option<KindDoc>,
+        /// incast: sending ranks.
+        senders: Option<u32>,
+        /// incast: the receiving rank; default: the first rank of a `role = "receive"` port, else the last rank.
+        receiver: Option<u32>,
+        /// incast: bytes of each sender.
+        message: Option<Size>,
+        /// ring-all-reduce: ranks in the ring.
+        ranks: Option<u32>,
+        /// ring-all-reduce: bytes of the vector on each rank.
+        vector: Option<Size>,
+        /// ring-all-reduce: largest message.
+        chunk: Option<Size>,
+        /// ring-all-reduce: span a rank computes before it forwards a chunk.
+        reduce: Option<Dur>,
+        /// replay: the file, relative to the profile.
+        file: Option<String>,
+        /// RDMA operation.
+        verb: Option<VerbDoc>,
+        /// Start offsets.
+        start: Option<StartDoc>,
+        /// Traffic class.
+        class: Option<String>,
+        /// Queue pairs per pair of ranks.
+        qps_per_pair: Option<u16>,
+        /// `"none"`, `"fixed:25G"`, `"dcqcn:NAME"`.
+        rate_control: Option<String>,
+        /// Which ranks of the fabric take part, in which order.
+        placement: Option<Placement>,
+        /// The responder acknowledges at least every so many frames.
+        ack_every: Option<u16>,
+        /// The requester asks for an ACK after so many packets without asking.
+        ack_req_every: Option<u16>,
+        /// Local ACK timeout.
+        ack_timeout: Option<Dur>,
+        /// Retries before a queue pair fails.
+        retry_count: Option<u8>,
+        /// Unacknowledged packets in flight.
+        window: Option<u32>,
+    }
+}
+
+/// `verb = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VerbDoc {
+    /// RDMA WRITE.
+    Write,
+    /// RDMA WRITE with immediate.
+    WriteImm,
+    /// SEND.
+    Send,
+}
+
+impl From<VerbDoc> for Verb {
+    fn from(v: VerbDoc) -> Verb {
+        match v {
+            VerbDoc::Write => Verb::Write,
+            VerbDoc::WriteImm => Verb::WriteImm,
+            VerbDoc::Send => Verb::Send,
+        }
+    }
+}
+
+table! {
+    /// `start = { skew = "0 ns" }` or `{ uniform = "5 us" }`.
+    StartDoc {
+        /// Rank number times this.
+        skew: Option<Dur>,
+        /// Uniform in [0, this], drawn per rank and iteration.
+        uniform: Option<Dur>,
+    }
+}
+
+table! {
+    /// `[[stream]]`: open-loop traffic, no acknowledgement.
+    StreamDoc {
+        /// Name in reports.
+        name: Option<String>,
+        /// Sending rank.
+        from: Option<u32>,
+        /// Receiving rank.
+        to: Option<u32>,
+        /// Traffic class.
+        class: Option<String>,
+        /// Frame length with FCS, bytes.
+        size: Option<u16>,
+        /// `"simple"` or a list of `[bytes, weight]`; instead of `size`.
+        imix: Option<Imix>,
+        /// Offered load.
+        load: Option<LoadText>,
+        /// Ends after so many frames...
+        frames: Option<u64>,
+        /// ... or after so long.
+        duration: Option<Dur>,
+        /// When it starts.
+        start: Option<Dur>,
+        /// The sender obeys PFC.
+        obey_pfc: Option<bool>,
+    }
+}
+
+table! {
+    /// `[[at]]`: one step of the timeline.
+    AtDoc {
+        /// Span after the base (the start of the run, shifted by every `wait` before this line).
+        time: Option<Dur>,
+        /// A port pauses its switch.
+        pause: Option<PauseDoc>,
+        /// A port lets its switch go on.
+        release: Option<ReleaseDoc>,
+        /// An exact number of frames at line rate.
+        burst: Option<BurstDoc>,
+        /// Shifts the base of the lines that follow.
+        wait: Option<Dur>,
+        /// Records every queue and pool of the switches.
+        snapshot: Option<String>,
+    }
+}
+
+table! {
+    /// `pause = { port, priority, hold }`
+    PauseDoc {
+        /// Port number or name.
+        port: Option<PortRef>,
+        /// Priority.
+        priority: Option<u8>,
+        /// How long; left out: until a `release`.
+        hold: Option<Dur>,
+    }
+}
+
+table! {
+    /// `release = { port, priority }`
+    ReleaseDoc {
+        /// Port number or name.
+        port: Option<PortRef>,
+        /// Priority.
+        priority: Option<u8>,
+    }
+}
+
+table! {
+    /// `burst = { from, to, frames, size, class }`
+    BurstDoc {
+        /// Sending rank.
+        from: Option<u32>,
+        /// Receiving rank.
+        to: Option<u32>,
+        /// Frames.
+        frames: Option<u64>,
+        /// Frame length with FCS, bytes.
+        size: Option<u16>,
+        /// Traffic class.
+        class: Option<String>,
+        /// The sender obeys PFC.
+        obey_pfc: Option<bool>,
+    }
+}
+
+table! {
+    /// `[class.NAME]`
+    ClassDoc {
+        /// DSCP of data.
+        dscp: Option<u8>,
+        /// Priority of data; must be what the switch's map gives.
+        priority: Option<u8>,
+        /// Must not lose frames.
+        lossless: Option<bool>,
+        /// `"off"`, `"ect0"`, `"ect1"`.
+        ecn: Option<EcnDoc>,
+        /// DSCP of ACKs and NAKs.
+        ack_dscp: Option<u8>,
+        /// DSCP of CNPs.
+        cnp_dscp: Option<u8>,
+        /// RDMA path MTU.
+        mtu: Option<u16>,
+        /// VLAN id.
+        vlan: Option<u16>,
+    }
+}
+
+/// `ecn = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EcnDoc {
+    /// Not ECN capable.
+    Off,
+    /// ECT(0).
+    Ect0,
+    /// ECT(1).
+    Ect1,
+}
+
+impl From<EcnDoc> for Ecn {
+    fn from(e: EcnDoc) -> Ecn {
+        match e {
+            EcnDoc::Off => Ecn::Off,
+            EcnDoc::Ect0 => Ecn::Ect0,
+            EcnDoc::Ect1 => Ecn::Ect1,
+        }
+    }
+}
+
+table! {
+    /// `[switch]`: the embedded switch.
+    SwitchDoc {
+        /// Name in reports.
+        name: Option<String>,
+        /// A named set of sizes; see [`super::preset`].
+        preset: Option<String>,
+        /// A SONiC config_db.json.
+        config: Option<String>,
+        /// Cell size in bytes.
+        cell: Option<u16>,
+        /// Packet buffer, all of it.
+        buffer: Option<Size>,
+        /// Dynamic threshold of lossless priority groups...
+        alpha: Option<Alpha>,
+        /// ... as SONiC's exponent.
+        dynamic_th: Option<i32>,
+        /// Dynamic threshold of lossy priority groups.
+        lossy_alpha: Option<Alpha>,
+        /// Limit of each lossy egress queue; left out: the group's own limit alone.
+        lossy_egress_alpha: Option<Alpha>,
+        /// Reserved bytes of each priority group.
+        reserved: Option<Size>,
+        /// Headroom per port and lossless priority.
+        xoff_headroom: Option<Size>,
+        /// XON this far below the threshold.
+        xon_offset: Option<Size>,
+        /// `"off"` or `{ kmin, kmax, pmax }`.
+        wred: Option<WredDoc>,
+        /// Where WRED looks at the queue.
+        mark_at: Option<MarkDoc>,
+        /// Choice among equal-cost ports.
+        balance: Option<BalanceDoc>,
+        /// Ingress pipeline delay.
+        pipeline: Option<Dur>,
+        /// Quanta of the XOFF frames the switch sends.
+        pause_quanta: Option<u16>,
+        /// Scheduling weight of priorities 0..=7; 0 = strict.
+        weights: Option<[u16; 8]>,
+        /// Entries that differ from SONiC's AZURE map: `{ "26" = 3 }`.
+        dscp_map: BTreeMap<String, u8>,
+        /// Ports of a single switch; of a fabric, what all links share.
+        ports: Option<PortsDoc>,
+    }
+}
+
+table! {
+    /// `ports = { count, rate, cable, fec, clock_ppm, ranks_per_port }`
+    PortsDoc {
+        /// Ports of the switch.
+        count: Option<u32>,
+        /// Rate of each.
+        rate: Option<BitRate>,
+        /// Cable to the tester.
+        cable: Option<Cable>,
+        /// FEC of each link.
+        fec: Option<Fec>,
+        /// Clock offset; only 0 for now.
+        clock_ppm: Option<i64>,
+        /// Ranks behind each port.
+        ranks_per_port: Option<u32>,
+        /// Span between a PFC frame's arrival at a tester port and the port obeying it.
+        pfc_response: Option<Dur>,
+    }
+}
+
+/// `mark_at = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MarkDoc {
+    /// When a frame joins.
+    Enqueue,
+    /// When a frame leaves.
+    Dequeue,
+}
+
+impl From<MarkDoc> for MarkAt {
+    fn from(m: MarkDoc) -> MarkAt {
+        match m {
+            MarkDoc::Enqueue => MarkAt::Enqueue,
+            MarkDoc::Dequeue => MarkAt::Dequeue,
+        }
+    }
+}
+
+/// `balance = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BalanceDoc {
+    /// By hash.
+    Ecmp,
+    /// By ingress port.
+    Pinned,
+    /// Round-robin per frame.
+    Spray,
+}
+
+impl From<BalanceDoc> for LoadBalance {
+    fn from(b: BalanceDoc) -> LoadBalance {
+        match b {
+            BalanceDoc::Ecmp => LoadBalance::Ecmp,
+            BalanceDoc::Pinned => LoadBalance::Pinned,
+            BalanceDoc::Spray => LoadBalance::Spray,
+        }
+    }
+}
+
+table! {
+    /// `[fabric]`: more than one switch.
+    FabricDoc {
+        /// `"single"` or `"leaf-spine"`.
+        kind: Option<FabricKind>,
+        /// Leaf switches.
+        leaves: Option<u32>,
+        /// Spine switches.
+        spines: Option<u32>,
+        /// Tester ports on each leaf.
+        hosts_per_leaf: Option<u32>,
+        /// Rate of a tester port.
+        host_rate: Option<BitRate>,
+        /// Rate of a leaf-spine link.
+        uplink_rate: Option<BitRate>,
+        /// Parallel links between a leaf and a spine.
+        uplinks: Option<u32>,
+        /// Cable between leaf and spine.
+        cable: Option<Cable>,
+    }
+}
+
+/// `kind = ...` of the fabric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FabricKind {
+    /// One switch.
+    Single,
+    /// Two tiers.
+    LeafSpine,
+}
+
+table! {
+    /// `[[port]]`: one tester port.
+    PortDoc {
+        /// Name in reports.
+        name: Option<String>,
+        /// Machine that owns it.
+        host: Option<String>,
+        /// PCI address, interface or vdev.
+        device: Option<String>,
+        /// Whether its ranks send or receive.
+        role: Option<Role>,
+        /// Rate.
+        rate: Option<BitRate>,
+        /// Cable to the switch.
+        cable: Option<Cable>,
+        /// FEC; must be that of `[switch] ports` on an embedded switch.
+        fec: Option<Fec>,
+        /// Our side of the link.
+        address: Option<String>,
+        /// Next hop.
+        gateway: Option<String>,
+        /// Network of the ranks behind it.
+        ranks: Option<String>,
+        /// Ranks behind it.
+        ranks_per_port: Option<u32>,
+        /// Name on the switch's side.
+        dut_port: Option<String>,
+        /// Who obeys XOFF.
+        pfc: Option<PfcDoc>,
+        /// Span between a PFC frame's arrival and the port obeying it.
+        pfc_response: Option<Dur>,
+    }
+}
+
+/// `pfc = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PfcDoc {
+    /// The device.
+    Hardware,
+    /// The tester's loop.
+    Software,
+    /// Nobody.
+    Ignore,
+}
+
+table! {
+    /// `[dut]`: goes into the report as it stands.
+    DutDoc {
+        /// Name.
+        name: Option<String>,
+        /// Model.
+        model: Option<String>,
+        /// Switch chip.
+        asic: Option<String>,
+        /// Version of the network operating system.
+        nos_version: Option<String>,
+        /// Serial number.
+        serial: Option<String>,
+        /// SHA-256 of its configuration.
+        config_sha: Option<String>,
+        /// Commands run before and after every repeat (ports only).
+        snapshot: Vec<String>,
+    }
+}
+
+table! {
+    /// `[expect]`: what must hold for exit code 0.
+    ExpectDoc {
+        /// Exactly so many lossless frames dropped by switches.
+        lossless_drops: Option<u64>,
+        /// Exactly so many frames dropped by switches.
+        drops: Option<u64>,
+        /// Completion over ideal, at most.
+        ideal_ratio_max: Option<f64>,
+        /// Completion over ideal, at least (a run that is too good is wrong).
+        ideal_ratio_min: Option<f64>,
+        /// Most headroom bytes of one priority group.
+        headroom_bytes_max: Option<Size>,
+        /// Exactly so many tester ports paused.
+        pfc_ports: Option<u64>,
+        /// At least so many tester ports paused.
+        pfc_ports_min: Option<u64>,
+        /// At most so many tester ports paused.
+        pfc_ports_max: Option<u64>,
+        /// XOFFs at the tester ports, at most.
+        pfc_xoff_max: Option<u64>,
+        /// XOFFs at the tester ports, at least.
+        pfc_xoff_min: Option<u64>,
+        /// Frames marked CE, at most.
+        ce_marked_max: Option<u64>,
+        /// Frames marked CE, at least.
+        ce_marked_min: Option<u64>,
+        /// Frames sent again, at most.
+        retransmitted_max: Option<u64>,
+        /// Median completion, at most.
+        completion_max: Option<Dur>,
+        /// Messages that did not complete, at most.
+        failed_max: Option<u64>,
+    }
+}
+
+/// `"auto"` or a factor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Dilation {
+    /// As fast as the machine allows, never faster than real time.
+    Auto,
+    /// Real time over nominal time.
+    Factor(f64),
+}
+
+impl Serialize for Dilation {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Dilation::Auto => s.serialize_str("auto"),
+            Dilation::Factor(k) => s.serialize_f64(*k),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Dilation {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = Dilation;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"auto\" or a factor from 1 to 1000000")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Dilation, E> {
+                match text.parse::<f64>() {
+                    _ if text == "auto" => Ok(Dilation::Auto),
+                    Ok(k) => self.visit_f64(k),
+                    Err(_) => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_f64<E: serde::de::Error>(self, k: f64) -> Result<Dilation, E> {
+                if !(1.0..=1e6).contains(&k) {
+                    return Err(E::invalid_value(serde::de::Unexpected::Float(k), &self));
+                }
+                Ok(Dilation::Factor(k))
+            }
+            fn visit_i64<E: serde::de::Error>(self, k: i64) -> Result<Dilation, E> {
+                self.visit_f64(k as f64)
+            }
+        }
+        d.deserialize_any(V)
+    }
+}
+
+/// A port by number or by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum PortRef {
+    /// Number, from 0.
+    Number(u32),
+    /// Name.
+    Name(String),
+}
+
+impl<'de> Deserialize<'de> for PortRef {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = PortRef;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port number or a port name in quotes")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PortRef, E> {
+                Ok(PortRef::Name(text.into()))
+            }
+            fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<PortRef, E> {
+                u32::try_from(n)
+                    .map(PortRef::Number)
+                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(n), &self))
+            }
+        }
+        d.deserialize_any(V)
+    }
+}
+
+/// Frame lengths with FCS and their weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Imix(pub Vec<(u16, u32)>);
+
+/// The "simple IMIX" 7:4:1 (64, 570, 1518 bytes with FCS).
+pub const IMIX_SIMPLE: [(u16, u32); 3] = [(64, 7), (570, 4), (1518, 1)];
+
+impl<'de> Deserialize<'de> for Imix {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Imix;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"simple\" or a list of [bytes, weight] like [[64, 7], [1518, 1]]")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Imix, E> {
+                match text {
+                    "simple" => Ok(Imix(IMIX_SIMPLE.to_vec())),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Imix, A::Error> {
+                let mut sizes = Vec::new();
+                while let Some(entry) = seq.next_element::<(u16, u32)>()? {
+                    sizes.push(entry);
+                }
+                Ok(Imix(sizes))
+            }
+        }
+        d.deserialize_any(V)
+    }
+}
+
+/// `wred = "off"` or `{ kmin, kmax, pmax }`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum WredDoc {
+    /// No marking.
+    Off,
+    /// Marking between kmin and kmax.
+    On(WredCurve),
+}
+
+/// The three numbers of WRED.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WredCurve {
+    /// Nothing is marked below.
+    pub kmin: Size,
+    /// Everything is marked above.
+    pub kmax: Size,
+    /// Probability at kmax.
+    pub pmax: f64,
+}
+
+impl Serialize for WredDoc {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            WredDoc::Off => s.serialize_str("off"),
+            WredDoc::On(curve) => curve.serialize(s),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for WredDoc {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = WredDoc;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"off\" or { kmin = \"400 kB\", kmax = \"1600 kB\", pmax = 0.2 }")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WredDoc, E> {
+                match text {
+                    "off" => Ok(WredDoc::Off),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<WredDoc, A::Error> {
+                WredCurve::deserialize(MapAccessDeserializer::new(map)).map(WredDoc::On)
+            }
+        }
+        d.deserialize_any(V)
+    }
+}

@@ -1,0 +1,62 @@
+//! What a switch reads from and writes to the bytes of a frame.
+
+use super::route::AddressMap;
+use crate::frame::{Frame, HEAD_MAX, flags};
+use crate::measure::record::DropReason;
+use crate::wire::fast::{self, Kind};
+use crate::wire::pfc::PfcFrame;
+
+/// What a frame is to a switch.
+#[derive(Debug)]
+pub enum Seen {
+    /// Forward it; endpoint, priority and hash are in the meta now.
+    Forward,
+    /// Flow control for the port it came in by.
+    Pfc(PfcFrame),
+}
+
+/// Classifies a frame at its first switch. Its priority is that of its DSCP (a VLAN tag's code point is not trusted,
+/// as in SONiC's default).
+///
+/// # Errors
+/// [`DropReason::Malformed`], or [`DropReason::NoRoute`] when the destination address belongs to nobody.
+#[inline]
+pub fn read(frame: &mut impl Frame, addresses: &AddressMap, dscp_map: &[u8; 64]) -> Result<Seen, DropReason> {
+    let len = frame.len();
+    let seen = fast::parse(frame.head(), len).map_err(|_| DropReason::Malformed)?;
+    if seen.kind == Kind::Pfc {
+        return PfcFrame::parse(frame.head(), len).map(Seen::Pfc).ok_or(DropReason::Malformed);
+    }
+    let dst = addresses.get(seen.dst).ok_or(DropReason::NoRoute)?;
+    let meta = frame.meta_mut();
+    meta.dst = dst.0;
+    meta.priority = dscp_map[usize::from(seen.dscp & 63)];
+    meta.hash = fast::ecmp_hash(&seen, 0);
+    meta.flags |= flags::PARSED;
+    Ok(Seen::Forward)
+}
+
+/// True when the sender speaks ECN (RFC 3168): ECT(0), ECT(1), or CE already.
+#[inline]
+pub fn is_ecn_capable(head: &[u8; HEAD_MAX]) -> bool {
+    fast::ecn(head) != 0
+}
+
+/// Sets CE; true when the frame did not carry it before.
+pub fn set_ce(frame: &mut impl Frame) -> bool {
+    const CE: u8 = 3;
+    let fresh = fast::ecn(frame.head()) != CE && fast::set_ce(frame.head_mut());
+    if fresh {
+        frame.meta_mut().flags |= flags::CE;
+    }
+    fresh
+}
+
+/// Writes a PFC frame from `mac`.
+pub fn write_pfc(frame: &mut impl Frame, mac: [u8; 6], message: &PfcFrame) {
+    let written = message.write(frame.head_mut(), mac);
+    let meta = frame.meta_mut();
+    meta.head_len = written.head_len;
+    meta.len = written.len;
+    meta.flags |= flags::PFC;
+}

@@ -1,0 +1,173 @@
+//! Egress queues: one slab of nodes for all of them, a FIFO of indices per (port, priority). Allocated once.
+
+use crate::limits::PRIORITIES;
+
+/// "No node".
+const NIL: u32 = u32::MAX;
+
+/// A frame and what its departure needs to know, so that leaving a queue does not wait for the frame's own memory.
+#[derive(Debug)]
+pub struct Entry<F> {
+    /// The frame.
+    pub frame: F,
+    /// Its bytes, FCS included.
+    pub bytes: u32,
+    /// Its buffer cells.
+    pub cells: u16,
+    /// The port it came in by.
+    pub ingress: u16,
+}
+
+#[derive(Debug)]
+struct Node<F> {
+    frame: Option<F>,
+    next: u32,
+    bytes: u32,
+    cells: u16,
+    ingress: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    head: u32,
+    tail: u32,
+    bytes: u32,
+    cells: u32,
+}
+
+/// All queues of one switch, numbered `port * 8 + priority`.
+#[derive(Debug)]
+pub struct Queues<F> {
+    nodes: Vec<Node<F>>,
+    /// Freed nodes, last freed first: the warmest memory is used again.
+    free: u32,
+    queues: Vec<Queue>,
+    frames: usize,
+}
+
+impl<F> Queues<F> {
+    /// Queues of `ports` ports that hold at most `frames` frames together.
+    pub fn new(ports: usize, frames: usize) -> Queues<F> {
+        let frames = frames.min(NIL as usize);
+        let nodes = (1..=frames)
+            .map(|next| Node {
+                frame: None,
+                next: if next == frames { NIL } else { next as u32 },
+                bytes: 0,
+                cells: 0,
+                ingress: 0,
+            })
+            .collect();
+        let empty = Queue { head: NIL, tail: NIL, bytes: 0, cells: 0 };
+        let free = if frames == 0 { NIL } else { 0 };
+        Queues { nodes, free, queues: vec![empty; ports * PRIORITIES], frames: 0 }
+    }
+
+    /// Appends to a queue and returns its depth in bytes.
+    ///
+    /// # Errors
+    /// Hands the entry back when the slab is full, which a slab sized by [`super::config::buffer_frames_max`] never is.
+    #[inline]
+    pub fn push(&mut self, queue: usize, entry: Entry<F>) -> Result<u32, Entry<F>> {
+        let ix = self.free;
+        let Some(node) = self.nodes.get_mut(ix as usize) else {
+            return Err(entry);
+        };
+        self.free = node.next;
+        let Entry { frame, bytes, cells, ingress } = entry;
+        *node = Node { frame: Some(frame), next: NIL, bytes, cells, ingress };
+        let q = &mut self.queues[queue];
+        let last = q.tail;
+        q.tail = ix;
+        q.bytes += bytes;
+        q.cells += u32::from(cells);
+        let depth = q.bytes;
+        if last == NIL {
+            q.head = ix;
+        } else {
+            self.nodes[last as usize].next = ix;
+        }
+        self.frames += 1;
+        Ok(depth)
+    }
+
+    /// Takes the oldest frame of a queue.
+    #[inline]
+    pub fn pop(&mut self, queue: usize) -> Option<Entry<F>> {
+        let q = &mut self.queues[queue];
+        let ix = q.head;
+        let node = self.nodes.get_mut(ix as usize)?;
+        let frame = node.frame.take()?;
+        let entry = Entry { frame, bytes: node.bytes, cells: node.cells, ingress: node.ingress };
+        q.head = node.next;
+        node.next = self.free;
+        self.free = ix;
+        if q.head == NIL {
+            q.tail = NIL;
+        }
+        q.bytes -= entry.bytes;
+        q.cells -= u32::from(entry.cells);
+        self.frames -= 1;
+        Some(entry)
+    }
+
+    /// Bytes of the frame that would leave next; 0 when the queue is empty.
+    #[inline]
+    pub fn head_bytes(&self, queue: usize) -> u32 {
+        self.nodes.get(self.queues[queue].head as usize).map_or(0, |n| n.bytes)
+    }
+    /// Bytes waiting in a queue, FCS included.
+    #[inline]
+    pub fn depth_bytes(&self, queue: usize) -> u32 {
+        self.queues[queue].bytes
+    }
+    /// Cells held by the frames of a queue.
+    #[inline]
+    pub fn depth_cells(&self, queue: usize) -> u32 {
+        self.queues[queue].cells
+    }
+    /// True when nothing waits in a queue.
+    #[inline]
+    pub fn is_empty(&self, queue: usize) -> bool {
+        self.queues[queue].head == NIL
+    }
+    /// Frames in all queues.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(n: u32) -> Entry<u32> {
+        Entry { frame: n, bytes: 100 + n, cells: 1, ingress: 0 }
+    }
+
+    #[test]
+    fn queues_are_first_in_first_out_and_independent() {
+        let mut q = Queues::new(2, 8);
+        for n in 0..4 {
+            q.push(3, entry(n)).unwrap();
+            q.push(8, entry(10 + n)).unwrap();
+        }
+        assert_eq!((q.depth_bytes(3), q.depth_cells(3), q.frames()), (406, 4, 8));
+        let order: Vec<u32> = std::iter::from_fn(|| q.pop(3)).map(|e| e.frame).collect();
+        assert_eq!(order, [0, 1, 2, 3]);
+        assert_eq!(q.head_bytes(8), 110);
+        assert_eq!((q.depth_bytes(3), q.is_empty(3), q.is_empty(8)), (0, true, false));
+    }
+
+    #[test]
+    fn a_full_slab_hands_the_frame_back_and_works_again_after_a_pop() {
+        let mut q = Queues::new(1, 2);
+        q.push(0, entry(1)).unwrap();
+        q.push(0, entry(2)).unwrap();
+        assert_eq!(q.push(0, entry(3)).unwrap_err().frame, 3);
+        assert_eq!(q.pop(0).unwrap().frame, 1);
+        q.push(0, entry(4)).unwrap();
+        let order: Vec<u32> = std::iter::from_fn(|| q.pop(0)).map(|e| e.frame).collect();
+        assert_eq!(order, [2, 4]);
+    }
+}

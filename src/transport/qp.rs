@@ -1,0 +1,109 @@
+//! A queue pair as two adjacent cache lines, and what the queue pairs of one workload and class share.
+
+use super::config::{ClassConfig, QpConfig, RateControl, Verb};
+use super::pace::Pace;
+use super::requester::Requester;
+use super::responder::Responder;
+use crate::units::{Rate, Span};
+use crate::workload::config::WorkloadConfig;
+
+/// One end of a reliable connection: all a frame touches, 128 bytes.
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub struct Qp {
+    /// What we send.
+    pub req: Requester,
+    /// What we receive, and how fast we send.
+    pub resp: Hot,
+}
+
+/// The second line of a [`Qp`].
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Hot {
+    /// What we receive.
+    pub rx: Responder,
+    /// When the next frame may go.
+    pub pace: Pace,
+    /// Number of the queue pair at the other end.
+    pub peer_qpn: u32,
+    reserved: u32,
+}
+
+const _: () = assert!(size_of::<Requester>() == 64 && size_of::<Hot>() == 64 && size_of::<Qp>() == 128);
+
+impl Qp {
+    /// A connected queue pair with nothing to send. `profile` is its number in the host's table, `shared` that entry.
+    pub fn new(cfg: &QpConfig, profile: u16, shared: &Shared, addr: u32) -> Qp {
+        Qp {
+            req: Requester::new(cfg.psn_first, profile, shared.retry_count, addr),
+            resp: Hot {
+                rx: Responder::new(cfg.peer_psn_first),
+                pace: Pace::unlimited(),
+                peer_qpn: cfg.peer_qpn,
+                reserved: 0,
+            },
+        }
+    }
+}
+
+/// What all queue pairs of one workload and class have in common. A run has few of these; they stay in the L1 cache.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Path MTU: payload bytes per packet.
+    pub mtu: u16,
+    /// The responder acknowledges at least every so many frames.
+    pub ack_every: u16,
+    /// AckReq is set after so many packets without it.
+    pub ack_req_every: u16,
+    /// Workload (index in the plan).
+    pub workload: u16,
+    /// Packets in flight allowed.
+    pub window: u32,
+    /// Local ACK timeout; `ZERO` = never.
+    pub ack_timeout: Span,
+    /// Least span between CNPs of one queue pair; `None` = no CNPs.
+    pub cnp_interval: Option<Span>,
+    /// Retries before the queue pair fails.
+    pub retry_count: u8,
+    /// Traffic class number.
+    pub class: u8,
+    /// Priority data obeys.
+    pub priority: u8,
+    /// Priority ACKs and NAKs obey.
+    pub ack_priority: u8,
+    /// Priority CNPs obey.
+    pub cnp_priority: u8,
+    /// Operation that carries messages.
+    pub verb: Verb,
+    /// Constant rate, if any.
+    pub fixed_rate: Option<Rate>,
+}
+
+impl Shared {
+    /// The shared part of the queue pairs of a workload in a class.
+    pub fn new(workload: u16, cfg: &WorkloadConfig, class_ix: u8, class: &ClassConfig) -> Shared {
+        Shared {
+            mtu: class.mtu.max(1),
+            ack_every: cfg.rc.ack_every.max(1),
+            ack_req_every: cfg.rc.ack_req_every.max(1),
+            workload,
+            window: cfg.rc.window.clamp(1, (1 << 23) - 1),
+            ack_timeout: cfg.rc.ack_timeout,
+            cnp_interval: match &cfg.rate_control {
+                RateControl::Dcqcn(p) => Some(p.cnp_interval),
+                RateControl::None | RateControl::Fixed(_) => None,
+            },
+            retry_count: cfg.rc.retry_count,
+            class: class_ix,
+            priority: class.priority & 7,
+            ack_priority: class.ack_priority & 7,
+            cnp_priority: class.cnp_priority & 7,
+            verb: cfg.verb,
+            fixed_rate: match cfg.rate_control {
+                RateControl::Fixed(rate) => Some(rate),
+                RateControl::None | RateControl::Dcqcn(_) => None,
+            },
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Who may send now: one first-in first-out list per PFC priority, served in the order of joining across all lists.
+//!
+//! A sender of a paused priority stays where it is and costs nothing until the pause ends: no timer, no scan. Round
+//! robin is what comes of taking the front and joining the back again.
+
+use std::collections::VecDeque;
+
+use crate::limits::PRIORITIES;
+
+/// List of senders that no pause holds back.
+pub const UNPAUSED: u8 = PRIORITIES as u8;
+const LISTS: usize = PRIORITIES + 1;
+
+/// Senders by number, each in at most one list (the caller keeps that).
+#[derive(Debug)]
+pub struct Ready {
+    lists: [VecDeque<Entry>; LISTS],
+    occupied: u16,
+    ticket: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    ticket: u32,
+    sender: u32,
+}
+
+/// Bytes of memory per place in a list.
+pub const BYTES_PER_ENTRY: usize = size_of::<Entry>();
+
+impl Ready {
+    /// Empty lists with room for `capacity[p]` senders of list `p` (the last one is [`UNPAUSED`]).
+    pub fn new(capacity: [usize; LISTS]) -> Ready {
+        Ready { lists: capacity.map(VecDeque::with_capacity), occupied: 0, ticket: 0 }
+    }
+
+    /// Appends a sender to a list (a priority 0..8, or [`UNPAUSED`]).
+    #[inline]
+    pub fn join(&mut self, list: u8, sender: u32) {
+        self.ticket = self.ticket.wrapping_add(1);
+        self.lists[usize::from(list)].push_back(Entry { ticket: self.ticket, sender });
+        self.occupied |= 1 << list;
+    }
+
+    /// True when a sender stands in a list that is not in the mask `paused` (bit p = priority p).
+    #[inline]
+    pub fn any(&self, paused: u16) -> bool {
+        self.occupied & !paused != 0
+    }
+
+    /// The sender that joined first among the lists not in `paused`, and its list. It stays in place.
+    #[inline]
+    pub fn front(&self, paused: u16) -> Option<(u8, u32)> {
+        let mut open = self.occupied & !paused;
+        let mut best: Option<(u8, Entry)> = None;
+        while open != 0 {
+            let list = open.trailing_zeros() as u8;
+            open &= open - 1;
+            if let Some(&e) = self.lists[usize::from(list)].front()
+                && best.is_none_or(|(_, b)| (e.ticket.wrapping_sub(b.ticket) as i32) < 0)
+            {
+                best = Some((list, e));
+            }
+        }
+        best.map(|(list, e)| (list, e.sender))
+    }
+
+    /// Removes the first sender of a list.
+    #[inline]
+    pub fn leave(&mut self, list: u8) {
+        let l = &mut self.lists[usize::from(list)];
+        l.pop_front();
+        if l.is_empty() {
+            self.occupied &= !(1 << list);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serves_in_order_of_joining_and_skips_the_paused() {
+        let mut r = Ready::new([4; LISTS]);
+        for (list, sender) in [(3, 10), (0, 11), (3, 12), (UNPAUSED, 13)] {
+            r.join(list, sender);
+        }
+        let mut take = |paused| {
+            let (list, sender) = r.front(paused)?;
+            r.leave(list);
+            Some(sender)
+        };
+        assert_eq!(take(1 << 3), Some(11));
+        assert_eq!(take(1 << 3), Some(13), "priority 3 is paused, the unpaused list never is");
+        assert_eq!(take(1 << 3), None);
+        assert_eq!(take(0), Some(10));
+        assert_eq!(take(0), Some(12));
+        assert_eq!(take(0), None);
+    }
+}

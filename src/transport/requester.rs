@@ -1,0 +1,311 @@
+//! The sending side of a reliable connection: segmentation, PSNs, acknowledgement, go-back-N and retries.
+//!
+//! Source: IBTA volume 1, 9.7 (reliable service) and what the Linux kernel's rxe does with it.
+
+use super::config::Verb;
+use super::messages::{Message, Messages, NONE};
+use super::qp::Shared;
+use crate::units::Time;
+use crate::wire::opcode::Opcode;
+use crate::wire::psn;
+
+/// Requester state: one cache line. PSNs have 24 bits.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Requester {
+    /// Next PSN to send; behind `psn_max` while going back.
+    psn_next: u32,
+    /// Oldest PSN not acknowledged.
+    psn_una: u32,
+    /// First PSN never sent.
+    psn_max: u32,
+    /// First PSN of the message at the cursor, and its packets, bytes and tag.
+    msg_psn: u32,
+    msg_packets: u32,
+    msg_bytes: u32,
+    msg_tag: u32,
+    /// Oldest message not acknowledged, and the message being sent ([`NONE`] when all is sent).
+    head: u32,
+    cursor: u32,
+    /// Fold of the addresses frames for us carry.
+    pub addr: u32,
+    /// Packets since AckReq was last set.
+    since_ack_req: u16,
+    /// Payload bytes of the last packet of the message at the cursor.
+    last_bytes: u16,
+    /// Number of our [`Shared`].
+    pub profile: u16,
+    /// Bits of [`flags`].
+    pub flags: u8,
+    retries_left: u8,
+    msg_intended: Time,
+    /// When the ACK timeout last began anew.
+    progress: Time,
+}
+
+/// Bits of [`Requester::flags`].
+pub mod flags {
+    /// Out of retries or refused: sends nothing any more.
+    pub const FAILED: u8 = 1;
+    /// Stands in a list of those who may send.
+    pub const READY: u8 = 2;
+    /// Waits in the wheel for its pace.
+    pub const PACED: u8 = 4;
+    /// The ACK timer is set.
+    pub const TIMER: u8 = 8;
+}
+
+/// The next packet to send, as the cursor says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Opcode.
+    pub opcode: Opcode,
+    /// PSN.
+    pub psn: u32,
+    /// Asks for an acknowledgement.
+    pub ack_req: bool,
+    /// Payload bytes, without pad.
+    pub payload_len: u16,
+    /// Pad bytes 0..4.
+    pub pad: u8,
+    /// The packet was sent before.
+    pub again: bool,
+    /// First packet of its message.
+    pub first: bool,
+    /// Last packet of its message.
+    pub last: bool,
+    /// Bytes of the whole message.
+    pub msg_bytes: u32,
+    /// Tag of the message.
+    pub tag: u32,
+    /// When the message's dependencies were met.
+    pub intended: Time,
+    /// The message.
+    pub message: u32,
+}
+
+/// What an ACK timer found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// Nothing is outstanding: the timer stays off.
+    Idle,
+    /// There was progress: look again at this time.
+    Later(Time),
+    /// Timed out and gone back.
+    Retry,
+    /// Timed out and no retry left.
+    Exceeded,
+}
+
+impl Requester {
+    /// Nothing to send; the first packet gets `psn_first`.
+    pub fn new(psn_first: u32, profile: u16, retries: u8, addr: u32) -> Requester {
+        let psn_first = psn_first & psn::MASK;
+        Requester {
+            psn_next: psn_first,
+            psn_una: psn_first,
+            psn_max: psn_first,
+            msg_psn: psn_first,
+            msg_packets: 0,
+            msg_bytes: 0,
+            msg_tag: 0,
+            head: NONE,
+            cursor: NONE,
+            addr,
+            since_ack_req: 0,
+            last_bytes: 0,
+            profile,
+            flags: 0,
+            retries_left: retries,
+            msg_intended: Time::ZERO,
+            progress: Time::ZERO,
+        }
+    }
+
+    /// A packet can go out as far as window and messages are concerned.
+    #[inline]
+    pub fn has_work(&self, shared: &Shared) -> bool {
+        self.cursor != NONE
+            && self.flags & flags::FAILED == 0
+            && psn::diff(self.psn_next, self.psn_una) < shared.window as i32
+    }
+
+    /// Packets are sent and not acknowledged.
+    #[inline]
+    pub fn outstanding(&self) -> bool {
+        self.psn_una != self.psn_max
+    }
+
+    /// The queue pair has failed.
+    #[inline]
+    pub fn failed(&self) -> bool {
+        self.flags & flags::FAILED != 0
+    }
+
+    /// Takes note of a message that was linked behind the others of this queue pair.
+    pub fn posted(&mut self, at: u32, messages: &Messages, shared: &Shared) {
+        if self.head == NONE {
+            self.head = at;
+        }
+        if self.cursor == NONE {
+            self.seek(at, messages, shared);
+        }
+    }
+
+    /// The packet at the cursor. Call only while [`Requester::has_work`]; changes nothing.
+    #[inline]
+    pub fn packet(&self, shared: &Shared) -> Packet {
+        use Opcode::*;
+        let index = psn::sub(self.psn_next, self.msg_psn);
+        let (first, last) = (index == 0, index + 1 == self.msg_packets);
+        let opcode = match (shared.verb, first, last) {
+            (Verb::Send, true, true) => RcSendOnlyImm,
+            (Verb::Send, true, false) => RcSendFirst,
+            (Verb::Send, false, true) => RcSendLastImm,
+            (Verb::Send, false, false) => RcSendMiddle,
+            (Verb::Write, true, true) => RcWriteOnly,
+            (Verb::WriteImm, true, true) => RcWriteOnlyImm,
+            (Verb::Write, false, true) => RcWriteLast,
+            (Verb::WriteImm, false, true) => RcWriteLastImm,
+            (Verb::Write | Verb::WriteImm, true, false) => RcWriteFirst,
+            (Verb::Write | Verb::WriteImm, false, false) => RcWriteMiddle,
+        };
+        let payload_len = if last { self.last_bytes } else { shared.mtu };
+        Packet {
+            opcode,
+            psn: self.psn_next,
+            ack_req: last || self.since_ack_req + 1 >= shared.ack_req_every,
+            payload_len,
+            pad: (payload_len.wrapping_neg() & 3) as u8,
+            again: psn::before(self.psn_next, self.psn_max),
+            first,
+            last,
+            msg_bytes: self.msg_bytes,
+            tag: self.msg_tag,
+            intended: self.msg_intended,
+            message: self.cursor,
+        }
+    }
+
+    /// The packet has been handed over: moves on.
+    #[inline]
+    pub fn sent(&mut self, now: Time, p: &Packet, messages: &Messages, shared: &Shared) {
+        if !self.outstanding() {
+            self.progress = now;
+        }
+        self.psn_next = psn::add(self.psn_next, 1);
+        if !p.again {
+            self.psn_max = self.psn_next;
+        }
+        self.since_ack_req = if p.ack_req { 0 } else { self.since_ack_req + 1 };
+        if p.last {
+            self.seek(messages.get(self.cursor).next, messages, shared);
+        }
+    }
+
+    /// Handles an acknowledgement of every PSN before `upto`. False when it says nothing new (a duplicate, or a PSN
+    /// that was never sent). Finished messages are then due with [`Requester::finished`].
+    #[inline]
+    pub fn acknowledge(&mut self, now: Time, upto: u32, shared: &Shared) -> bool {
+        if psn::diff(upto, self.psn_una) <= 0 || psn::diff(upto, self.psn_max) > 0 {
+            return false;
+        }
+        self.psn_una = upto;
+        self.retries_left = shared.retry_count;
+        self.progress = now;
+        if psn::before(self.psn_next, upto) {
+            self.psn_next = upto; // what we were about to send again has arrived after all
+        }
+        true
+    }
+
+    /// Takes the oldest message off when all its packets are acknowledged. Call until `None` after each
+    /// [`Requester::acknowledge`] that returned true.
+    #[inline]
+    pub fn finished(&mut self, messages: &mut Messages, shared: &Shared) -> Option<Message> {
+        if self.head == NONE {
+            return None;
+        }
+        let m = messages.get(self.head);
+        if psn::before(self.psn_una, psn::add(m.psn_first, m.packets)) || !self.reached(m) {
+            return None;
+        }
+        Some(self.drop_head(messages, shared))
+    }
+
+    /// The message's PSNs have been sent at least once: tells "acknowledged" from "2^23 PSNs ahead".
+    #[inline]
+    fn reached(&self, m: &Message) -> bool {
+        m.started != Time::NEVER
+    }
+
+    /// Takes the oldest message off whatever its state: for queue pairs that failed.
+    pub fn flush(&mut self, messages: &mut Messages, shared: &Shared) -> Option<Message> {
+        (self.head != NONE).then(|| self.drop_head(messages, shared))
+    }
+
+    fn drop_head(&mut self, messages: &mut Messages, shared: &Shared) -> Message {
+        let at = self.head;
+        let message = messages.remove(at);
+        self.head = message.next;
+        if self.cursor == at {
+            self.seek(message.next, messages, shared);
+        }
+        message
+    }
+
+    /// PSN sequence error: acknowledges what came before `expected` and goes back to it. `None` when it says nothing
+    /// about packets in flight; `Some(false)` when no retry is left.
+    pub fn nak(&mut self, now: Time, expected: u32, shared: &Shared) -> Option<bool> {
+        if psn::before(expected, self.psn_una) || psn::diff(expected, self.psn_max) >= 0 {
+            return None;
+        }
+        self.acknowledge(now, expected, shared);
+        if self.retries_left == 0 {
+            return Some(false);
+        }
+        self.retries_left -= 1;
+        self.progress = now;
+        Some(true)
+    }
+
+    /// Resends from the oldest unacknowledged PSN. Finished messages must have been taken off.
+    pub fn go_back(&mut self, messages: &Messages, shared: &Shared) {
+        self.psn_next = self.psn_una;
+        self.since_ack_req = 0;
+        self.seek(self.head, messages, shared);
+    }
+
+    /// The ACK timer fired at `now`.
+    pub fn timeout(&mut self, now: Time, messages: &Messages, shared: &Shared) -> Timeout {
+        if !self.outstanding() || self.failed() {
+            return Timeout::Idle;
+        }
+        let deadline = self.progress + shared.ack_timeout;
+        if deadline > now {
+            return Timeout::Later(deadline);
+        }
+        if self.retries_left == 0 {
+            return Timeout::Exceeded;
+        }
+        self.retries_left -= 1;
+        self.progress = now;
+        self.go_back(messages, shared);
+        Timeout::Retry
+    }
+
+    /// Puts the cursor on a message. Its sending PSN is not touched: messages follow each other without gaps.
+    fn seek(&mut self, at: u32, messages: &Messages, shared: &Shared) {
+        self.cursor = at;
+        if at == NONE {
+            return;
+        }
+        let m = messages.get(at);
+        self.msg_psn = m.psn_first;
+        self.msg_packets = m.packets;
+        self.msg_bytes = m.bytes;
+        self.msg_tag = m.tag;
+        self.msg_intended = m.intended;
+        self.last_bytes = (m.bytes - (m.packets - 1) * u32::from(shared.mtu)) as u16;
+    }
+}
