@@ -1,6 +1,7 @@
 //! Frames with a published or independently computed ICRC: what every other RoCEv2 stack agrees on.
 
 use rankstorm::units::FrameLen;
+use rankstorm::wire::dissect::{dissect, encode};
 use rankstorm::wire::fast::{self, Fast, Kind};
 use rankstorm::wire::{HEAD_MAX, icrc};
 
@@ -37,6 +38,19 @@ fn congestion_marks_and_hops_leave_the_icrc_alone() {
 }
 
 #[test]
+fn marking_as_a_switch_does_gives_the_marked_vector() {
+    let mut frame = clean(SEND_ONLY);
+    let (mut head, _) = head_of(&frame);
+    assert!(fast::set_ce(&mut head));
+    let n = frame.len();
+    frame.copy_from_slice(&head[..n]);
+    // One hop less; TTL is the upper half of its word, so the checksum grows by 0x0100.
+    frame[22] -= 1;
+    frame[24] += 1;
+    assert_eq!(frame, clean(SEND_ONLY_CE));
+}
+
+#[test]
 fn published_vectors_verify() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/icrc_vectors.json");
     let Ok(text) = std::fs::read_to_string(path) else {
@@ -50,6 +64,8 @@ fn published_vectors_verify() {
         let (head, f) = head_of(&frame);
         assert_eq!(f.kind, Kind::Roce);
         assert!(icrc::verify(&frame).unwrap(), "{}", v["name"]);
+        let d = dissect(&frame, frame.len()).unwrap();
+        assert_eq!(encode(&d), frame, "{}", v["name"]);
         let body = &frame[usize::from(f.head_len())..frame.len() - 4];
         let register = icrc::register_after_head(&head, &f);
         let mut rest = crc32fast::Hasher::new_with_initial(!register);

@@ -163,7 +163,7 @@ pub enum Malformed {
 
 /// Reads the head of a frame of `len` bytes (without FCS). Bytes of `head` beyond `len` are ignored.
 ///
-/// Cost: about 3 ns for an untagged IPv4 RoCEv2 frame in cache, no allocation.
+/// Cost: about 7 ns for an untagged IPv4 RoCEv2 frame in cache, 13 ns over IPv6; no allocation.
 ///
 /// # Errors
 /// [`Malformed`] when lengths contradict each other. Frames that are merely not RoCEv2 are [`Kind::Other`].
@@ -357,7 +357,7 @@ pub(crate) fn ipv4_sum(header: &[u8]) -> u16 {
 ///
 /// Two rounds of 64 x 64 -> 128 bit multiplication folded by exclusive or (the mixing step of wyhash), keyed by
 /// odd constants from the digits of pi, and a final avalanche. Not a vendor's hash: real switches differ and none is
-/// published. Cost: about 3 ns.
+/// published. Cost: about 2 ns.
 #[inline]
 pub fn ecmp_hash(f: &Fast, seed: u32) -> u32 {
     const K: [u64; 4] =

@@ -10,7 +10,7 @@
 use crate::units::FrameLen;
 
 use super::fast::{self, Fast, Kind, Malformed};
-use super::{BTH_LEN, HEAD_MAX, IPV4_LEN, IPV6_LEN, UDP_LEN, bytes_at};
+use super::{BTH_LEN, HEAD_MAX, IPV4_LEN, IPV6_LEN, UDP_LEN, bytes_at, put};
 
 /// Reflected polynomial of CRC-32.
 const POLY: u32 = 0xedb8_8320;
@@ -60,16 +60,32 @@ pub fn of_frame(frame: &[u8]) -> Result<Icrc, IcrcError> {
     if f.kind != Kind::Roce {
         return Err(IcrcError::NotRoce);
     }
-    let head_len = usize::from(f.head_len());
-    let off = head_len + usize::from(f.payload_len) + usize::from(f.pad);
-    let (Some(body), Some(found)) = (frame.get(head_len..off), bytes_at(frame, off)) else {
-        return Err(Malformed::Short.into());
-    };
-    mask(&mut head, &f);
+    let off = usize::from(f.head_len()) + usize::from(f.payload_len) + usize::from(f.pad);
+    let found = bytes_at(frame, off).ok_or(Malformed::Short)?;
+    let at = Offsets { ip: f.ip_off.into(), udp: f.udp_off.into(), is_v6: f.is_v6 };
+    let expected = of_span(frame, at, off).ok_or(Malformed::Short)?;
+    Ok(Icrc { off, found: u32::from_le_bytes(*found), expected })
+}
+
+/// Where the headers are that the ICRC masks.
+#[derive(Clone, Copy)]
+pub(crate) struct Offsets {
+    pub ip: usize,
+    pub udp: usize,
+    pub is_v6: bool,
+}
+
+/// ICRC over `frame[at.ip..end]`; `None` when the headers are not all there.
+pub(crate) fn of_span(frame: &[u8], at: Offsets, end: usize) -> Option<u32> {
+    let bth_end = at.udp + UDP_LEN + BTH_LEN;
+    let mut head = [0; HEAD_MAX];
+    let masked = head.get_mut(..bth_end)?;
+    masked.copy_from_slice(frame.get(..bth_end)?);
+    mask(&mut head, at);
     let mut crc = crc32fast::Hasher::new_with_initial(!REGISTER_START);
-    crc.update(&head[usize::from(f.ip_off)..head_len]);
-    crc.update(body);
-    Ok(Icrc { off, found: u32::from_le_bytes(*found), expected: crc.finalize() })
+    crc.update(head.get(at.ip..bth_end)?);
+    crc.update(frame.get(bth_end..end)?);
+    Some(crc.finalize())
 }
 
 /// Whether the ICRC of a whole frame is right.
@@ -86,25 +102,25 @@ pub fn verify(frame: &[u8]) -> Result<bool, IcrcError> {
 /// As [`of_frame`]; the frame is then unchanged.
 pub fn seal(frame: &mut [u8]) -> Result<(), IcrcError> {
     let icrc = of_frame(frame)?;
-    super::put(frame, icrc.off, &icrc.expected.to_le_bytes());
+    put(frame, icrc.off, &icrc.expected.to_le_bytes());
     Ok(())
 }
 
-/// Sets every byte the ICRC does not see to 0xff.
+/// Sets every byte the ICRC does not see to 0xff. The BTH is known to be inside.
 #[inline(always)]
-fn mask(head: &mut [u8; HEAD_MAX], f: &Fast) {
-    let (ip, udp, bth) = (usize::from(f.ip_off), usize::from(f.udp_off), usize::from(f.bth_off));
-    if f.is_v6 {
+fn mask(head: &mut [u8; HEAD_MAX], at: Offsets) {
+    let Offsets { ip, udp, is_v6 } = at;
+    if is_v6 {
         head[ip] |= 0x0f;
-        super::put(head, ip + 1, &[0xff; 3]);
+        put(head, ip + 1, &[0xff; 3]);
         head[ip + 7] = 0xff;
     } else {
         head[ip + 1] = 0xff;
         head[ip + 8] = 0xff;
-        super::put(head, ip + 10, &[0xff; 2]);
+        put(head, ip + 10, &[0xff; 2]);
     }
-    super::put(head, udp + 6, &[0xff; 2]);
-    head[bth + 4] = 0xff;
+    put(head, udp + 6, &[0xff; 2]);
+    head[udp + UDP_LEN + 4] = 0xff;
 }
 
 /// `TABLES[k][b]`: the register that byte `b` leaves behind after `k` more zero bytes. 16 KiB.
@@ -153,7 +169,7 @@ const MASKS_V6: [u32; (IPV6_LEN + UDP_LEN + BTH_LEN) / 4] =
     [0xffff_ff0f, 0xff00_0000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xffff_0000, 0, 0x0000_00ff, 0];
 
 /// CRC register after the masked headers of a RoCEv2 frame, payload excluded. RoCEv2 headers are whole words, so there
-/// is never an odd byte. Cost: about 10 ns for the 40 header bytes of an IPv4 packet.
+/// is never an odd byte. Cost: about 10 ns for the 40 header bytes of an IPv4 packet, whatever the payload.
 #[inline]
 pub fn register_after_head(head: &[u8; HEAD_MAX], f: &Fast) -> u32 {
     let ip = usize::from(f.ip_off);
@@ -163,11 +179,11 @@ pub fn register_after_head(head: &[u8; HEAD_MAX], f: &Fast) -> u32 {
         (false, _) => {
             // IPv4 options: rare enough for the plain way.
             let mut masked = *head;
-            mask(&mut masked, f);
-            words(&masked, ip, f.ext_off.into()).fold(REGISTER_START, |r, w| step(r, w))
+            mask(&mut masked, Offsets { ip, udp: f.udp_off.into(), is_v6: false });
+            words(&masked, ip, f.ext_off.into()).fold(REGISTER_START, step)
         }
     };
-    words(head, f.ext_off.into(), f.head_len().into()).fold(register, |r, w| step(r, w))
+    words(head, f.ext_off.into(), f.head_len().into()).fold(register, step)
 }
 
 /// Whole words of `head[from..to]`.
@@ -184,10 +200,10 @@ fn masked_register<const W: usize>(head: &[u8; HEAD_MAX], off: usize, masks: &[u
         *to = (u32::from_le_bytes(*from) | m).to_le_bytes();
     }
     let (long, rest) = bytes.as_flattened().as_chunks::<16>();
-    let register = long.iter().fold(REGISTER_START, |r, b| step(r, b));
+    let register = long.iter().fold(REGISTER_START, step);
     let (mid, rest) = rest.as_chunks::<8>();
-    let register = mid.iter().fold(register, |r, b| step(r, b));
-    rest.as_chunks::<4>().0.iter().fold(register, |r, b| step(r, b))
+    let register = mid.iter().fold(register, step);
+    rest.as_chunks::<4>().0.iter().fold(register, step)
 }
 
 /// The ICRC of frames whose payload is `payload_len` times one byte, then pad zeros: the register after the headers is

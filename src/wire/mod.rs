@@ -9,9 +9,12 @@
 //! clause 31D, RFC 768, 791, 1624, 3168, 8200.
 
 pub mod aeth;
+pub mod capture;
+pub mod dissect;
 pub mod fast;
 pub mod headers;
 pub mod icrc;
+pub mod messages;
 pub mod opcode;
 pub mod pfc;
 pub mod psn;
