@@ -15,7 +15,6 @@ use crate::topology::End;
 use crate::transport::config::Verb;
 use crate::units::{PortId, Time};
 use crate::workload::config::{Action, WorkloadConfig, WorkloadKind};
-use crate::workload::schedule::{Op, OpKind, Schedule};
 
 /// Iterations listed one by one in the report.
 const ITERATIONS_MAX: usize = 4_096;
@@ -157,7 +156,7 @@ impl Builder<'_> {
             WorkloadKind::RingAllReduce { vector, .. } => {
                 ("ring-all-reduce", vector.0, Some(2.0 * (ranks - 1.0) / ranks))
             }
-            WorkloadKind::Replay(schedule) => ("replay", replay_bytes(schedule), None),
+            WorkloadKind::Replay(schedule) => ("replay", schedule.summary().bytes_total, None),
         };
         let iterations = self.result.recorder.iterations().get(ix);
         let completions: Vec<f64> = iterations
@@ -585,11 +584,6 @@ impl Builder<'_> {
         }
         all
     }
-}
-
-fn replay_bytes(schedule: &Schedule) -> u64 {
-    let size = |op: &Op| if let OpKind::Send { bytes, .. } = op.kind { bytes } else { 0 };
-    schedule.ranks.iter().flatten().map(size).sum()
 }
 
 /// Standard deviation of the sample over its mean.

@@ -41,7 +41,7 @@ pub struct Known {
 }
 
 /// Every name a profile may use in `[expect]`.
-pub const KNOWN: [Known; 12] = [
+pub const KNOWN: [Known; 15] = [
     known("lossless_drops", Holds::Equal, Unit::Count, |r| {
         over_switches(r, |s| s.drops_lossless).map(|v| v.iter().sum())
     }),
@@ -57,13 +57,11 @@ pub const KNOWN: [Known; 12] = [
     }),
     known("pfc_ports", Holds::Equal, Unit::Count, pfc_ports),
     known("pfc_ports_min", Holds::AtLeast, Unit::Count, pfc_ports),
-    known("pfc_xoff_max", Holds::AtMost, Unit::Count, |r| {
-        let sent = r.switches.iter().flat_map(|s| &s.ports).flat_map(|p| &p.pfc).map(|p| p.xoff_tx);
-        if r.switches.is_empty() { Err("no switch counters") } else { Ok(sent.sum::<u64>() as f64) }
-    }),
-    known("ce_marked_max", Holds::AtMost, Unit::Count, |r| {
-        over_switches(r, |s| s.ce_marked).map(|v| v.iter().sum())
-    }),
+    known("pfc_ports_max", Holds::AtMost, Unit::Count, pfc_ports),
+    known("pfc_xoff_max", Holds::AtMost, Unit::Count, pfc_xoff),
+    known("pfc_xoff_min", Holds::AtLeast, Unit::Count, pfc_xoff),
+    known("ce_marked_max", Holds::AtMost, Unit::Count, ce_marked),
+    known("ce_marked_min", Holds::AtLeast, Unit::Count, ce_marked),
     known("retransmitted_max", Holds::AtMost, Unit::Count, |r| Ok(r.flows.retransmitted as f64)),
     known("completion_max", Holds::AtMost, Unit::Nanoseconds, |r| {
         let each = r.workload.iter().map(|w| w.completion_ns.percentiles.max);
@@ -106,6 +104,16 @@ fn pfc_ports(r: &RunReport) -> Result<f64, &'static str> {
     }
     let paused = |p: &&super::model::Port| p.pfc.iter().any(|c| c.xoff_rx > 0);
     Ok(r.ports.iter().filter(paused).count() as f64)
+}
+
+/// XOFFs that reached tester ports, refreshes left out.
+fn pfc_xoff(r: &RunReport) -> Result<f64, &'static str> {
+    pfc_ports(r)?;
+    Ok(r.ports.iter().flat_map(|p| &p.pfc).map(|p| p.xoff_rx).sum::<u64>() as f64)
+}
+
+fn ce_marked(r: &RunReport) -> Result<f64, &'static str> {
+    over_switches(r, |s| s.ce_marked).map(|v| v.iter().sum())
 }
 
 /// Judges one expectation. What was not measured fails and says why.

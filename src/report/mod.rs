@@ -9,5 +9,5 @@ pub mod files;
 pub(crate) mod fixture;
 pub mod model;
 pub mod network;
-mod number;
+pub(crate) mod number;
 pub mod text;

@@ -7,8 +7,7 @@ use crate::measure::recorder::{Recorder, RecorderConfig, SwitchShape};
 use crate::measure::stats::{HostStats, SwitchStats};
 use crate::plan::{Mode, Plan};
 use crate::units::Time;
-use crate::workload::config::{WorkloadConfig, WorkloadKind};
-use crate::workload::schedule::OpKind;
+use crate::workload::generate::messages_per_iteration;
 
 /// Everything a run measured.
 #[derive(Debug)]
@@ -90,23 +89,6 @@ impl Recorder {
             messages: per_iteration.saturating_mul(plan.repeats.into()),
             switches: switches.collect(),
         })
-    }
-}
-
-/// Messages of one iteration, those delivered inside a port included.
-fn messages_per_iteration(w: &WorkloadConfig) -> u64 {
-    let ranks = w.ranks.len() as u64;
-    match &w.kind {
-        WorkloadKind::Incast { .. } => ranks.saturating_sub(1),
-        WorkloadKind::RingAllReduce { vector, chunk, .. } => {
-            let part = vector.0.div_ceil(ranks.max(1));
-            let chunks = part.div_ceil(chunk.0.max(1)).max(1);
-            (2 * ranks.saturating_sub(1)).saturating_mul(ranks).saturating_mul(chunks)
-        }
-        WorkloadKind::Replay(schedule) => {
-            let ops = schedule.ranks.iter().flatten();
-            ops.filter(|op| matches!(op.kind, OpKind::Send { .. })).count() as u64
-        }
     }
 }
 

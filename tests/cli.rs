@@ -1,0 +1,152 @@
+//! The program as a user or a CI job meets it: output, exit codes, one-line errors.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn rankstorm(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rankstorm")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn code(o: &Output) -> i32 {
+    o.status.code().unwrap()
+}
+
+/// A report with one workload, as `run` would leave it, reduced to what these tests look at.
+fn leave_report(dir: &Path, completion_ns: f64, hash: &str, expectation_holds: bool, trusted: bool) {
+    fs::create_dir_all(dir).unwrap();
+    let json = format!(
+        r#"{{"schema": 1, "name": "t", "mode": "virtual", "outcome_hash": "{hash}", "complete": true,
+            "workload": [{{"name": "w", "kind": "incast", "completion_ns": {{"n": 1, "mean": {completion_ns}}}}}],
+            "expectations": [{{"name": "drops", "limit": 0, "value": 1, "pass": {expectation_holds}}}],
+            "tester": {{"trustworthy": {trusted}}}}}"#
+    );
+    fs::write(dir.join("report.json"), json).unwrap();
+}
+
+#[test]
+fn usage_errors_exit_2() {
+    for args in [
+        &["run"][..],
+        &["frobnicate"],
+        &["run", "x.toml", "--on", "moon"],
+        &["run", "x.toml", "--dilation", "0.5"],
+    ] {
+        assert_eq!(code(&rankstorm(args)), 2, "{args:?}");
+    }
+    assert_eq!(code(&rankstorm(&["--help"])), 0);
+    assert_eq!(code(&rankstorm(&["--version"])), 0);
+}
+
+#[test]
+fn help_names_the_commands_that_exist_and_no_others() {
+    let help = text(&rankstorm(&["--help"]).stdout);
+    for name in ["run", "replay", "inspect", "dissect", "check", "compare", "report", "doctor", "bench"] {
+        assert!(help.lines().any(|l| l.trim_start().starts_with(name)), "{name} is missing:\n{help}");
+    }
+    for later in ["campaign", "sweep", "preflight", "bundle", "show-packets"] {
+        assert!(!help.contains(later), "{later} does not exist yet:\n{help}");
+    }
+}
+
+#[test]
+fn an_error_is_one_line_on_stderr_with_exit_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("none.csv");
+    for args in [
+        &["inspect", missing.to_str().unwrap()][..],
+        &["inspect", "--format", "nonsense", missing.to_str().unwrap()],
+        &["replay", "--format", "kineto", missing.to_str().unwrap()],
+        &["report", missing.to_str().unwrap()],
+        &["compare", missing.to_str().unwrap()],
+        &["bench", "no-such-bench"],
+    ] {
+        let o = rankstorm(args);
+        let err = text(&o.stderr);
+        assert_eq!(code(&o), 2, "{args:?}: {err}");
+        assert!(err.starts_with("error: ") && err.lines().count() == 1, "{args:?}: {err}");
+        assert!(o.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn inspect_counts_what_a_flow_list_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("flows.csv");
+    fs::write(&file, "src,dst,bytes,start_ns\n0,2,1000,0\n1,2,3000,500\n0,1,96,700\n").unwrap();
+    let o = rankstorm(&["inspect", "--json", file.to_str().unwrap()]);
+    assert_eq!(code(&o), 0, "{}", text(&o.stderr));
+    let v: serde_json::Value = serde_json::from_slice(&o.stdout).unwrap();
+    assert_eq!(v["format"], "flows");
+    assert_eq!((&v["ranks"], &v["messages"], &v["bytes_total"]), (&3.into(), &3.into(), &4096.into()));
+    assert_eq!(v["bytes_sent_per_rank"], serde_json::json!([1096, 3000, 0]));
+    for key in ["ops", "collectives", "warnings"] {
+        assert!(!v[key].is_null(), "{key}");
+    }
+    let plain = text(&rankstorm(&["inspect", file.to_str().unwrap()]).stdout);
+    assert!(plain.contains("messages  3, 4096 bytes"), "{plain}");
+}
+
+#[test]
+fn report_repeats_the_verdict_of_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    for (holds, trusted, expected) in [(true, true, 0), (false, true, 1), (true, false, 3), (false, false, 3)]
+    {
+        leave_report(dir.path(), 1e6, "ab", holds, trusted);
+        let o = rankstorm(&["report", dir.path().to_str().unwrap()]);
+        assert_eq!(code(&o), expected, "{}", text(&o.stderr));
+        assert_eq!(text(&o.stdout), fs::read_to_string(dir.path().join("report.txt")).unwrap());
+    }
+}
+
+#[test]
+fn compare_exits_1_when_something_differs_beyond_the_tolerance() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |n: &str| dir.path().join(n);
+    leave_report(&path("a"), 1_000_000.0, "ab", true, true);
+    leave_report(&path("b"), 1_004_000.0, "cd", true, true);
+    leave_report(&path("c"), 1_000_000.0, "ab", true, true);
+    let run = |args: &[&str]| {
+        let owned: Vec<String> = args
+            .iter()
+            .map(|a| if a.len() == 1 { path(a).to_string_lossy().into_owned() } else { (*a).to_owned() })
+            .collect();
+        let args: Vec<&str> = owned.iter().map(String::as_str).collect();
+        let o = rankstorm(&args);
+        (code(&o), text(&o.stdout) + &text(&o.stderr))
+    };
+    let (exit, out) = run(&["compare", "a", "--against", "c"]);
+    assert!(exit == 0 && out.contains("no difference") && out.contains("hashes are equal"), "{out}");
+    let (exit, out) = run(&["compare", "a", "b"]);
+    assert!(exit == 1 && out.contains("w completion mean") && out.contains("+0.40 %"), "{out}");
+    let (exit, out) = run(&["compare", "a", "--against", "b", "--tolerance", "0.01"]);
+    assert!(exit == 0 && out.contains("0 of "), "{out}");
+    let (exit, out) = run(&["compare", "a", "--against", "b", "--tolerance", "0.001"]);
+    assert_eq!(exit, 1, "{out}");
+}
+
+#[test]
+fn doctor_says_what_works_here() {
+    let o = rankstorm(&["doctor"]);
+    let out = text(&o.stdout);
+    assert_eq!(code(&o), 0, "{}", text(&o.stderr));
+    for word in ["huge pages", "cores", "TSC", "memory", "--on virtual  works", "--on rings"] {
+        assert!(out.contains(word), "{word}:\n{out}");
+    }
+}
+
+#[test]
+fn bench_gives_ours_the_peer_and_the_ratio_on_one_line() {
+    let out = text(&rankstorm(&["bench", "icrc"]).stdout);
+    let line = out.lines().next().unwrap();
+    assert!(
+        line.starts_with("icrc-payload-4096") && line.contains("crc32fast") && line.contains("x  ("),
+        "{out}"
+    );
+}
