@@ -32,9 +32,11 @@ pub fn named(name: &str, line: Rate) -> Option<DcqcnParams> {
         alpha_initial: 1.0,
     };
     // The HPCC simulator scales its increments with the port: 5 and 50 Mb/s per 25 Gb/s.
-    let per_25g = |m: u64| Rate { bits_per_s: (m * 1_000_000).saturating_mul(line.bits_per_s) / 25_000_000_000 };
+    let per_25g =
+        |m: u64| Rate { bits_per_s: (m * 1_000_000).saturating_mul(line.bits_per_s) / 25_000_000_000 };
     let hpcc = DcqcnParams {
-        origin: "HPCC ns-3 simulator (alibaba-edu), configuration dcqcn: every marked frame acts as a CNP".to_owned(),
+        origin: "HPCC ns-3 simulator (alibaba-edu), configuration dcqcn: every marked frame acts as a CNP"
+            .to_owned(),
         cnp_interval: Span::ZERO,
         alpha_period: us(1),
         decrease_period: us(4),

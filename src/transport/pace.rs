@@ -33,13 +33,7 @@ const _: () = assert!(size_of::<Pace>() == 32);
 impl Pace {
     /// No limit but the link.
     pub fn unlimited() -> Pace {
-        Pace {
-            next: Time::ZERO,
-            event: Time::NEVER,
-            ps_per_byte_fp: 0,
-            bytes_left: u32::MAX,
-            fraction: 0,
-        }
+        Pace { next: Time::ZERO, event: Time::NEVER, ps_per_byte_fp: 0, bytes_left: u32::MAX, fraction: 0 }
     }
     /// True when frames are spaced or rate control counts them.
     #[inline]
