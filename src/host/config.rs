@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::transport::config::{ClassConfig, QpConfig};
 use crate::units::{PortId, RankId, Rate, Span};
-use crate::workload::config::{StreamConfig, TimedAction, WorkloadConfig};
 #[cfg(doc)]
 use crate::workload::config::Action;
+use crate::workload::config::{StreamConfig, TimedAction, WorkloadConfig};
 
 /// A rank and where it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -212,7 +212,9 @@ impl Sent {
                     (s.held, s.until) = (true, until);
                     s.refresh_at = o.at + self.refresh;
                 }
-                None => *s = Pausing { held: false, until: Time::NEVER, refresh_at: Time::NEVER, what: What::Xon },
+                None => {
+                    *s = Pausing { held: false, until: Time::NEVER, refresh_at: Time::NEVER, what: What::Xon }
+                }
             }
             self.due |= 1 << (o.priority & 7);
         }

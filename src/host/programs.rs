@@ -55,8 +55,14 @@ impl Programs {
             for r in &cfg.ranks {
                 let Some(interp) = Interp::new(workload, w as u16, r.rank, cfg.seed) else { continue };
                 by_rank.push((w as u16, r.rank, slots.len() as u32));
-                let slot =
-                    Slot { interp, workload: w as u16, rank: r.rank, routes: (0, 0), dirty: false, done: true };
+                let slot = Slot {
+                    interp,
+                    workload: w as u16,
+                    rank: r.rank,
+                    routes: (0, 0),
+                    dirty: false,
+                    done: true,
+                };
                 slots.push(slot);
             }
         }

@@ -111,8 +111,7 @@ impl Host {
 
         let reth = f.reth(head).map_or((0, 0), |r| ((r.va >> 32) as u32, r.dma_len));
         let imm = f.imm(head).map_or(0, |i| i.0);
-        let data =
-            Data { opcode, psn: f.psn, ack_req: f.ack_req, payload_len: f.payload_len, reth, imm };
+        let data = Data { opcode, psn: f.psn, ack_req: f.ack_req, payload_len: f.payload_len, reth, imm };
         let verdict = q.resp.rx.on_data(&data, shared);
         if f.ecn == 3 {
             class.ce += 1;
@@ -201,14 +200,7 @@ impl Host {
         apply_rate(pace, now, r.rate(), r.saturated(), r.next_event());
     }
 
-    fn on_acknowledge(
-        &mut self,
-        now: Time,
-        qp: u32,
-        f: &Fast,
-        head: &[u8; HEAD_MAX],
-        rec: &mut impl Record,
-    ) {
+    fn on_acknowledge(&mut self, now: Time, qp: u32, f: &Fast, head: &[u8; HEAD_MAX], rec: &mut impl Record) {
         let Some(aeth) = f.aeth(head) else { return };
         let req = &mut self.qps[qp as usize].req;
         let shared = &self.shared[usize::from(req.profile)];

@@ -76,14 +76,14 @@ impl Sender {
         .max(1);
         let numerator = |size: u16| -> u128 {
             let bytes = match cfg.load {
-                Load::L1Share(_) => size - FCS + WIRE_OVERHEAD_BYTES,
+                Load::L1Share(_) => size.saturating_sub(FCS) + WIRE_OVERHEAD_BYTES,
                 Load::L2(_) => size,
                 Load::Fps(_) => return 1_000_000_000_000_000,
             };
             u128::from(bytes) * 8 * 1_000_000_000_000
         };
         let sizes = cfg.sizes.iter().filter(|s| s.1 > 0).map(|&(size, weight)| Size {
-            len: FrameLen(size - FCS),
+            len: FrameLen(size.saturating_sub(FCS)),
             weight,
             turn: 0,
             gap: u64::try_from(numerator(size) / u128::from(den)).unwrap_or(u64::MAX),

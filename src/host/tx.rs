@@ -47,13 +47,14 @@ impl Host {
         self.advance(now, rec);
         let mut sent = 0;
         while sent < room {
-            let step = match () {
-                () if !out.control.is_full() && self.pfc_tx.due() => self.send_pfc(now, pool, out),
-                () if !out.control.is_full() && self.control.any(self.pfc_rx.mask()) => {
-                    self.send_control(now, pool, out)
-                }
-                () if !out.data.is_full() => self.send_data(now, pool, out),
-                () => Step::Nobody,
+            let step = if !out.control.is_full() && self.pfc_tx.due() {
+                self.send_pfc(now, pool, out)
+            } else if !out.control.is_full() && self.control.any(self.pfc_rx.mask()) {
+                self.send_control(now, pool, out)
+            } else if !out.data.is_full() {
+                self.send_data(now, pool, out)
+            } else {
+                Step::Nobody
             };
             match step {
                 Step::Sent => sent += 1,
@@ -203,7 +204,8 @@ impl Host {
         }
         let q = &mut self.qps[id as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        let flow = self.flows[id as usize].as_ref().filter(|_| q.req.has_work(shared) && q.resp.pace.next <= now);
+        let flow =
+            self.flows[id as usize].as_ref().filter(|_| q.req.has_work(shared) && q.resp.pace.next <= now);
         let Some(flow) = flow else {
             self.ready.leave(list);
             q.req.flags &= !sender::READY;

@@ -73,7 +73,7 @@ impl ReactionPoint {
                 self.cut(p, at);
                 cut = true;
             } else {
-                self.increase_at = self.increase_at + p.increase_timer;
+                self.increase_at += p.increase_timer;
                 self.timer_stage += 1;
                 self.increase(p);
             }
@@ -118,14 +118,14 @@ impl ReactionPoint {
     fn decay_alpha(&mut self, p: &DcqcnParams, now: Time) {
         let periods = now.since(self.alpha_at).0.checked_div(p.alpha_period.0).unwrap_or(0);
         self.alpha *= power(1.0 - p.g, periods);
-        self.alpha_at = self.alpha_at + Span(periods * p.alpha_period.0);
+        self.alpha_at += Span(periods * p.alpha_period.0);
     }
 
     /// Firmware: the first period since the last update saw the noted CNP, the others none.
     fn update_alpha(&mut self, p: &DcqcnParams, now: Time) {
         if self.alpha_noted && now.since(self.alpha_at) >= p.alpha_period {
             self.alpha = (1.0 - p.g) * self.alpha + p.g;
-            self.alpha_at = self.alpha_at + p.alpha_period;
+            self.alpha_at += p.alpha_period;
             self.alpha_noted = false;
         }
         self.decay_alpha(p, now);
@@ -214,7 +214,7 @@ mod tests {
         let mut gap = 25_000_000_000u64;
         for k in 1..5u64 {
             r.advance(&p, Time(1 + k * p.increase_timer.0));
-            gap = gap / 2;
+            gap /= 2;
             assert!((r.target - r.rate).abs_diff(gap) <= 1, "step {k}");
         }
         r.advance(&p, Time(1 + 5 * p.increase_timer.0)); // the fifth run reaches F = 5: additive

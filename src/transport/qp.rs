@@ -89,13 +89,22 @@ pub struct Shared {
 
 impl Shared {
     /// The shared part of the queue pairs of a workload in a class, over IPv6 or IPv4.
-    pub fn new(workload: u16, cfg: &WorkloadConfig, class_ix: u8, class: &ClassConfig, is_v6: bool) -> Shared {
+    pub fn new(
+        workload: u16,
+        cfg: &WorkloadConfig,
+        class_ix: u8,
+        class: &ClassConfig,
+        is_v6: bool,
+    ) -> Shared {
+        let window = cfg.rc.window.clamp(1, (1 << 23) - 1);
+        // A window that ends without a question would wait for the timeout: ask at least twice per window.
+        let half_window = u16::try_from(window / 2).unwrap_or(u16::MAX);
         Shared {
             mtu: class.mtu.max(1),
             ack_every: cfg.rc.ack_every.max(1),
-            ack_req_every: cfg.rc.ack_req_every.max(1),
+            ack_req_every: cfg.rc.ack_req_every.min(half_window).max(1),
             workload,
-            window: cfg.rc.window.clamp(1, (1 << 23) - 1),
+            window,
             ack_timeout: cfg.rc.ack_timeout,
             cnp_interval: match &cfg.rate_control {
                 RateControl::Dcqcn(p) => Some(p.cnp_interval),

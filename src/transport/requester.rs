@@ -233,16 +233,10 @@ impl Requester {
             return None;
         }
         let m = messages.get(self.head);
-        if psn::before(self.psn_una, psn::add(m.psn_first, m.packets)) || !self.reached(m) {
+        if psn::before(self.psn_una, psn::add(m.psn_first, m.packets)) {
             return None;
         }
         Some(self.drop_head(messages, shared))
-    }
-
-    /// The message's PSNs have been sent at least once: tells "acknowledged" from "2^23 PSNs ahead".
-    #[inline]
-    fn reached(&self, m: &Message) -> bool {
-        m.started != Time::NEVER
     }
 
     /// Takes the oldest message off whatever its state: for queue pairs that failed.
