@@ -150,3 +150,42 @@ fn bench_gives_ours_the_peer_and_the_ratio_on_one_line() {
         "{out}"
     );
 }
+
+const PROFILE: &str = "profiles/incast-32to1.toml";
+
+#[test]
+fn check_predicts_and_its_plan_is_a_profile_again() {
+    let o = rankstorm(&["check", PROFILE]);
+    assert_eq!(code(&o), 0, "{}", text(&o.stderr));
+    let o = rankstorm(&["check", PROFILE, "--print-plan"]);
+    let dir = tempfile::tempdir().unwrap();
+    let again = dir.path().join("again.toml");
+    fs::write(&again, &o.stdout).unwrap();
+    let p = rankstorm(&["check", again.to_str().unwrap(), "--print-plan"]);
+    assert_eq!((code(&p), text(&p.stdout)), (0, text(&o.stdout)), "{}", text(&p.stderr));
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("o");
+    let out = out.to_str().unwrap();
+    let ports = if cfg!(feature = "dpdk") { "not supported yet" } else { "build with the feature `dpdk`" };
+    for (args, says) in [
+        (&["run", PROFILE, "--on", "ports", "--out", out][..], ports),
+        (
+            &["run", PROFILE, "--on", "virtual", "--dilation", "8", "--out", out],
+            "--dilation is for --on rings",
+        ),
+        (&["run", PROFILE, "--set", "workload.sendres=3", "--out", out], "sendres"),
+    ] {
+        let o = rankstorm(args);
+        let err = text(&o.stderr);
+        assert_eq!(code(&o), 2, "{args:?}: {err}");
+        assert!(
+            err.starts_with("error: ") && err.lines().count() == 1 && err.contains(says),
+            "{args:?}: {err}"
+        );
+    }
+    assert!(!Path::new(out).exists(), "a refused run leaves no directory");
+}

@@ -82,28 +82,11 @@ pub struct RunFlags {
     #[arg(long)]
     pub quiet: bool,
     /// Rings: run K times slower than real time, or as fast as the machine can
-    #[arg(long, value_name = "K|auto", value_parser = parse_dilation)]
-    pub dilation: Option<Dilation>,
+    #[arg(long, value_name = "K|auto")]
+    pub dilation: Option<String>,
     /// Also write the frames of the run to a capture file
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
-}
-
-/// `--dilation`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Dilation {
-    /// As fast as the machine allows, never faster than real time.
-    Auto,
-    /// Real time over nominal time.
-    Factor(f64),
-}
-
-fn parse_dilation(text: &str) -> Result<Dilation, String> {
-    match text.parse::<f64>() {
-        _ if text == "auto" => Ok(Dilation::Auto),
-        Ok(k) if k >= 1.0 && k.is_finite() => Ok(Dilation::Factor(k)),
-        _ => Err("a number of 1 or more, or auto".into()),
-    }
 }
 
 /// `run`.

@@ -44,7 +44,7 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Replay(a) => replay::replay(&a, out),
         Command::Inspect(a) => inspect::inspect(&a, out),
         Command::Dissect(a) => dissect::dissect(&a.file, a.json, out).map(|()| 0),
-        Command::Check(a) => run::check(&a, out),
+        Command::Check(a) => run::check_profile(&a, out),
         Command::Compare(a) => compare::compare(&a, out),
         Command::Report(a) => compare::report(&a, out),
         Command::Doctor => doctor::doctor(out),

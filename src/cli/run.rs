@@ -1,58 +1,67 @@
 //! `run` and `check`.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 
-use super::args::{CheckArgs, Dilation, RunArgs, RunFlags};
-use super::entry::{self, Options, Overrides};
-use super::progress;
-use crate::plan::{Clock, Mode, Plan};
+use super::args::{CheckArgs, RunArgs, RunFlags};
+use super::entry::{self, Options};
+use super::{check, progress};
+use crate::plan::{Mode, Plan};
+use crate::profile::{self, Overrides};
 use crate::report::build::Meta;
 use crate::report::model::RunReport;
 use crate::report::{files, text};
 
 /// Runs a profile.
 pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let plan = entry::load(&args.profile, &overrides(&args.flags))?;
-    execute(plan, &args.flags, out)
+    let plan = profile::load(&args.profile, &overrides(&args.flags))?;
+    execute(&plan, &args.flags, None, out)
 }
 
 /// Validates a profile and predicts.
-pub fn check(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
+pub fn check_profile(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     let on = args.on.map(Mode::from);
-    let overrides = Overrides { seed: args.seed, set: args.set.clone(), on };
-    let plan = entry::load(&args.profile, &overrides)?;
-    if args.print_plan {
-        write!(out, "{}", plan.effective)?;
-    } else {
-        write!(out, "{}", entry::check_text(&plan))?;
-    }
+    let overrides = Overrides { seed: args.seed, set: args.set.clone(), on, ..Overrides::default() };
+    let plan = profile::load(&args.profile, &overrides)?;
+    let text = if args.print_plan { check::plan_text(&plan) } else { check::check_text(&plan) };
+    write!(out, "{text}")?;
     Ok(0)
 }
 
 /// The part of the command line that changes the profile.
 pub(super) fn overrides(flags: &RunFlags) -> Overrides {
-    Overrides { seed: flags.seed, set: flags.set.clone(), on: flags.on.map(Mode::from) }
+    Overrides {
+        seed: flags.seed,
+        set: flags.set.clone(),
+        on: flags.on.map(Mode::from),
+        dilation: flags.dilation.clone(),
+        ..Overrides::default()
+    }
 }
 
-/// Runs a plan, writes its directory and prints the summary; the exit code is the verdict.
-pub(super) fn execute(mut plan: Plan, flags: &RunFlags, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let mode =
-        supported(flags.on.map(Mode::from).or(plan.mode).unwrap_or(Mode::Rings), cfg!(feature = "dpdk"))?;
-    if let Some(dilation) = flags.dilation {
-        plan.clock = dilated(plan.clock, dilation, mode)?;
+/// Runs a plan, writes its directory and prints the summary; the exit code is the verdict. `repeat` is the command
+/// that repeats the run where the effective profile alone does not.
+pub(super) fn execute(
+    plan: &Plan,
+    flags: &RunFlags,
+    repeat: Option<String>,
+    out: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    let mode = supported(plan.mode.unwrap_or(Mode::Rings), cfg!(feature = "dpdk"))?;
+    if flags.dilation.is_some() && mode != Mode::Rings {
+        bail!("--dilation is for --on rings: nothing else has a clock to slow down");
     }
     let dir = flags.out.clone().unwrap_or_else(|| PathBuf::from("out").join(file_name(&plan.name)));
     // A directory that cannot be written is found out before the run, not after it.
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let started = rfc3339(SystemTime::now());
-    let progress = progress::reporter(&plan, mode, flags.quiet);
+    let progress = progress::reporter(plan, mode, flags.quiet);
     let options = Options { mode: Some(mode), pcap: flags.pcap.clone(), progress };
-    let result = entry::execute(&plan, options)?;
-    let report = RunReport::build(&plan, &result, Meta { started, repeat: None });
+    let result = entry::execute(plan, options)?;
+    let report = RunReport::build(plan, &result, Meta { started, repeat });
     files::write(&dir, &report, result.recorder.rows(), &plan.effective)?;
     write!(out, "{}", text::render(&report, dir.to_str()))?;
     Ok(report.verdict().exit_code())
@@ -70,22 +79,6 @@ fn supported(mode: Mode, dpdk: bool) -> anyhow::Result<Mode> {
         }
         Mode::Ports => bail!("--on ports is not supported yet: use --on rings or --on virtual"),
         mode => Ok(mode),
-    }
-}
-
-fn dilated(clock: Clock, dilation: Dilation, mode: Mode) -> anyhow::Result<Clock> {
-    match (clock, dilation) {
-        _ if mode != Mode::Rings => {
-            bail!("--dilation is for --on rings: nothing else has a clock to slow down")
-        }
-        (Clock::Elastic { .. }, Dilation::Auto) => Ok(Clock::Elastic { dilation: None }),
-        (Clock::Elastic { .. }, Dilation::Factor(k)) => Ok(Clock::Elastic { dilation: Some(k) }),
-        (Clock::Free { .. }, Dilation::Factor(k)) => Ok(Clock::Free { dilation: k }),
-        (Clock::Free { .. }, Dilation::Auto) => {
-            bail!(
-                "--dilation auto needs an elastic clock; the profile says clock = \"free\", so give a number"
-            )
-        }
     }
 }
 
@@ -109,11 +102,6 @@ fn rfc3339(t: SystemTime) -> String {
     let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
     let year = yoe + era * 400 + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3_600, second / 60 % 60, second % 60)
-}
-
-/// The name a path gives a run when nothing else does.
-pub(super) fn stem(path: &Path) -> String {
-    path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -143,14 +131,6 @@ mod tests {
         assert!(e.contains("feature `dpdk`") && e.contains("--on virtual") && !e.contains('\n'), "{e}");
         assert_eq!(supported(Mode::Virtual, false).unwrap(), Mode::Virtual);
         assert!(supported(Mode::Ports, true).unwrap_err().to_string().contains("not supported yet"));
-    }
-
-    #[test]
-    fn dilation_only_where_there_is_a_clock_to_slow_down() {
-        let free = Clock::Free { dilation: 5.0 };
-        assert!(dilated(free, Dilation::Auto, Mode::Rings).is_err());
-        assert_eq!(dilated(free, Dilation::Factor(9.0), Mode::Rings).unwrap(), Clock::Free { dilation: 9.0 });
-        assert!(dilated(free, Dilation::Factor(9.0), Mode::Virtual).is_err());
     }
 
     #[test]

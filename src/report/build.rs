@@ -431,12 +431,10 @@ impl Builder<'_> {
 
     fn limits(&self, s: &SwitchConfig) -> Limits {
         let headroom = s.priorities.iter().filter(|p| p.lossless).map(|p| p.headroom.0);
-        let per_port: u64 =
-            s.priorities.iter().map(|p| p.reserved.0 + if p.lossless { p.headroom.0 } else { 0 }).sum();
         let xoff = self.plan.predicted.xoff.filter(|x| x.reached);
         Limits {
             buffer_bytes: s.buffer.0,
-            shared_bytes: s.buffer.0.saturating_sub(per_port * s.ports.len() as u64),
+            shared_bytes: s.shared_size().map_or(0, |b| b.0),
             headroom_bytes: headroom.max(),
             xoff_bytes: xoff.map(|x| x.group_bytes.0),
         }
