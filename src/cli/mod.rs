@@ -7,7 +7,6 @@ pub mod check;
 pub mod compare;
 pub mod dissect;
 pub mod doctor;
-pub mod entry;
 pub mod inspect;
 mod progress;
 pub mod replay;

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::entry::Progress;
 use crate::plan::{Mode, Plan};
+use crate::run::Progress;
 use crate::units::Span;
 
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// What the driver calls on its way; `None` when quiet.
-pub fn reporter(plan: &Plan, mode: Mode, quiet: bool) -> Option<Box<dyn FnMut(Progress) + Send>> {
+pub fn reporter(plan: &Plan, mode: Mode, quiet: bool) -> Option<Box<dyn FnMut(&Progress) + Send>> {
     if quiet {
         return None;
     }
@@ -25,7 +25,7 @@ pub fn reporter(plan: &Plan, mode: Mode, quiet: bool) -> Option<Box<dyn FnMut(Pr
         bar.set_prefix(plan.name.clone());
         return Some(Box::new(move |p| {
             bar.set_position(p.now.0.min(expected));
-            bar.set_message(message(&p, mode));
+            bar.set_message(message(p, mode));
             if p.iterations > 0 && p.iteration >= p.iterations {
                 bar.finish_and_clear();
             }
@@ -37,7 +37,7 @@ pub fn reporter(plan: &Plan, mode: Mode, quiet: bool) -> Option<Box<dyn FnMut(Pr
         if last.elapsed() >= PLAIN_EVERY {
             last = Instant::now();
             // A closed stderr is no reason to stop a run.
-            let _ = writeln!(stderr(), "{name}  {}", message(&p, mode));
+            let _ = writeln!(stderr(), "{name}  {}", message(p, mode));
         }
     }))
 }
@@ -63,7 +63,13 @@ mod tests {
 
     #[test]
     fn a_line_names_iteration_nominal_time_and_dilation() {
-        let p = Progress { iteration: 2, iterations: 22, now: Time(28_100_000_000), dilation: Some(32.04) };
+        let p = Progress {
+            iteration: 2,
+            iterations: 22,
+            now: Time(28_100_000_000),
+            wall_s: 0.9,
+            dilation: Some(32.04),
+        };
         assert_eq!(message(&p, Mode::Rings), "iteration 3/22  nominal 28.1 ms  32.0x slower");
         let streams = Progress { iterations: 0, dilation: None, ..p };
         assert_eq!(message(&streams, Mode::Virtual), "nominal 28.1 ms");

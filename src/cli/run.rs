@@ -7,13 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 
 use super::args::{CheckArgs, RunArgs, RunFlags};
-use super::entry::{self, Options};
 use super::{check, progress};
 use crate::plan::{Mode, Plan};
 use crate::profile::{self, Overrides};
 use crate::report::build::Meta;
 use crate::report::model::RunReport;
 use crate::report::{files, text};
+use crate::run::{self as driver, Options};
+use crate::sys::signals::StopFlag;
 
 /// Runs a profile.
 pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
@@ -50,7 +51,8 @@ pub(super) fn execute(
     repeat: Option<String>,
     out: &mut dyn Write,
 ) -> anyhow::Result<u8> {
-    let mode = supported(plan.mode.unwrap_or(Mode::Rings), cfg!(feature = "dpdk"))?;
+    let mode = plan.mode.unwrap_or(Mode::Rings);
+    driver::supported(mode)?;
     if flags.dilation.is_some() && mode != Mode::Rings {
         bail!("--dilation is for --on rings: nothing else has a clock to slow down");
     }
@@ -58,28 +60,17 @@ pub(super) fn execute(
     // A directory that cannot be written is found out before the run, not after it.
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let started = rfc3339(SystemTime::now());
-    let progress = progress::reporter(plan, mode, flags.quiet);
-    let options = Options { mode: Some(mode), pcap: flags.pcap.clone(), progress };
-    let result = entry::execute(plan, options)?;
+    let options = Options {
+        pcap: flags.pcap.clone(),
+        progress: progress::reporter(plan, mode, flags.quiet),
+        stop: StopFlag::on_signals().context("signal handlers")?,
+        ..Options::new(mode)
+    };
+    let result = driver::execute(plan, options)?;
     let report = RunReport::build(plan, &result, Meta { started, repeat });
     files::write(&dir, &report, result.recorder.rows(), &plan.effective)?;
     write!(out, "{}", text::render(&report, dir.to_str()))?;
     Ok(report.verdict().exit_code())
-}
-
-/// The mode, or one line that says why this build cannot do it.
-fn supported(mode: Mode, dpdk: bool) -> anyhow::Result<Mode> {
-    match mode {
-        Mode::Rings | Mode::Ports if !dpdk => {
-            let name = if mode == Mode::Rings { "rings" } else { "ports" };
-            bail!(
-                "--on {name} needs DPDK, and this is a build without it: build with the feature `dpdk`, or use --on \
-                 virtual"
-            )
-        }
-        Mode::Ports => bail!("--on ports is not supported yet: use --on rings or --on virtual"),
-        mode => Ok(mode),
-    }
 }
 
 /// A profile's name as a directory.
@@ -123,14 +114,6 @@ mod tests {
         for (s, text) in table {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(s)), text);
         }
-    }
-
-    #[test]
-    fn a_build_without_dpdk_refuses_rings_in_one_line() {
-        let e = supported(Mode::Rings, false).unwrap_err().to_string();
-        assert!(e.contains("feature `dpdk`") && e.contains("--on virtual") && !e.contains('\n'), "{e}");
-        assert_eq!(supported(Mode::Virtual, false).unwrap(), Mode::Virtual);
-        assert!(supported(Mode::Ports, true).unwrap_err().to_string().contains("not supported yet"));
     }
 
     #[test]

@@ -14,11 +14,10 @@ pub mod tee;
 pub mod virtual_time;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crate::frame::Frame;
 use crate::plan::{Mode, Plan};
+use crate::sys::signals::StopFlag;
 use crate::units::Time;
 
 use result::RunResult;
@@ -62,16 +61,14 @@ pub struct Options<'a> {
     pub pcap: Option<PathBuf>,
     /// Called a few times per second.
     pub progress: Option<Box<dyn FnMut(&Progress) + Send + 'a>>,
-    /// Overrides the profile's dilation (rings): outer `None` = as the profile says, inner `None` = automatic.
-    pub dilation: Option<Option<f64>>,
     /// Raised by Ctrl-C: the run ends in order and leaves a partial result.
-    pub stop: Arc<AtomicBool>,
+    pub stop: StopFlag,
 }
 
 impl<'a> Options<'a> {
     /// Options for `mode` with nothing else asked for.
     pub fn new(mode: Mode) -> Options<'a> {
-        Options { mode, pcap: None, progress: None, dilation: None, stop: Arc::default() }
+        Options { mode, pcap: None, progress: None, stop: StopFlag::new() }
     }
 
     fn report(&mut self, p: &Progress) {
@@ -88,20 +85,29 @@ impl<'a> Options<'a> {
     }
 }
 
+/// Whether this build can run in `mode`; asked before anything is written.
+///
+/// # Errors
+/// One line that says why not and what to use instead.
+pub fn supported(mode: Mode) -> Result<(), RunError> {
+    match mode {
+        Mode::Virtual => Ok(()),
+        Mode::Rings if cfg!(feature = "dpdk") => Ok(()),
+        Mode::Rings => Err(RunError::NoDpdk("rings")),
+        Mode::Ports if cfg!(feature = "dpdk") => Err(RunError::NoPorts),
+        Mode::Ports => Err(RunError::NoDpdk("ports")),
+    }
+}
+
 /// Runs a plan.
 ///
 /// # Errors
 /// [`RunError`] with the place and the fix; nothing has been sent then.
 pub fn execute(plan: &Plan, opts: Options<'_>) -> Result<RunResult, RunError> {
+    supported(opts.mode)?;
     match opts.mode {
-        Mode::Virtual => virtual_time::run(plan, opts),
         #[cfg(feature = "dpdk")]
         Mode::Rings => rings::run(plan, opts),
-        #[cfg(not(feature = "dpdk"))]
-        Mode::Rings => Err(RunError::NoDpdk("rings")),
-        #[cfg(not(feature = "dpdk"))]
-        Mode::Ports => Err(RunError::NoDpdk("ports")),
-        #[cfg(feature = "dpdk")]
-        Mode::Ports => Err(RunError::NoPorts),
+        _ => virtual_time::run(plan, opts),
     }
 }

@@ -10,7 +10,7 @@
 //! counted, and a lag above the shortest link delay makes the result untrustworthy: a self-test of the machine.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
 use crate::plan::{Clock, Mode, Plan};
 use crate::sys;
+use crate::sys::signals::StopFlag;
 use crate::sys::tsc::Tsc;
 use crate::topology::End;
 use crate::units::{Span, Time};
@@ -80,7 +81,7 @@ struct Worker {
     peer_of_link: Vec<u16>,
     clock: Arc<Published>,
     shared: Arc<Shared>,
-    stop: Arc<AtomicBool>,
+    stop: StopFlag,
     progress: Option<Sender<Time>>,
 }
 
@@ -178,7 +179,7 @@ impl Worker {
                 if let Some(tx) = &self.progress {
                     let _ = tx.try_send(published);
                 }
-                if self.stop.load(Ordering::Relaxed) {
+                if self.stop.is_raised() {
                     self.shared.end_at(published);
                 }
             }
@@ -344,11 +345,9 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     mtus.sort_unstable();
     mtus.dedup();
 
-    let (clock_free, dilation) = match (plan.clock, opts.dilation) {
-        (Clock::Free { dilation }, None | Some(None)) => (true, dilation),
-        (Clock::Free { .. }, Some(Some(k))) => (true, k),
-        (Clock::Elastic { dilation }, None) => (false, dilation.unwrap_or(1.0)),
-        (Clock::Elastic { .. }, Some(k)) => (false, k.unwrap_or(1.0)),
+    let (clock_free, dilation) = match plan.clock {
+        Clock::Free { dilation } => (true, dilation),
+        Clock::Elastic { dilation } => (false, dilation.unwrap_or(1.0)),
     };
     let pace = Pace { tsc, start: 0, dilation: dilation.max(1.0), free: clock_free };
 
@@ -419,7 +418,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     let wall = Instant::now();
     let (lefts, crashed) = drive(workers, pace, &shared, &progress_rx, &mut opts, wall);
     let wall_s = wall.elapsed().as_secs_f64();
-    let stopped = opts.stop.load(Ordering::Relaxed);
+    let stopped = opts.stop.is_raised();
     let mut left = Collected::default();
     let mut tester = TesterStats {
         wall_s,

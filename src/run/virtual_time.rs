@@ -1,6 +1,5 @@
 //! Virtual time: one engine over the whole fabric, no bound but the end of the run. Exact and repeatable.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::assemble::{self, Assembled};
@@ -37,7 +36,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         if handled < SLICE {
             break;
         }
-        if opts.stop.load(Ordering::Relaxed) {
+        if opts.stop.is_raised() {
             stopped = true;
             break;
         }
