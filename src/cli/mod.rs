@@ -1,1 +1,3 @@
 //! Placeholder of the `cli` layer.
+
+pub mod dissect;

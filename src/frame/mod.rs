@@ -5,6 +5,7 @@
 //! driver runs them.
 
 pub mod boxed;
+pub mod bytes;
 
 use crate::limits::BURST;
 use crate::units::{FrameLen, Time};

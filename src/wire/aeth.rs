@@ -4,7 +4,8 @@ use crate::units::Span;
 
 use super::headers::Aeth;
 
-/// Credit code that means "no end-to-end flow control": what most hardware and every shared receive queue sends.
+/// Credit code that means "no end-to-end flow control": what most hardware and every shared receive queue
+/// sends.
 pub const CREDIT_UNLIMITED: u8 = 31;
 
 /// A decoded AETH syndrome. Bit 7 is reserved and must be zero.
@@ -126,8 +127,8 @@ const RNR_TIMER_10US: [u32; 32] = [
     3_072, 4_096, 6_144, 8_192, 12_288, 16_384, 24_576, 32_768, 49_152,
 ];
 
-/// How long an RNR NAK with this timer code asks the requester to wait, 10 us to 655.36 ms. Bits beyond five are
-/// ignored.
+/// How long an RNR NAK with this timer code asks the requester to wait, 10 us to 655.36 ms. Bits beyond five
+/// are ignored.
 pub const fn rnr_timer(code: u8) -> Span {
     Span::from_us(RNR_TIMER_10US[(code & 0x1f) as usize] as u64 * 10)
 }

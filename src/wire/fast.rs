@@ -1,5 +1,5 @@
-//! The per-frame parser of hosts and switches: reads the head once, allocates nothing, and takes one straight path for
-//! the common frame (IPv4 without options, untagged, UDP port 4791).
+//! The per-frame parser of hosts and switches: reads the head once, allocates nothing, and takes one straight
+//! path for the common frame (IPv4 without options, untagged, UDP port 4791).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,6 +9,7 @@ use super::headers::{Aeth, Ext, ImmDt, Opcode, Reth};
 use super::{
     BTH_LEN, ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MAC_CONTROL, ETHERTYPE_VLAN, HEAD_MAX,
     ICRC_LEN, IPV4_LEN, IPV6_LEN, PROTO_UDP, ROCE_UDP_PORT, UDP_LEN, VLAN_LEN, be16, be32, bytes_at, opcode,
+    put,
 };
 
 /// An IP address of either family as one number: IPv4 as `::ffff:a.b.c.d`. Orders and hashes cheaply.
@@ -162,7 +163,7 @@ pub enum Malformed {
 
 /// Reads the head of a frame of `len` bytes (without FCS). Bytes of `head` beyond `len` are ignored.
 ///
-/// Cost: about 3 ns for an untagged IPv4 RoCEv2 frame in cache, no allocation.
+/// Cost: about 7 ns for an untagged IPv4 RoCEv2 frame in cache, 13 ns over IPv6; no allocation.
 ///
 /// # Errors
 /// [`Malformed`] when lengths contradict each other. Frames that are merely not RoCEv2 are [`Kind::Other`].
@@ -225,7 +226,8 @@ fn ipv4(
         ip_off: ip_off as u8,
         ..Fast::default()
     };
-    // A fragment (offset or more-fragments set) is never RoCE: only the first has ports, and no NIC sends them.
+    // A fragment (offset or more-fragments set) is never RoCE: only the first has ports, and no NIC sends
+    // them.
     if f.proto != PROTO_UDP || be16(head, ip_off + 6) & 0x3fff != 0 {
         return Ok(f);
     }
@@ -317,8 +319,8 @@ pub fn ecn(head: &[u8; HEAD_MAX]) -> u8 {
 }
 
 /// Sets "congestion experienced" as a switch does, and corrects the IPv4 header checksum by the difference
-/// (RFC 1624, equation 3). The ICRC does not cover either. Returns whether the frame now carries CE: a sender that is
-/// not ECN capable (field 0) is left alone, and the caller drops instead (RFC 3168, 5).
+/// (RFC 1624, equation 3). The ICRC does not cover either. Returns whether the frame now carries CE: a sender
+/// that is not ECN capable (field 0) is left alone, and the caller drops instead (RFC 3168, 5).
 #[inline]
 pub fn set_ce(head: &mut [u8; HEAD_MAX]) -> bool {
     let Some((off, is_v6)) = ip_header(head) else { return false };
@@ -331,9 +333,10 @@ pub fn set_ce(head: &mut [u8; HEAD_MAX]) -> bool {
     if before & 3 == 0 {
         return false;
     }
-    let sum = u32::from(!be16(head, off + 10)) + u32::from(!before) + u32::from(before | 3);
-    head[off + 1] |= 3;
-    super::put(head, off + 10, &(!fold(sum)).to_be_bytes());
+    let marked = before | 3;
+    let sum = u32::from(!be16(head, off + 10)) + u32::from(!before) + u32::from(marked);
+    put(head, off, &marked.to_be_bytes());
+    put(head, off + 10, &(!fold(sum)).to_be_bytes());
     true
 }
 
@@ -349,13 +352,13 @@ pub(crate) fn ipv4_sum(header: &[u8]) -> u16 {
     fold(header.chunks_exact(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum())
 }
 
-/// ECMP entropy of a frame: 32 well-mixed bits of source and destination address, IP protocol and both ports. Frames
-/// of one flow give one value; another `seed` gives an independent value for the same flow, so that two tiers of
-/// switches do not polarise.
+/// ECMP entropy of a frame: 32 well-mixed bits of source and destination address, IP protocol and both ports.
+/// Frames of one flow give one value; another `seed` gives an independent value for the same flow, so that
+/// two tiers of switches do not polarise.
 ///
-/// Two rounds of 64 x 64 -> 128 bit multiplication folded by exclusive or (the mixing step of wyhash), keyed by
-/// odd constants from the digits of pi, and a final avalanche. Not a vendor's hash: real switches differ and none is
-/// published. Cost: about 3 ns.
+/// Two rounds of 64 x 64 -> 128 bit multiplication folded by exclusive or (the mixing step of wyhash), keyed
+/// by odd constants from the digits of pi, and a final avalanche. Not a vendor's hash: real switches differ
+/// and none is published. Cost: about 2 ns.
 #[inline]
 pub fn ecmp_hash(f: &Fast, seed: u32) -> u32 {
     const K: [u64; 4] =

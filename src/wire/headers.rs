@@ -1,7 +1,8 @@
-//! The InfiniBand headers of RoCEv2 as plain structs: parse from and write to fixed-size byte arrays, byte exact in
-//! both directions (reserved bits are kept).
+//! The InfiniBand headers of RoCEv2 as plain structs: parse from and write to fixed-size byte arrays, byte
+//! exact in both directions (reserved bits are kept).
 //!
-//! Source: IBTA volume 1, 9.2 (BTH) and 9.3 (extended transport headers). All fields are big endian on the wire.
+//! Source: IBTA volume 1, 9.2 (BTH) and 9.3 (extended transport headers). All fields are big endian on the
+//! wire.
 
 pub use super::opcode::{ExtLayout, Opcode, Operation};
 use super::{be16, be32, bytes_at, put};
@@ -278,31 +279,30 @@ impl Ext {
     /// Writes the headers and returns their length. `b` holds 28 bytes so that any of them fits.
     #[inline]
     pub fn write(&self, b: &mut [u8; 28]) -> usize {
-        fn sub<const N: usize>(b: &mut [u8; 28], off: usize) -> Option<&mut [u8; N]> {
-            b.get_mut(off..)?.first_chunk_mut()
-        }
         match self {
             Ext::None => {}
-            Ext::Reth(r) => sub(b, 0).map(|b| r.write(b)).unwrap_or(()),
-            Ext::RethImm(r, i) => {
-                sub(b, 0).map(|b| r.write(b)).unwrap_or(());
-                put(b, 16, &i.0.to_be_bytes());
-            }
-            Ext::Imm(ImmDt(w)) | Ext::Ieth(Ieth(w)) => put(b, 0, &w.to_be_bytes()),
-            Ext::Aeth(a) => sub(b, 0).map(|b| a.write(b)).unwrap_or(()),
-            Ext::AethAtomicAck(a, v) => {
-                sub(b, 0).map(|b| a.write(b)).unwrap_or(());
-                put(b, 4, &v.original.to_be_bytes());
-            }
+            Ext::Reth(r) | Ext::RethImm(r, _) => first(b, |b| r.write(b)),
+            Ext::Aeth(a) | Ext::AethAtomicAck(a, _) => first(b, |b| a.write(b)),
+            Ext::Deth(d) | Ext::DethImm(d, _) => first(b, |b| d.write(b)),
             Ext::Atomic(a) => a.write(b),
-            Ext::Deth(d) => sub(b, 0).map(|b| d.write(b)).unwrap_or(()),
-            Ext::DethImm(d, i) => {
-                sub(b, 0).map(|b| d.write(b)).unwrap_or(());
-                put(b, 8, &i.0.to_be_bytes());
-            }
-            Ext::Cnp(zeros) => put(b, 0, zeros),
+            Ext::Imm(ImmDt(w)) | Ext::Ieth(Ieth(w)) => put(b, 0, &w.to_be_bytes()),
+            Ext::Cnp(reserved) => put(b, 0, reserved),
+        }
+        match self {
+            Ext::RethImm(_, i) => put(b, 16, &i.0.to_be_bytes()),
+            Ext::AethAtomicAck(_, v) => put(b, 4, &v.original.to_be_bytes()),
+            Ext::DethImm(_, i) => put(b, 8, &i.0.to_be_bytes()),
+            _ => {}
         }
         self.len()
+    }
+}
+
+/// Hands the first `N` of 28 bytes to `write`.
+#[inline(always)]
+fn first<const N: usize>(b: &mut [u8; 28], write: impl FnOnce(&mut [u8; N])) {
+    if let Some(b) = b.first_chunk_mut() {
+        write(b);
     }
 }
 

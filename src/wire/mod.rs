@@ -1,24 +1,28 @@
-//! The wire: RoCEv2, Ethernet and PFC frames as bytes. Pure functions over slices; nothing here knows about queue
-//! pairs, switches or time.
+//! The wire: RoCEv2, Ethernet and PFC frames as bytes. Pure functions over slices; nothing here knows about
+//! queue pairs, switches or time.
 //!
-//! Two parsers, for two readers. [`fast`] reads the handful of fields hosts and switches need from the head of a
-//! frame and allocates nothing; [`dissect`] explains every field of arbitrary bytes for people and keeps enough to
-//! write the same bytes again. [`template`] is the fast writer, [`icrc`] the checksum both ends rely on.
+//! Two parsers, for two readers. [`fast`] reads the handful of fields hosts and switches need from the head
+//! of a frame and allocates nothing; [`dissect`] explains every field of arbitrary bytes for people and keeps
+//! enough to write the same bytes again. [`template`] is the fast writer, [`icrc`] the checksum both ends
+//! rely on.
 //!
-//! Sources: InfiniBand Architecture Specification volume 1 (chapter 9, annexes A16 and A17), IEEE 802.1Q, 802.3
-//! clause 31D, RFC 768, 791, 1624, 3168, 8200.
+//! Sources: InfiniBand Architecture Specification volume 1 (chapter 9, annexes A16 and A17), IEEE 802.1Q,
+//! 802.3 clause 31D, RFC 768, 791, 1624, 3168, 8200.
 
 pub mod aeth;
+pub mod capture;
+pub mod dissect;
 pub mod fast;
 pub mod headers;
 pub mod icrc;
+pub mod messages;
 pub mod opcode;
 pub mod pfc;
 pub mod psn;
 pub mod template;
 
-/// Header bytes a frame can hold: Ethernet 14, VLAN 4, IPv6 40, UDP 8, BTH 12, AtomicETH 28 and some room. PFC and
-/// CNP frames fit whole.
+/// Header bytes a frame can hold: Ethernet 14, VLAN 4, IPv6 40, UDP 8, BTH 12, AtomicETH 28 and some room.
+/// PFC and CNP frames fit whole.
 pub const HEAD_MAX: usize = 126;
 
 /// The byte that fills the payload of generated messages.

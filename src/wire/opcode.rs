@@ -81,7 +81,8 @@ enum Place {
 }
 
 macro_rules! opcodes {
-    ($($(#[$doc:meta])* $name:ident = $value:literal, $text:literal, $op:ident, $place:ident, $ext:ident;)*) => {
+    ($($(#[$doc:meta])*
+        $name:ident = $value:literal, $text:literal, $op:ident, $place:ident, $ext:ident;)*) => {
         /// A BTH opcode this tool knows: all of RC (atomics and invalidate included), UC, UD, and the CNP.
         #[repr(u8)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -324,7 +325,8 @@ impl fmt::Display for Opcode {
     }
 }
 
-/// Bytes of extended headers behind a BTH with opcode `value`; 0 for opcodes we do not know. One table lookup.
+/// Bytes of extended headers behind a BTH with opcode `value`; 0 for opcodes we do not know. One table
+/// lookup.
 #[inline]
 pub const fn ext_len_u8(value: u8) -> u8 {
     const TABLE: [u8; 256] = {

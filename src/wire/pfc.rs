@@ -49,8 +49,8 @@ impl PfcFrame {
         put(head, TIMES_OFF + 16, &[0; 26]);
         WireLen { head_len: PFC_LEN.0 as u8, len: PFC_LEN }
     }
-    /// Reads a PFC frame of `len` bytes; `None` for any other frame. The reserved upper half of the enable vector is
-    /// ignored, as receivers must.
+    /// Reads a PFC frame of `len` bytes; `None` for any other frame. The reserved upper half of the enable
+    /// vector is ignored, as receivers must.
     #[inline]
     pub fn parse(head: &[u8; HEAD_MAX], len: FrameLen) -> Option<PfcFrame> {
         let ours = be16(head, 12) == ETHERTYPE_MAC_CONTROL && be16(head, ETH_LEN) == PFC_OPCODE;

@@ -1,6 +1,8 @@
-//! Packet sequence numbers: 24 bits, modulo 2^24 (IBTA volume 1, 9.7.2). A PSN is a plain `u32` below [`MODULUS`].
+//! Packet sequence numbers: 24 bits, modulo 2^24 (IBTA volume 1, 9.7.2). A PSN is a plain `u32` below
+//! [`MODULUS`].
 //!
-//! Two PSNs compare by their signed 24-bit distance, which is meaningful while at most 2^23 packets are outstanding.
+//! Two PSNs compare by their signed 24-bit distance, which is meaningful while at most 2^23 packets are
+//! outstanding.
 
 /// Number of distinct PSNs.
 pub const MODULUS: u32 = 1 << 24;
@@ -31,8 +33,8 @@ pub const fn before(a: u32, b: u32) -> bool {
     diff(a, b) < 0
 }
 
-/// PSNs a message of `bytes` takes at `mtu` payload bytes per packet: at least one, also for an empty message and
-/// for a READ (whose responses reuse the request's PSNs). `mtu` 0 counts as 1.
+/// PSNs a message of `bytes` takes at `mtu` payload bytes per packet: at least one, also for an empty message
+/// and for a READ (whose responses reuse the request's PSNs). `mtu` 0 counts as 1.
 #[inline]
 pub const fn packets(bytes: u64, mtu: u16) -> u64 {
     let mtu = if mtu == 0 { 1 } else { mtu as u64 };

@@ -79,8 +79,8 @@ pub enum WorkloadError {
     },
 }
 
-/// Checks everything [`super::interp::Interp`] relies on. Cost: O(ranks log ranks), for replays O(operations log
-/// operations).
+/// Checks everything [`super::interp::Interp`] relies on. Cost: O(ranks log ranks), for replays O(operations
+/// log operations).
 pub fn check(cfg: &WorkloadConfig) -> Result<(), WorkloadError> {
     let name = || cfg.name.clone();
     let mut ranks = cfg.ranks.to_vec();
@@ -118,8 +118,8 @@ pub fn check(cfg: &WorkloadConfig) -> Result<(), WorkloadError> {
     }
 }
 
-/// The program of one rank. Generated programs compute what an event makes possible from its tag; only a replay
-/// keeps its operations (in the shared schedule) and a few bytes of state for each.
+/// The program of one rank. Generated programs compute what an event makes possible from its tag; only a
+/// replay keeps its operations (in the shared schedule) and a few bytes of state for each.
 #[derive(Debug)]
 pub enum Program {
     /// A sender or the receiver of an incast.
@@ -218,8 +218,8 @@ impl Program {
     }
 }
 
-/// Ordered pairs (sender, receiver) that exchange messages, each once: the connections a workload needs. Sorted by
-/// the sender's position in the workload, then by that of the receiver.
+/// Ordered pairs (sender, receiver) that exchange messages, each once: the connections a workload needs.
+/// Sorted by the sender's position in the workload, then by that of the receiver.
 pub fn pairs(cfg: &WorkloadConfig) -> Vec<(RankId, RankId)> {
     let ranks = &cfg.ranks;
     let Some((last, senders)) = ranks.split_last() else { return Vec::new() };

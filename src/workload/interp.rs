@@ -1,8 +1,9 @@
-//! Runs the program of one rank in one workload. A host tells it what started, finished and arrived and asks it what
-//! to send next; the interpreter knows no packets and no clock but the `now` it is given.
+//! Runs the program of one rank in one workload. A host tells it what started, finished and arrived and asks
+//! it what to send next; the interpreter knows no packets and no clock but the `now` it is given.
 //!
-//! Operations of one rank do not compete: computations overlap, and all sends whose dependencies are met are posted
-//! at once (the queue pairs order them). An importer whose source serialises work says so with dependencies.
+//! Operations of one rank do not compete: computations overlap, and all sends whose dependencies are met are
+//! posted at once (the queue pairs order them). An importer whose source serialises work says so with
+//! dependencies.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -46,9 +47,9 @@ enum Phase {
 /// The program of one rank in one workload, as it runs.
 ///
 /// Allocates in [`Interp::new`] only. One exception, bounded by the messages of one vector and documented at
-/// [`crate::workload::generate::ring`]: a ring rank that falls behind by more than its span of skew and reduction
-/// explains grows its queue of received chunks. Cost per operation: O(1), plus O(log) of the computations in
-/// progress and, in replays, of the rank's distinct (peer, tag) pairs.
+/// [`crate::workload::generate::ring`]: a ring rank that falls behind by more than its span of skew and
+/// reduction explains grows its queue of received chunks. Cost per operation: O(1), plus O(log) of the
+/// computations in progress and, in replays, of the rank's distinct (peer, tag) pairs.
 #[derive(Debug)]
 pub struct Interp {
     rank: RankId,
@@ -93,8 +94,8 @@ impl Interp {
         })
     }
 
-    /// Releases an iteration. The rank starts at `released` plus its skew, which depends on the seed, the workload,
-    /// the rank and the iteration alone and is therefore the same in every driver.
+    /// Releases an iteration. The rank starts at `released` plus its skew, which depends on the seed, the
+    /// workload, the rank and the iteration alone and is therefore the same in every driver.
     pub fn start(&mut self, iteration: u32, released: Time) {
         let at = released + self.skew_of(iteration);
         self.it = RankIteration {
@@ -155,8 +156,8 @@ impl Interp {
         self.agenda.release(now);
     }
 
-    /// When [`Interp::poll`] has something to do next without new data: the skewed start, the earliest end of a
-    /// computation, or the past when sends are ready; `NEVER` when only data can wake the rank.
+    /// When [`Interp::poll`] has something to do next without new data: the skewed start, the earliest end of
+    /// a computation, or the past when sends are ready; `NEVER` when only data can wake the rank.
     pub fn next_deadline(&self) -> Time {
         match self.phase {
             Phase::Released(at) => at,
@@ -367,5 +368,172 @@ impl Agenda {
 
     fn heap_bytes(&self) -> usize {
         (self.ready.capacity() + self.calcs.capacity()) * size_of::<(Time, OpId)>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::units::Bytes;
+    use crate::workload::config::WorkloadKind;
+    use crate::workload::schedule::{Op, OpKind, Schedule};
+    use crate::workload::tests::workload;
+
+    fn incast(senders: u32) -> WorkloadConfig {
+        workload(senders + 1, WorkloadKind::Incast { message: Bytes(1 << 20) })
+    }
+
+    fn replay(ranks: Vec<Vec<Op>>) -> WorkloadConfig {
+        let schedule = Schedule { ranks, ..Schedule::default() };
+        schedule.check().unwrap();
+        workload(schedule.ranks.len() as u32, WorkloadKind::Replay(Arc::new(schedule)))
+    }
+
+    fn send(peer: u32, tag: u32) -> Op {
+        Op::new(OpKind::Send { peer: RankId(peer), bytes: 100, tag })
+    }
+    fn recv(peer: u32, tag: u32) -> Op {
+        Op::new(OpKind::Recv { peer: RankId(peer), bytes: 100, tag })
+    }
+    fn calc(ns: u64) -> Op {
+        Op::new(OpKind::Calc { span: Span::from_ns(ns) })
+    }
+    fn after(mut op: Op, on: &[OpId]) -> Op {
+        op.after.extend(on.iter().copied());
+        op
+    }
+    fn after_start(mut op: Op, on: &[OpId]) -> Op {
+        op.after_start.extend(on.iter().copied());
+        op
+    }
+    fn running(cfg: &WorkloadConfig, rank: u32) -> Interp {
+        let mut rank = Interp::new(cfg, 0, RankId(rank), 7).unwrap();
+        rank.start(0, Time::ZERO);
+        rank
+    }
+    fn ops(rank: &mut Interp, now: u64) -> Vec<(OpId, u64)> {
+        std::iter::from_fn(|| rank.poll(Time(now))).map(|p| (p.op, p.intended.0)).collect()
+    }
+
+    #[test]
+    fn an_incast_ends_when_every_message_has_arrived() {
+        let cfg = incast(3);
+        assert!(Interp::new(&cfg, 0, RankId(4), 7).is_none());
+        let mut sender = running(&cfg, 1);
+        let post = sender.poll(Time::ZERO).unwrap();
+        assert_eq!((post.peer, post.bytes, post.tag), (RankId(3), 1 << 20, 1));
+        assert_eq!(sender.poll(Time::ZERO), None);
+        sender.on_send_started(Time(50), post.op);
+        sender.on_send_done(Time(90), post.op);
+        assert!(sender.finished());
+        assert_eq!(sender.rank_iteration().first_byte, Time(50));
+        assert_eq!(sender.rank_iteration().waited_ps, 0);
+
+        let mut receiver = running(&cfg, 3);
+        for tag in [2, 0, 1] {
+            assert!(!receiver.finished());
+            receiver.on_recv(Time(100 + u64::from(tag)), RankId(tag), tag, 1 << 20);
+        }
+        assert!(receiver.finished());
+        assert_eq!(receiver.rank_iteration().finished, Time(102));
+        assert_eq!(receiver.rank_iteration().waited_ps, 102);
+        receiver.on_recv(Time(200), RankId(9), 9, 1);
+        assert_eq!(receiver.unexpected(), 1);
+    }
+
+    #[test]
+    fn skew_depends_on_seed_rank_and_iteration_alone() {
+        let mut cfg = incast(3);
+        cfg.skew = Skew::Fixed(Span::from_ns(10));
+        assert_eq!(running(&cfg, 2).next_deadline(), Time(20_000));
+        cfg.skew = Skew::Uniform(Span::from_us(5));
+        let start = |rank, iteration, seed| {
+            let mut r = Interp::new(&cfg, 0, RankId(rank), seed).unwrap();
+            r.start(iteration, Time(100));
+            r.next_deadline()
+        };
+        assert_eq!(start(1, 4, 7), start(1, 4, 7));
+        assert_ne!(start(1, 4, 7), start(1, 5, 7));
+        assert_ne!(start(1, 4, 7), start(2, 4, 7));
+        assert_ne!(start(1, 4, 7), start(1, 4, 8));
+        assert!((0..200).all(|i| (100..=5_000_100).contains(&start(0, i, 1).0)));
+    }
+
+    #[test]
+    fn a_failed_send_leaves_the_rank_unfinished() {
+        let mut sender = running(&incast(2), 0);
+        let post = sender.poll(Time::ZERO).unwrap();
+        sender.on_failed(Time(10), post.op);
+        assert!(sender.failed() && !sender.finished());
+        assert_eq!(sender.next_deadline(), Time::NEVER);
+        assert_eq!(sender.rank_iteration().finished, Time::NEVER);
+    }
+
+    #[test]
+    fn dependencies_on_end_and_start_are_kept_apart() {
+        // 0: send; 1: calc 5 ns after the START of 0; 2: send after 1; 3: send after the END of 0 and of 1.
+        let program =
+            vec![send(1, 0), after_start(calc(5), &[0]), after(send(1, 1), &[1]), after(send(1, 2), &[0, 1])];
+        let mut rank = running(&replay(vec![program, vec![recv(0, 0), recv(0, 1), recv(0, 2)]]), 0);
+        assert_eq!(ops(&mut rank, 0), [(0, 0)]);
+        assert_eq!(rank.next_deadline(), Time::NEVER);
+        rank.on_send_started(Time(1_000), 0);
+        assert_eq!(rank.next_deadline(), Time(6_000));
+        assert_eq!(ops(&mut rank, 5_999), []);
+        assert_eq!(ops(&mut rank, 6_500), [(2, 6_000)]);
+        rank.on_send_done(Time(8_000), 0);
+        assert_eq!(ops(&mut rank, 8_000), [(3, 8_000)]);
+        rank.on_send_started(Time(8_000), 2);
+        rank.on_send_done(Time(9_000), 2);
+        rank.on_send_done(Time(9_500), 3);
+        assert!(rank.finished());
+        assert_eq!(rank.rank_iteration().finished, Time(9_500));
+    }
+
+    #[test]
+    fn messages_before_their_receive_are_matched_first_come_first_served() {
+        // Two receives with the same tag, the second only after a calc; a third with another tag.
+        let program = vec![
+            recv(1, 7),
+            after(calc(10), &[0]),
+            after(recv(1, 7), &[1]),
+            after(send(1, 0), &[2]),
+            recv(1, 8),
+        ];
+        let cfg = replay(vec![program, vec![send(0, 7), send(0, 7), send(0, 8), recv(0, 0)]]);
+        let mut rank = Interp::new(&cfg, 0, RankId(0), 7).unwrap();
+        rank.on_recv(Time::ZERO, RankId(1), 7, 100); // before the rank starts
+        for iteration in 0..2 {
+            let t = u64::from(iteration) * 1_000_000;
+            rank.start(iteration, Time(t));
+            if iteration == 1 {
+                rank.on_recv(Time(t + 500), RankId(1), 7, 100);
+            }
+            assert_eq!(ops(&mut rank, t), []);
+            rank.on_recv(Time(t + 1_000), RankId(1), 7, 100); // before the receive is reached
+            assert_eq!(ops(&mut rank, t + 9_999), []);
+            let ready = if iteration == 0 { 10_000 } else { 10_500 };
+            assert_eq!(ops(&mut rank, t + 11_000), [(3, t + ready)]);
+            rank.on_send_done(Time(t + 12_000), 3);
+            assert!(!rank.finished());
+            rank.on_recv(Time(t + 13_000), RankId(1), 8, 100);
+            assert!(rank.finished());
+        }
+        assert_eq!(rank.unexpected(), 0);
+    }
+
+    #[test]
+    fn impossible_schedules_are_refused_by_name() {
+        let error = |ranks| Schedule { ranks, ..Schedule::default() }.check().unwrap_err().to_string();
+        assert!(
+            error(vec![vec![after(calc(1), &[0])]])
+                .starts_with("operation 0 of rank 0 depends on operation 0")
+        );
+        assert!(error(vec![vec![send(1, 0)]]).contains("names rank 1"));
+        assert!(
+            error(vec![vec![send(1, 3)], vec![recv(0, 4)]]).starts_with("rank 0 sends 1 messages with tag 3")
+        );
     }
 }

@@ -1,10 +1,13 @@
 //! What the ranks do: the schedule, its interpreter, generators and importers.
 //!
-//! A workload ([`config::WorkloadConfig`]) becomes one program per rank ([`generate::Program`]); [`interp::Interp`]
-//! runs it for a host: the host asks it what to send, and tells it what started, finished and arrived.
+//! A workload ([`config::WorkloadConfig`]) becomes one program per rank ([`generate::Program`]);
+//! [`interp::Interp`] runs it for a host: the host asks it what to send, and tells it what started, finished
+//! and arrived.
 
 pub mod config;
 pub mod generate;
+pub mod ideal;
+pub mod import;
 pub mod interp;
 pub mod schedule;
 

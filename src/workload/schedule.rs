@@ -37,8 +37,8 @@ pub enum OpKind {
     },
 }
 
-/// An operation with its dependencies on earlier operations of the same rank. At most four of each; an importer that
-/// finds more inserts zero-length `Calc` operations.
+/// An operation with its dependencies on earlier operations of the same rank. At most four of each; an
+/// importer that finds more inserts zero-length `Calc` operations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Op {
     /// What it does.
@@ -72,7 +72,8 @@ pub struct Schedule {
 pub enum ScheduleError {
     /// A dependency on a later operation, or on none.
     #[error(
-        "operation {op} of rank {rank} depends on operation {on}: dependencies must point to earlier operations"
+        "operation {op} of rank {rank} depends on operation {on}: \
+         dependencies must point to earlier operations"
     )]
     Dependency {
         /// Rank of the schedule.
@@ -84,7 +85,8 @@ pub enum ScheduleError {
     },
     /// A peer that is not in the schedule.
     #[error(
-        "operation {op} of rank {rank} names rank {peer}: the schedule has ranks 0..{ranks}, and none is its own peer"
+        "operation {op} of rank {rank} names rank {peer}: \
+         the schedule has ranks 0..{ranks}, and none is its own peer"
     )]
     Peer {
         /// Rank of the schedule.
@@ -98,7 +100,8 @@ pub enum ScheduleError {
     },
     /// A message longer than RDMA can carry.
     #[error(
-        "operation {op} of rank {rank} sends {bytes} bytes: one RDMA message carries at most {MESSAGE_BYTES_MAX}"
+        "operation {op} of rank {rank} sends {bytes} bytes: \
+         one RDMA message carries at most {MESSAGE_BYTES_MAX}"
     )]
     MessageTooLong {
         /// Rank of the schedule.
@@ -110,7 +113,8 @@ pub enum ScheduleError {
     },
     /// Sends and receives of a pair of ranks and a tag differ in number.
     #[error(
-        "rank {from} sends {sends} messages with tag {tag} to rank {to}, which receives {recvs}: one of them would wait for ever"
+        "rank {from} sends {sends} messages with tag {tag} to rank {to}, \
+         which receives {recvs}: one of them would wait for ever"
     )]
     Unmatched {
         /// Sender.
@@ -127,8 +131,8 @@ pub enum ScheduleError {
 }
 
 impl Schedule {
-    /// Checks that the schedule can run to its end: dependencies point backwards, peers exist, every send has its
-    /// receive. Cost: O(operations x log).
+    /// Checks that the schedule can run to its end: dependencies point backwards, peers exist, every send has
+    /// its receive. Cost: O(operations x log).
     pub fn check(&self) -> Result<(), ScheduleError> {
         let ranks = self.ranks.len();
         let mut ends: Vec<(u32, u32, u32, bool)> = Vec::new();

@@ -10,7 +10,8 @@ use crate::workload::schedule::{Op, OpId, OpKind, Schedule};
 /// End of a list of operations.
 const NONE: u32 = u32::MAX;
 
-/// One rank of a schedule. Memory per operation: 9 bytes of state and 4 per dependency, besides the shared schedule.
+/// One rank of a schedule. Memory per operation: 9 bytes of state and 4 per dependency, besides the shared
+/// schedule.
 #[derive(Debug)]
 pub struct Replay {
     schedule: Arc<Schedule>,

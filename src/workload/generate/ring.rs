@@ -1,17 +1,19 @@
 //! Ring all-reduce: reduce-scatter, then all-gather, in 2(n-1) steps.
 //!
-//! The vector of `S` bytes is cut into `n` parts of whole 4-byte elements whose sizes differ by at most one element;
-//! bytes that fill no element go to the last part. Rank `i` sends part `(i - k) mod n` in step `k`; steps `0..n-1`
-//! reduce, steps `n-1..2(n-1)` gather. Each part is cut into messages of `chunk` bytes, the last one shorter (a part
-//! without bytes is one message of length 0, so that the chain of steps holds). Chunk `c` of step `k + 1` is sent
-//! because chunk `c` of step `k` arrived, after the span of its reduction when step `k` reduces, and for no other
-//! reason: chunks overtake nothing and pipeline through the steps. Per rank exactly 2(n-1)/n x S bytes are sent when
-//! n x 4 divides S, otherwise 2S less the two parts the rank never sends.
+//! The vector of `S` bytes is cut into `n` parts of whole 4-byte elements whose sizes differ by at most one
+//! element; bytes that fill no element go to the last part. Rank `i` sends part `(i - k) mod n` in step `k`;
+//! steps `0..n-1` reduce, steps `n-1..2(n-1)` gather. Each part is cut into messages of `chunk` bytes, the
+//! last one shorter (a part without bytes is one message of length 0, so that the chain of steps holds).
+//! Chunk `c` of step `k + 1` is sent because chunk `c` of step `k` arrived, after the span of its reduction
+//! when step `k` reduces, and for no other reason: chunks overtake nothing and pipeline through the steps.
+//! Per rank exactly 2(n-1)/n x S bytes are sent when n x 4 divides S, otherwise 2S less the two parts
+//! (i + 1 and i + 2) the rank sends once instead of twice.
 //!
-//! The tag of a message is `step x chunks + chunk`, where `chunks` counts those of the longest part. It is also the
-//! operation's number, so a rank keeps no list: only the chunks it has received and not yet passed on. Those are
-//! bounded by `(n - 1) x chunks`: a rank that sends nothing holds its predecessor up after one turn of the ring.
-//! Room is reserved for what skew and reduction explain; a rank further behind grows its queue up to that bound.
+//! The tag of a message is `step x chunks + chunk`, where `chunks` counts those of the longest part. It is
+//! also the operation's number, so a rank keeps no list: only the chunks it has received and not yet passed
+//! on. Those are bounded by `(n - 1) x chunks`: a rank that sends nothing holds its predecessor up after one
+//! turn of the ring. Room is reserved for what skew and reduction explain; a rank further behind grows its
+//! queue up to that bound.
 
 use crate::limits::BURST;
 use crate::units::{RankId, Rate, Span, Time};
@@ -33,7 +35,8 @@ pub struct Split {
 }
 
 impl Split {
-    /// A vector of `vector` bytes over `parts` ranks (at least 1), in messages of at most `chunk` bytes (at least 1).
+    /// A vector of `vector` bytes over `parts` ranks (at least 1), in messages of at most `chunk` bytes (at
+    /// least 1).
     pub fn new(parts: u32, vector: u64, chunk: u64) -> Split {
         Split { parts: parts.max(1), chunk: chunk.max(1), elements: vector / ELEMENT, rest: vector % ELEMENT }
     }
@@ -64,17 +67,18 @@ impl Split {
         let n = self.parts;
         (index % n + n - step % n) % n
     }
+    /// The at most three sizes of parts as (a part of that size, how many): longer ones first, then shorter
+    /// ones, then the last with the rest.
+    fn sizes(&self) -> [(u32, u64); 3] {
+        let last = self.parts - 1;
+        let long = ((self.elements % u64::from(self.parts)) as u32).min(last);
+        [(0, u64::from(long)), (last.saturating_sub(1), u64::from(last - long)), (last, 1)]
+    }
     /// Messages of all parts together.
     fn chunks_all(&self) -> u64 {
-        // At most three sizes: longer parts first, then shorter ones, then the last with the rest.
-        let long = (self.elements % u64::from(self.parts)) as u32;
-        let body = self.parts - 1;
-        let (long, short) = (long.min(body), body - long.min(body));
-        u64::from(long) * self.chunks(0)
-            + u64::from(short) * self.chunks(body.saturating_sub(1))
-            + self.chunks(body)
+        self.sizes().iter().map(|(part, count)| count * self.chunks(*part)).sum()
     }
-    /// Messages that rank `index` sends in one iteration: all parts twice but two.
+    /// Messages that rank `index` sends in one iteration: all parts twice, two of them once.
     pub fn messages_sent(&self, index: u32) -> u64 {
         if self.parts < 2 {
             return 0;
@@ -82,17 +86,23 @@ impl Split {
         let skipped = |ahead: u32| self.chunks((index % self.parts + ahead) % self.parts);
         2 * self.chunks_all() - skipped(1) - skipped(2)
     }
-    /// Calls `each(bytes, count)` for the messages rank `index` sends in one iteration. Cost: O(parts).
+    /// Calls `each(bytes, count)` for the messages rank `index` sends in one iteration (a count may be 0).
+    /// Cost: O(1).
     pub fn sent_by(&self, index: u32, mut each: impl FnMut(u64, u64)) {
-        for step in 0..2 * (self.parts - 1) {
-            let part = self.part_sent(index, step);
+        let n = self.parts;
+        if n < 2 {
+            return;
+        }
+        let long = self.sizes()[0].1;
+        let mut times = self.sizes().map(|(part, count)| (part, 2 * count));
+        for skipped in [(index % n + 1) % n, (index % n + 2) % n] {
+            let size = if skipped + 1 == n { 2 } else { usize::from(u64::from(skipped) >= long) };
+            times[size].1 -= 1;
+        }
+        for (part, times) in times {
             let full = self.part(part) / self.chunk;
-            if full > 0 {
-                each(self.chunk, full);
-            }
-            if self.chunks(part) > full {
-                each(self.part(part) % self.chunk, 1);
-            }
+            each(self.chunk, full * times);
+            each(self.part(part) % self.chunk, (self.chunks(part) - full) * times);
         }
     }
 }
@@ -190,8 +200,8 @@ impl Ring {
         known
     }
 
-    /// Passes a chunk on: after its reduction in the first n-1 steps, at once in the later ones, not at all in the
-    /// last.
+    /// Passes a chunk on: after its reduction in the first n-1 steps, at once in the later ones, not at all
+    /// in the last.
     fn received(&self, agenda: &mut Agenda, at: Time, tag: u32) {
         agenda.finish(at);
         let (step, n) = (tag / self.stride, self.split.parts);
@@ -219,13 +229,17 @@ mod tests {
     use crate::workload::tests::workload;
     use std::collections::BTreeMap;
 
+    /// A message on its way: from, to, tag, bytes, contributions inside (an acknowledgement has none).
+    type Flight = (u32, u32, u32, u64, Option<u64>);
+
     fn ring(n: u32, vector: u64, chunk: u64, reduce_ns: u64) -> WorkloadConfig {
         let (vector, chunk, reduce) = (Bytes(vector), Bytes(chunk), Span::from_ns(reduce_ns));
         workload(n, WorkloadKind::RingAllReduce { vector, chunk, reduce })
     }
 
-    /// Carries messages between interpreters with random delays (messages may overtake) and checks that data, not
-    /// time, drives the ring: every contribution is added exactly once and everybody ends with the full sum.
+    /// Carries messages between interpreters with random delays (messages may overtake) and checks that data,
+    /// not time, drives the ring: every contribution is added exactly once and everybody ends with the full
+    /// sum.
     fn all_reduce(n: u32, vector: u64, chunk: u64, reduce_ns: u64, skew: Skew, seed: u64) {
         let mut cfg = ring(n, vector, chunk, reduce_ns);
         cfg.skew = skew;
@@ -242,8 +256,7 @@ mod tests {
                 .collect();
             let mut sent = vec![0u64; n as usize];
             let mut messages = 0;
-            // (time, order) -> (from, to, tag, bytes, data); acknowledgements have no data.
-            let mut network: BTreeMap<(Time, u64), (u32, u32, u32, u64, Option<u64>)> = BTreeMap::new();
+            let mut network: BTreeMap<(Time, u64), Flight> = BTreeMap::new();
             let mut order = 0u64;
             ranks.iter_mut().for_each(|r| r.start(iteration, released));
             let mut now = released;
@@ -297,7 +310,7 @@ mod tests {
                 assert!(sums[r].values().all(|sum| *sum == (1 << n) - 1), "rank {r} of {n}");
                 let skipped = |k| split.part((r as u32 + k) % n);
                 assert_eq!(sent[r], 2 * vector - skipped(1) - skipped(2));
-                if vector % (4 * u64::from(n)) == 0 {
+                if vector.is_multiple_of(4 * u64::from(n)) {
                     assert_eq!(sent[r], 2 * (u64::from(n) - 1) * vector / u64::from(n));
                 }
             }
