@@ -1,5 +1,5 @@
-//! Cost of the host per frame: data out, data in with its acknowledgement noted, ACK out and in; from 64 to 65,536
-//! queue pairs on one port, all sending.
+//! Cost of the host per frame: data out, data in with its acknowledgement noted, ACK out and in; from 64 to
+//! 65,536 queue pairs on one port, all sending.
 
 use std::net::IpAddr;
 use std::sync::Arc;

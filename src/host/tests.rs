@@ -1,5 +1,5 @@
-//! Two hosts wired back to back: the harness is the network. What should happen is taken from captures of the Linux
-//! kernel's stack (rdma_rxe) in the same situation, from closed forms, and from the standard.
+//! Two hosts wired back to back: the harness is the network. What should happen is taken from captures of the
+//! Linux kernel's stack (rdma_rxe) in the same situation, from closed forms, and from the standard.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -437,8 +437,8 @@ fn a_swapped_pair_gives_two_naks() {
     });
     n.iterate(Time(1_000_000_000));
     n.settle();
-    // As observed: 0x52 before 0x51 gives NAK 0x51; 0x51 comes and is taken; 0x53 finds 0x52 missing, which had been
-    // thrown away: the second NAK.
+    // As observed: 0x52 before 0x51 gives NAK 0x51; 0x51 comes and is taken; 0x53 finds 0x52 missing, which
+    // had been thrown away: the second NAK.
     let naks: Vec<u32> = n.answers().iter().filter(|a| a.1 == 0x60).map(|a| a.0).collect();
     assert_eq!(naks, [0x51, 0x52]);
     assert_eq!(n.rec[0].messages[0].outcome, Outcome::Completed);
