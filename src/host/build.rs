@@ -24,9 +24,9 @@ use crate::workload::config::{Action, StreamConfig};
 impl Host {
     /// The ranks of one tester port, nothing started yet. All memory of the packet path is reserved here.
     ///
-    /// `cfg` comes from a checked plan. What it should not contain (addresses of two families in one connection, a
-    /// class or workload that does not exist) is reported by [`Host::poll_event`] as [`Failure::Headers`] or, when a
-    /// message is posted, [`Failure::NoConnection`].
+    /// `cfg` comes from a checked plan: classes and workloads that its queue pairs and streams name exist.
+    /// Addresses or markings that do not fit into headers are reported by [`Host::poll_event`] as
+    /// [`Failure::Headers`].
     pub fn new(cfg: HostConfig) -> Host {
         let mut b = Builder { events: VecDeque::with_capacity(16), shared: Vec::new(), keys: Vec::new() };
         let programs = Programs::new(&cfg);

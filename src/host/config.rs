@@ -23,7 +23,8 @@ pub struct RankAddr {
 /// The receiver of a stream, as its sender addresses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamPeer {
-    /// Number of the stream in the whole run, below 2^20: names the receiving queue pair ([`STREAM_QPN_FIRST`]).
+    /// Number of the stream in the whole run, below 2^20: names the receiving queue pair
+    /// ([`STREAM_QPN_FIRST`]).
     pub index: u32,
     /// Address.
     pub ip: IpAddr,
@@ -55,14 +56,15 @@ pub struct HostConfig {
     pub classes: Arc<[ClassConfig]>,
     /// All workloads of the run (a host runs the programs of its own ranks).
     pub workloads: Arc<[WorkloadConfig]>,
-    /// Our ends of the connections; `qps[i].local_qpn == QPN_FIRST + i`. Those of one (workload, local rank, peer
-    /// rank) stand together.
+    /// Our ends of the connections; `qps[i].local_qpn == QPN_FIRST + i`. Those of one (workload, local rank,
+    /// peer rank) stand together.
     pub qps: Vec<QpConfig>,
     /// Pairs of ranks behind this port are delivered inside instead of through the switch.
     pub local_delivery: bool,
     /// Streams that start here.
     pub streams: Vec<StreamConfig>,
-    /// Receivers: one entry per stream in `streams`, then one per [`Action::Burst`] in `actions`, in their order.
+    /// Receivers: one entry per stream in `streams`, then one per [`Action::Burst`] in `actions`, in their
+    /// order.
     pub stream_to: Vec<StreamPeer>,
     /// Timed actions of this port, in time order.
     pub actions: Vec<TimedAction>,

@@ -1,8 +1,8 @@
 //! The ranks of one tester port: transport and workload composed behind `on_*`, `poll_*`, `next_*`.
 //!
-//! A driver hands in what arrived ([`Host::on_frame`]), asks for what may leave ([`Host::poll_tx`]) and for the time
-//! to ask again ([`Host::next_deadline`]). It may do so one frame at a time (virtual time) or in bursts (rings, ports):
-//! the host only knows the `now` it is given.
+//! A driver hands in what arrived ([`Host::on_frame`]), asks for what may leave ([`Host::poll_tx`]) and for
+//! the time to ask again ([`Host::next_deadline`]). It may do so one frame at a time (virtual time) or in
+//! bursts (rings, ports): the host only knows the `now` it is given.
 //!
 //! * `build`: from the configuration to queue pairs, streams and programs
 //! * `rx`: frames in, answers noted
@@ -168,8 +168,8 @@ struct Timers {
 
 impl Host {
     /// Earliest time at which [`Host::poll_tx`] could produce a frame or something inside needs the time: ACK
-    /// timeout, pace, end of a computation, skewed start, end of a pause, stream, action. Not after the present when
-    /// something can be sent at once. Cost: a few loads, whatever the number of queue pairs.
+    /// timeout, pace, end of a computation, skewed start, end of a pause, stream, action. Not after the
+    /// present when something can be sent at once. Cost: a few loads, whatever the number of queue pairs.
     #[inline]
     pub fn next_deadline(&self) -> Time {
         let paused = self.pfc_rx.mask();
@@ -218,7 +218,8 @@ impl Host {
         (rows + size_of::<ReactionPoint>() + lists) as u64
     }
 
-    /// Bytes of memory behind one rank of one workload, its queue pairs and what its program queues not counted.
+    /// Bytes of memory behind one rank of one workload, its queue pairs and what its program queues not
+    /// counted.
     pub const fn bytes_per_rank() -> u64 {
         (size_of::<programs::Slot>() + wheel::BYTES_PER_TIMER + size_of::<u32>()) as u64
     }

@@ -1,4 +1,5 @@
-//! Priority flow control (IEEE 802.1Qbb, 802.3 annex 31D) at a tester port: pauses obeyed, and pauses sent on purpose.
+//! Priority flow control (IEEE 802.1Qbb, 802.3 annex 31D) at a tester port: pauses obeyed, and pauses sent on
+//! purpose.
 
 use std::collections::VecDeque;
 
@@ -46,7 +47,8 @@ impl Obeyed {
         self.next
     }
 
-    /// A PFC frame spoke for a priority. The port obeys it after its response time; its pause time counts from there.
+    /// A PFC frame spoke for a priority. The port obeys it after its response time; its pause time counts
+    /// from there.
     pub(super) fn on_pause(
         &mut self,
         now: Time,
@@ -69,8 +71,8 @@ impl Obeyed {
         }
     }
 
-    /// One end of a pause or one PFC frame, whichever is earlier; a pause that ends when a frame takes effect ends
-    /// first, so that the frame opens a new one.
+    /// One end of a pause or one PFC frame, whichever is earlier; a pause that ends when a frame takes effect
+    /// ends first, so that the frame opens a new one.
     fn step(&mut self, stats: &mut HostStats, port: u32, rec: &mut impl Record) {
         let (p, end) = self.first_end();
         match self.pending.front() {

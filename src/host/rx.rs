@@ -29,8 +29,8 @@ pub(super) fn addr_of(src: IpKey, dst: IpKey) -> u32 {
 }
 
 impl Host {
-    /// Takes a frame that arrived at `now`: data, ACK, NAK, CNP and PFC (which calls [`Host::on_pause`] itself).
-    /// Frames for nobody here are counted as unknown, contradictory ones as malformed.
+    /// Takes a frame that arrived at `now`: data, ACK, NAK, CNP and PFC (which calls [`Host::on_pause`]
+    /// itself). Frames for nobody here are counted as unknown, contradictory ones as malformed.
     pub fn on_frame<F: Frame>(&mut self, now: Time, frame: &F, rec: &mut impl Record) {
         self.stats.rx_frames += 1;
         self.stats.rx_bytes += counted(frame.len());
@@ -145,7 +145,8 @@ impl Host {
         }
     }
 
-    /// Notification point: a frame with CE arrived; asks the sender to slow down, at most once per CNP interval.
+    /// Notification point: a frame with CE arrived; asks the sender to slow down, at most once per CNP
+    /// interval.
     fn notify(&mut self, now: Time, qp: u32) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];

@@ -1,7 +1,8 @@
 //! Open-loop streams: UC SEND ONLY frames on a fixed schedule, counted by PSN where they end.
 //!
-//! The schedule is exact: every gap is a fraction of picoseconds whose remainder is carried. A frame that could not go
-//! when it was meant to (link busy, pause) goes late and keeps its intended time; nothing is left out.
+//! The schedule is exact: every gap is a fraction of picoseconds whose remainder is carried. A frame that
+//! could not go when it was meant to (link busy, pause) goes late and keeps its intended time; nothing is
+//! left out.
 
 use super::config::HostConfig;
 use super::rx::addr_of;
@@ -185,8 +186,8 @@ impl Receivers {
         Receivers { ends: Vec::with_capacity(64), lost: 0, ours, class }
     }
 
-    /// Class of the stream a frame is of, when it is for us. The first frame of a stream decides who its sender is,
-    /// and may make room for it.
+    /// Class of the stream a frame is of, when it is for us. The first frame of a stream decides who its
+    /// sender is, and may make room for it.
     #[inline]
     pub(super) fn belongs(&mut self, index: u32, f: &Fast) -> Option<u8> {
         let addr = addr_of(f.src, f.dst);
@@ -259,11 +260,13 @@ mod tests {
 
     #[test]
     fn loads_are_exact_over_many_frames() {
-        // 99.98 % of 100G with 64-byte frames: 84 B each on the wire. Frame n starts at n * 672 bit / 99.98 Gb/s.
+        // 99.98 % of 100G with 64-byte frames: 84 B each on the wire. Frame n starts at n * 672 bit / 99.98
+        // Gb/s.
         let mut s = stream(Load::L1Share(0.9998), &[(64, 1)], Until::Frames(100_001));
         let (n, _, last) = run(&mut s);
         assert_eq!((n, last.0 - 1_000), (100_001, 100_000 * 672 * 1_000_000 / 99_980));
-        // 1,488,095.2 frames/s at 1 GbE and 64 B (RFC 8238): three frames fewer or more in 10 s would be 2 ppm.
+        // 1,488,095.2 frames/s at 1 GbE and 64 B (RFC 8238): three frames fewer or more in 10 s would be 2
+        // ppm.
         let mut s = stream(Load::Fps(1_488_095.238), &[(64, 1)], Until::Span(Span::from_ms(100)));
         assert_eq!(run(&mut s).0, 148_810);
         let mut s = stream(Load::L2(Rate::gbps(10)), &[(1250, 1)], Until::Span(Span::from_us(100)));

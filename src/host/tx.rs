@@ -31,9 +31,9 @@ enum Step {
 }
 
 impl Host {
-    /// Appends up to `room` frames that may start at `now` to `out` (as far as it has room), and returns how many.
-    /// Control frames come first and obey the pause of their own priority, PFC frames obey none; data goes round-robin
-    /// over queue pairs and streams. The driver corrects `meta.start` when it serialises.
+    /// Appends up to `room` frames that may start at `now` to `out` (as far as it has room), and returns how
+    /// many. Control frames come first and obey the pause of their own priority, PFC frames obey none; data
+    /// goes round-robin over queue pairs and streams. The driver corrects `meta.start` when it serialises.
     ///
     /// An empty pool is counted and changes nothing: the same frames come with the next call.
     pub fn poll_tx<P: FramePool>(
@@ -122,8 +122,8 @@ impl Host {
         self.wake(qp, now);
     }
 
-    /// Puts a queue pair that has something to send where it belongs: into its list, or into the wheel until its
-    /// pace allows the next frame.
+    /// Puts a queue pair that has something to send where it belongs: into its list, or into the wheel until
+    /// its pace allows the next frame.
     #[inline]
     pub(super) fn wake(&mut self, qp: u32, now: Time) {
         let q = &mut self.qps[qp as usize];
@@ -329,8 +329,8 @@ impl Host {
     }
 }
 
-/// Extended headers of a data packet. The tag of a message travels in the upper half of RETH's address, or as the
-/// immediate data of a SEND.
+/// Extended headers of a data packet. The tag of a message travels in the upper half of RETH's address, or as
+/// the immediate data of a SEND.
 #[inline]
 fn ext_of(p: &Packet, verb: Verb) -> Ext {
     let reth = Reth { va: u64::from(p.tag) << 32, rkey: RKEY, dma_len: p.msg_bytes };

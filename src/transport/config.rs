@@ -85,7 +85,8 @@ pub struct RcConfig {
 
 impl Default for RcConfig {
     fn default() -> Self {
-        // timeout 14 = 67.1 ms and retry 7: perftest's and NCCL's neighbourhood (reference: local ACK timeout).
+        // timeout 14 = 67.1 ms and retry 7: perftest's and NCCL's neighbourhood (reference: local ACK
+        // timeout).
         RcConfig {
             ack_every: 16,
             ack_req_every: 64,
@@ -107,8 +108,8 @@ pub enum RateControl {
     Dcqcn(DcqcnParams),
 }
 
-/// DCQCN parameters (SIGCOMM'15 and what vendors made of it). Always from a named set, so that a default says whose
-/// it is: see [`crate::transport::dcqcn::named`].
+/// DCQCN parameters (SIGCOMM'15 and what vendors made of it). Always from a named set, so that a default says
+/// whose it is: see [`crate::transport::dcqcn::named`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DcqcnParams {
     /// Name as typed: `paper`, `nvidia-fw`, `hpcc`, `hpcc-paper`, ...

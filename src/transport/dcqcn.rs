@@ -1,8 +1,9 @@
 //! DCQCN: how a sender reacts to congestion notification packets.
 //!
-//! Two reaction points, told apart by [`DcqcnParams::decrease_period`]: that of the SIGCOMM'15 paper (a cut at every
-//! CNP) and the one of the Mellanox firmware as the HPCC simulator models it (CNPs set flags that periodic checks
-//! read). Both advance lazily: no timer runs; the state catches up when a frame is about to go or a CNP arrives.
+//! Two reaction points, told apart by [`DcqcnParams::decrease_period`]: that of the SIGCOMM'15 paper (a cut
+//! at every CNP) and the one of the Mellanox firmware as the HPCC simulator models it (CNPs set flags that
+//! periodic checks read). Both advance lazily: no timer runs; the state catches up when a frame is about to
+//! go or a CNP arrives.
 
 use super::config::DcqcnParams;
 use crate::units::{Rate, Span, Time};

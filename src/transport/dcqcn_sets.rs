@@ -1,4 +1,5 @@
-//! The named sets of DCQCN parameters. Sources disagree, so every set says whose it is and what was filled in.
+//! The named sets of DCQCN parameters. Sources disagree, so every set says whose it is and what was filled
+//! in.
 
 use super::config::DcqcnParams;
 use crate::units::{Rate, Span};

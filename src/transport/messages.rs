@@ -1,4 +1,5 @@
-//! Messages that queue pairs still have to send or to see acknowledged: one slab per host, linked per queue pair.
+//! Messages that queue pairs still have to send or to see acknowledged: one slab per host, linked per queue
+//! pair.
 
 use crate::units::Time;
 

@@ -1,7 +1,7 @@
 //! RC queue pairs: requester, responder, rate control, and the timers and lists that decide who sends next.
 //!
-//! One frame touches one [`qp::Qp`]: two adjacent cache lines. Everything that changes per message or less lives
-//! elsewhere ([`messages`], [`dcqcn::ReactionPoint`]).
+//! One frame touches one [`qp::Qp`]: two adjacent cache lines. Everything that changes per message or less
+//! lives elsewhere ([`messages`], [`dcqcn::ReactionPoint`]).
 
 pub mod config;
 pub mod dcqcn;

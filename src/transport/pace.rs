@@ -1,17 +1,18 @@
 //! Pacing: when the next frame of a queue pair may start.
 //!
-//! Rates count every bit a frame occupies on the wire, preamble and gap included, so the line rate is the rate that
-//! never waits. Gaps are kept to 2^-24 ps: a fixed rate is met over any number of frames.
+//! Rates count every bit a frame occupies on the wire, preamble and gap included, so the line rate is the
+//! rate that never waits. Gaps are kept to 2^-24 ps: a fixed rate is met over any number of frames.
 
 use crate::units::{FRAME_LEN_MIN, FrameLen, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
 
 const FP: u32 = 24;
 
-/// A frame that goes out late may be made up for by at most this much: what a polled port loses between two looks.
+/// A frame that goes out late may be made up for by at most this much: what a polled port loses between two
+/// looks.
 const CATCH_UP: Span = Span::from_us(2);
 
-/// Above this gap a queue pair asks for an ACK with every frame, so that its ACK timeout measures the network and not
-/// its own slowness.
+/// Above this gap a queue pair asks for an ACK with every frame, so that its ACK timeout measures the network
+/// and not its own slowness.
 pub const SLOW_GAP: Span = Span::from_us(10);
 
 /// Rate state of a queue pair: 32 bytes.
@@ -72,7 +73,8 @@ mod tests {
 
     #[test]
     fn a_fixed_rate_is_met_exactly() {
-        // 33.333333337 Gb/s, 4154 B frames: after n frames the next start is n * 4178 * 8 / rate, to the picosecond.
+        // 33.333333337 Gb/s, 4154 B frames: after n frames the next start is n * 4178 * 8 / rate, to the
+        // picosecond.
         let rate = Rate { bits_per_s: 33_333_333_337 };
         let mut p = Pace::unlimited();
         p.set_rate(rate);

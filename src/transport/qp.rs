@@ -38,7 +38,8 @@ impl Qp {
     pub fn peer_qpn(&self) -> u32 {
         self.resp.peer_qpn
     }
-    /// A connected queue pair with nothing to send. `profile` is its number in the host's table, `shared` that entry.
+    /// A connected queue pair with nothing to send. `profile` is its number in the host's table, `shared`
+    /// that entry.
     pub fn new(cfg: &QpConfig, profile: u16, shared: &Shared, addr: u32) -> Qp {
         Qp {
             req: Requester::new(cfg.psn_first, profile, shared.retry_count, addr),
@@ -52,7 +53,8 @@ impl Qp {
     }
 }
 
-/// What all queue pairs of one workload and class have in common. A run has few of these; they stay in the L1 cache.
+/// What all queue pairs of one workload and class have in common. A run has few of these; they stay in the L1
+/// cache.
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// Path MTU: payload bytes per packet.

@@ -1,7 +1,8 @@
-//! Who may send now: one first-in first-out list per PFC priority, served in the order of joining across all lists.
+//! Who may send now: one first-in first-out list per PFC priority, served in the order of joining across all
+//! lists.
 //!
-//! A sender of a paused priority stays where it is and costs nothing until the pause ends: no timer, no scan. Round
-//! robin is what comes of taking the front and joining the back again.
+//! A sender of a paused priority stays where it is and costs nothing until the pause ends: no timer, no scan.
+//! Round robin is what comes of taking the front and joining the back again.
 
 use std::collections::VecDeque;
 

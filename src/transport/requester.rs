@@ -209,8 +209,8 @@ impl Requester {
         }
     }
 
-    /// Handles an acknowledgement of every PSN before `upto`. False when it says nothing new (a duplicate, or a PSN
-    /// that was never sent). Finished messages are then due with [`Requester::finished`].
+    /// Handles an acknowledgement of every PSN before `upto`. False when it says nothing new (a duplicate, or
+    /// a PSN that was never sent). Finished messages are then due with [`Requester::finished`].
     #[inline]
     pub fn acknowledge(&mut self, now: Time, upto: u32, shared: &Shared) -> bool {
         if psn::diff(upto, self.psn_una) <= 0 || psn::diff(upto, self.psn_max) > 0 {
@@ -254,8 +254,8 @@ impl Requester {
         message
     }
 
-    /// PSN sequence error: acknowledges what came before `expected` and goes back to it. `None` when it says nothing
-    /// about packets in flight; `Some(false)` when no retry is left.
+    /// PSN sequence error: acknowledges what came before `expected` and goes back to it. `None` when it says
+    /// nothing about packets in flight; `Some(false)` when no retry is left.
     pub fn nak(&mut self, now: Time, expected: u32, shared: &Shared) -> Option<bool> {
         if psn::before(expected, self.psn_una) || psn::diff(expected, self.psn_max) >= 0 {
             return None;

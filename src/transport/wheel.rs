@@ -1,8 +1,9 @@
 //! Timers of one host: a hierarchical wheel that keeps exact deadlines.
 //!
-//! Six levels of 256 slots. Slots hold intrusive lists, and each slot remembers its earliest deadline, so the next
-//! deadline of all timers is exact and cached. Timers of the slot in which the clock stands sit in a small heap, which
-//! alone is sorted. Setting, clearing and firing cost the same with 64 and with 65,536 timers.
+//! Six levels of 256 slots. Slots hold intrusive lists, and each slot remembers its earliest deadline, so the
+//! next deadline of all timers is exact and cached. Timers of the slot in which the clock stands sit in a
+//! small heap, which alone is sorted. Setting, clearing and firing cost the same with 64 and with 65,536
+//! timers.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -102,7 +103,8 @@ impl Wheel {
         }
     }
 
-    /// Takes the earliest timer whose deadline is not after `now`. Equal deadlines come in order of their numbers.
+    /// Takes the earliest timer whose deadline is not after `now`. Equal deadlines come in order of their
+    /// numbers.
     #[inline]
     pub fn pop(&mut self, now: Time) -> Option<(u32, Time)> {
         if self.next > now {
@@ -133,7 +135,8 @@ impl Wheel {
         }
     }
 
-    /// Moves the cursor to the start of a slot and deals its timers out again: to lower levels, or to the heap.
+    /// Moves the cursor to the start of a slot and deals its timers out again: to lower levels, or to the
+    /// heap.
     fn open(&mut self, level: usize, index: usize) {
         let shift = DIGIT_BITS * level as u32;
         let above = self.cursor >> (shift + DIGIT_BITS) << (shift + DIGIT_BITS);
@@ -168,8 +171,8 @@ impl Wheel {
         self.occupied[level][index / 64] |= 1 << (index % 64);
     }
 
-    /// Level and slot of a deadline beyond the cursor. A timer keeps its place until its slot is opened, because the
-    /// cursor never enters a slot that has not been opened.
+    /// Level and slot of a deadline beyond the cursor. A timer keeps its place until its slot is opened,
+    /// because the cursor never enters a slot that has not been opened.
     #[inline]
     fn slot_of(&self, slot: u64) -> (usize, usize) {
         let level = ((63 - (slot ^ self.cursor).leading_zeros()) / DIGIT_BITS) as usize;
