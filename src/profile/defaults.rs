@@ -11,7 +11,8 @@ use crate::units::{Bytes, Rate, Span};
 /// The default MTU and class name.
 pub(super) const CLASS: &str = "roce";
 
-/// Fills the document in place. `replay_ranks[i]` = ranks of the schedule of workload i (0 where it is no replay).
+/// Fills the document in place. `replay_ranks[i]` = ranks of the schedule of workload i (0 where it is no
+/// replay).
 pub(super) fn fill(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     doc.schema.get_or_insert(1);
     run(doc);
@@ -240,7 +241,8 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         }
         FabricKind::LeafSpine => {
             if ports.count.is_some() {
-                let text = "does not act with a leaf-spine: leaves, spines and hosts_per_leaf set the ports; remove it";
+                let text = "does not act with a leaf-spine: leaves, spines and hosts_per_leaf set the \
+                     ports; remove it";
                 return fault("switch.ports.count", text);
             }
             let missing = [
@@ -278,7 +280,8 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     if sw.xoff_headroom.is_none() {
         let Some(headroom) = preset.headroom_for(rate_max.0) else {
             let text = format!(
-                "preset {:?} has no headroom for {rate_max}; set xoff_headroom (`rankstorm check` prints what is needed)",
+                "preset {:?} has no headroom for {rate_max}; set xoff_headroom (`rankstorm check` \
+                     prints what is needed)",
                 preset.name
             );
             return fault("switch", text);

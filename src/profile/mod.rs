@@ -1,7 +1,9 @@
 //! TOML as typed, to a [`Plan`] with every default visible.
 //!
-//! A profile passes five stations: text with overrides ([`source`]), document ([`doc`]), defaults ([`defaults`]), parts
-//! ([`classes`], [`ports`], [`traffic`], [`fabric`], [`connect`], [`expect`]), plan ([`build`]). A complaint from any of
+//! A profile passes five stations: text with overrides ([`source`]), document ([`doc`]), defaults
+//! ([`defaults`]), parts
+//! ([`classes`], [`ports`], [`traffic`], [`fabric`], [`connect`], [`expect`]), plan ([`build`]). A
+//! complaint from any of
 //! them is one line with file, line, column, key and fix.
 
 mod build;
@@ -16,6 +18,7 @@ pub mod preset;
 pub mod quantity;
 mod source;
 mod traffic;
+mod values;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,7 +114,8 @@ fn command_line(doc: &mut ProfileDoc, overrides: &Overrides) -> Result<(), Profi
     Ok(())
 }
 
-/// The schedule of each workload that replays one. Files are looked for beside the profile; the document then holds
+/// The schedule of each workload that replays one. Files are looked for beside the profile; the document
+/// then holds
 /// their full path, so that the effective profile finds them from any folder.
 fn schedules(
     doc: &mut ProfileDoc,
