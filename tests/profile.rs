@@ -216,6 +216,16 @@ fn a_replayed_file_is_found_beside_the_profile() {
 }
 
 #[test]
+fn a_profile_without_a_name_takes_that_of_its_file() {
+    let text = "[[workload]]\nkind = \"incast\"\nsenders = 2\nmessage = \"1 MB\"\n";
+    let name = |file: &str| profile::from_str(file, text, &Overrides::default()).unwrap().name;
+    assert_eq!(name("a/b/my trace.effective.toml"), "my-trace");
+    let many = text.replace("senders = 2", "senders = 2000");
+    let error = profile::from_str("p.toml", &many, &Overrides::default()).unwrap_err().to_string();
+    assert!(error.contains("2001 ports") && error.contains("leaf-spine"), "{error}");
+}
+
+#[test]
 fn links_take_their_own_cable_fec_and_rate() {
     let set = ["switch.ports.cable=1 us", "switch.ports.fec=none", "switch.pipeline=0 ns"];
     let plan = load("stream-1to1.toml", &set);

@@ -4,6 +4,7 @@ use super::doc::*;
 use super::preset::{PIPELINE, PRESETS, Preset, WEIGHTS};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 use super::source::{Fault, fault, nearest};
+use crate::limits::SWITCH_PORTS_MAX;
 use crate::plan::predict::response_quanta;
 use crate::transport::config::RcConfig;
 use crate::units::{Bytes, Rate, Span};
@@ -237,6 +238,13 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
             }
             let typed = u64::try_from(doc.port.len()).unwrap_or(u64::MAX);
             let needed = if typed > 0 { typed } else { ranks.div_ceil(u64::from(each.max(1))) };
+            if ports.count.is_none() && needed > SWITCH_PORTS_MAX as u64 {
+                let text = format!(
+                    "{ranks} ranks need {needed} ports, one switch has at most {SWITCH_PORTS_MAX}; set \
+                     ports.ranks_per_port or use [fabric] kind = \"leaf-spine\""
+                );
+                return fault("switch", text);
+            }
             ports.count.get_or_insert(u32::try_from(needed.max(1)).unwrap_or(u32::MAX));
         }
         FabricKind::LeafSpine => {

@@ -633,7 +633,7 @@ table! {
         ce_marked_min: Option<u64>,
         /// Frames sent again, at most.
         retransmitted_max: Option<u64>,
-        /// Median completion, at most.
+        /// Slowest completion of an iteration, at most.
         completion_max: Option<Dur>,
         /// Messages that did not complete, at most.
         failed_max: Option<u64>,
