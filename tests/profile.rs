@@ -198,3 +198,60 @@ fn check_fits_a_screen() {
         assert_eq!(same(&plan), same(&again), "--print-plan is a profile");
     }
 }
+
+#[test]
+fn a_replayed_file_is_found_beside_the_profile() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("t.csv"), "src,dst,bytes,start_ns\n0,2,4096,0\n1,2,8192,1000\n")
+        .unwrap();
+    let path = folder.path().join("t.toml");
+    std::fs::write(&path, "name = \"t\"\n[[workload]]\nkind = \"replay\"\nfile = \"t.csv\"\n").unwrap();
+    let plan = profile::load(&path, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((plan.ranks.len(), plan.predicted.iteration_bytes.0), (3, 12_288));
+    let again = profile::from_str("elsewhere.toml", &plan.effective, &Overrides::default()).unwrap();
+    assert_eq!(same(&plan), same(&again), "the effective profile finds the file from any folder");
+    let over = Overrides { replay: Some("t.csv".into()), ..Overrides::default() };
+    std::fs::write(&path, "name = \"t\"\n").unwrap();
+    assert_eq!(profile::load(&path, &over).unwrap().workloads.len(), 1, "replay FILE --with PROFILE");
+}
+
+#[test]
+fn a_profile_without_a_name_takes_that_of_its_file() {
+    let text = "[[workload]]\nkind = \"incast\"\nsenders = 2\nmessage = \"1 MB\"\n";
+    let name = |file: &str| profile::from_str(file, text, &Overrides::default()).unwrap().name;
+    assert_eq!(name("a/b/my trace.effective.toml"), "my-trace");
+    let many = text.replace("senders = 2", "senders = 2000");
+    let error = profile::from_str("p.toml", &many, &Overrides::default()).unwrap_err().to_string();
+    assert!(error.contains("2001 ports") && error.contains("leaf-spine"), "{error}");
+}
+
+#[test]
+fn links_take_their_own_cable_fec_and_rate() {
+    let set = ["switch.ports.cable=1 us", "switch.ports.fec=none", "switch.pipeline=0 ns"];
+    let plan = load("stream-1to1.toml", &set);
+    for link in &plan.fabric.links {
+        assert_eq!(link.timing.propagation().0, 1_000_000, "one microsecond and nothing else");
+    }
+    let slow = load("incast-3to1-slow-receiver.toml", &[]);
+    let rates: Vec<_> = slow.fabric.links.iter().map(|l| l.timing.rate().as_gbps_f64()).collect();
+    assert_eq!(rates, [100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 10.0, 10.0]);
+    // IEEE 802.3 31B.3.7: 394 quanta at 100G, 67 at 10G.
+    assert_eq!(slow.hosts[0].pfc_response.0, 394 * 5_120);
+    assert_eq!(slow.hosts[3].pfc_response.0, 67 * 51_200);
+}
+
+#[test]
+fn a_thousand_ranks_plan_quickly() {
+    let set = [
+        "workload.ranks=1024",
+        "fabric.leaves=32",
+        "fabric.hosts_per_leaf=32",
+        "fabric.spines=16",
+        "switch.buffer=64 MiB",
+    ];
+    let start = std::time::Instant::now();
+    let plan = load("ring-allreduce-16-1to1.toml", &set);
+    assert_eq!(plan.hosts.iter().map(|h| h.qps.len()).sum::<usize>(), 2048);
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    println!("{:?}", start.elapsed());
+}

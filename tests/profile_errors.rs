@@ -75,7 +75,7 @@ start = { skew = "1 us", uniform = "1 us" }"#,
 senders = 4
 message = "1 MiB""#, r#"kind = "replay"
 file = "nowhere.goal""#,
-        r#"p.toml:7:8: file = "nowhere.goal": replaying a file is not supported yet"#),
+        r#"p.toml:7:8: file = "nowhere.goal": cannot be read: No such file or directory (os error 2); give a path beside the profile"#),
     ("dscp = 3", "dscp = 26
 priority = 3",
         r#"p.toml:11:12: priority = 3: the switch puts DSCP 26 into priority 1 (24 and 26 are lossy there); use a DSCP of that priority (3 -> 3, 4 -> 4) or add [switch.dscp_map] "26" = 3"#),

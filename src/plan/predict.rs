@@ -1,4 +1,5 @@
-//! What a plan will do, in closed form: bytes, frames, ideal completion, the bound of the fabric, the first XOFF,
+//! What a plan will do, in closed form: bytes, frames, ideal completion, the bound of the fabric, the first
+//! XOFF,
 //! headroom, duration and memory. Nothing here runs a frame.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,7 +47,8 @@ pub struct Basis<'b> {
     pub memory: MemoryUnits,
 }
 
-/// Longest time a port may take to obey a PFC frame, in quanta, by rate in Gb/s (IEEE 802.3 31B.3.7 as SONiC's headroom
+/// Longest time a port may take to obey a PFC frame, in quanta, by rate in Gb/s (IEEE 802.3 31B.3.7 as
+/// SONiC's headroom
 /// script lists it). Rates in between take the next higher line.
 const RESPONSE_QUANTA: [(u64, u16); 8] =
     [(10, 67), (25, 80), (40, 118), (50, 147), (100, 394), (200, 453), (400, 905), (800, 905)];
@@ -216,7 +218,8 @@ fn fabric_busy(fabric: &Fabric, flows: &BTreeMap<(u32, u32), u64>) -> Span {
     fabric_bound(fabric, &flows).map_or(Span::ZERO, |bound| bound.span)
 }
 
-/// First bit out to last bit in of one frame of `len` on an idle fabric, without its time on the sender's own link,
+/// First bit out to last bit in of one frame of `len` on an idle fabric, without its time on the sender's
+/// own link,
 /// along the longest path any frame of the workload takes.
 fn path_extra(b: &Basis<'_>, flows: &BTreeMap<(u32, u32), u64>, len: FrameLen) -> Span {
     let one = |from: u32, to: u32| -> Option<Span> {
@@ -268,7 +271,8 @@ fn completion(
             let stream = part.0.saturating_mul(steps - 1);
             Span(stream.max(chain)) + part + there + ack
         }
-        // All data, then the last frame's way and its acknowledgement. (A replay's dependencies are not in here: its
+        // All data, then the last frame's way and its acknowledgement. (A replay's dependencies are not in
+        // here: its
         // bound is the busiest port.)
         _ if busy == Span::ZERO => Span::ZERO,
         _ => busy + there + ack,
@@ -369,7 +373,8 @@ fn held(switch: &SwitchConfig, framing: &Framing) -> u64 {
 }
 
 /// First XOFF of an incast on one switch. Senders start together at their line rates; group i then grows by
-/// `c_i = r_i (1 - 1/F)` and meets the threshold `alpha (S - t sum c)` at `t = alpha S / (c_i + alpha sum c)`, which
+/// `c_i = r_i (1 - 1/F)` and meets the threshold `alpha (S - t sum c)` at `t = alpha S / (c_i + alpha sum
+/// c)`, which
 /// for equal senders is a use of `alpha S / (1 + n alpha)` each.
 fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
     let [switch] = b.fabric.switches.as_slice() else { return None };
@@ -444,8 +449,10 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
     best
 }
 
-/// Headroom of the neediest link: two full frames (one just started here, one there), both ways of the cable with
-/// FEC and pipeline, the time the far end may take to obey, and the PFC frame; all as full frames in whole cells.
+/// Headroom of the neediest link: two full frames (one just started here, one there), both ways of the
+/// cable with
+/// FEC and pipeline, the time the far end may take to obey, and the PFC frame; all as full frames in whole
+/// cells.
 fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
     let class = b.classes.iter().filter(|c| c.lossless).max_by_key(|c| c.mtu)?;
     let framing = Framing::new(class, Verb::Write, v6);

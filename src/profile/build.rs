@@ -18,7 +18,8 @@ use crate::workload::schedule::Schedule;
 /// Format version this build reads.
 const SCHEMA: u32 = 1;
 
-/// Builds and checks the plan of a document that [`super::defaults::fill`] has filled. `schedules[i]` belongs to
+/// Builds and checks the plan of a document that [`super::defaults::fill`] has filled. `schedules[i]`
+/// belongs to
 /// workload i.
 pub(super) fn build(
     doc: &ProfileDoc,
@@ -38,7 +39,8 @@ pub(super) fn build(
         return fault("name", "is the name of the output folder: letters, digits, - _ . and not empty");
     }
     let mut warnings = Vec::new();
-    let (class_list, lossless, map) = classes::build(doc, &mut warnings)?;
+    let class_plan = classes::build(doc, &mut warnings)?;
+    let class_list = class_plan.list.clone();
     let layout = ports::build(doc)?;
     let ground = Ground { doc, layout: &layout, classes: &class_list, schedules };
     let workloads: Arc<[WorkloadConfig]> = traffic::workloads(&ground)?.into();
@@ -51,7 +53,7 @@ pub(super) fn build(
     let mut streams = traffic::streams(&ground)?;
     let mut timeline = traffic::timeline(&ground)?;
     streams.append(&mut timeline.bursts);
-    let fabric = fabric::build(doc, &layout, &class_list, lossless, map)?;
+    let fabric = fabric::build(doc, &layout, &class_plan)?;
     let actions = std::mem::take(&mut timeline.fabric);
     let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.at).max();
     let seed = run.seed.unwrap_or(1);
@@ -81,7 +83,8 @@ pub(super) fn build(
     });
     if predicted.duration > limit {
         let text = format!(
-            "the run needs at least {} for {} iterations; raise limit or lower repeats, message or vector sizes",
+            "the run needs at least {} for {} iterations; raise limit or lower repeats, message or \
+                 vector sizes",
             predicted.duration,
             warmup + repeats
         );
@@ -90,7 +93,8 @@ pub(super) fn build(
     for w in workloads.iter() {
         if matches!(w.kind, WorkloadKind::Incast { .. }) && predicted.fan_in_physical <= 1.0 {
             let text = format!(
-                "workload {}: {} ranks send, but their ports are no faster than the receiver's ({:.2}:1 physical); ranks \
+                "workload {}: {} ranks send, but their ports are no faster than the receiver's ({:.2}:1 \
+                     physical); ranks \
                  behind one port make no pressure: spread them over more ports or slow the receiver",
                 w.name,
                 w.ranks.len() - 1,
@@ -103,7 +107,8 @@ pub(super) fn build(
         && h.needed > h.configured
     {
         let text = format!(
-            "headroom of {} B per port and priority, {} B needed in the worst case: lossless frames may be lost",
+            "headroom of {} B per port and priority, {} B needed in the worst case: lossless frames may \
+                 be lost",
             h.configured.0, h.needed.0
         );
         warnings.push(("headroom_too_small".into(), text));
@@ -164,7 +169,8 @@ fn memory_units() -> MemoryUnits {
     MemoryUnits {
         bytes_per_qp: (size_of::<crate::transport::qp::Qp>()
             + size_of::<crate::transport::config::QpConfig>()) as u64,
-        bytes_per_rank: (size_of::<generate::Program>() + size_of::<crate::host::config::RankAddr>()) as u64,
+        bytes_per_rank: (size_of::<crate::workload::interp::Interp>()
+            + size_of::<crate::host::config::RankAddr>()) as u64,
         bytes_per_frame: crate::frame::boxed::BYTES_PER_FRAME as u64,
     }
 }

@@ -12,7 +12,8 @@ use crate::units::ClassIx;
 /// Warnings found while planning: (code, text).
 pub(super) type Warnings = Vec<(String, String)>;
 
-/// SONiC's AZURE map with the profile's own entries. Entries that are no DSCP are left out; [`build`] refuses them.
+/// SONiC's AZURE map with the profile's own entries. Entries that are no DSCP are left out; [`build`]
+/// refuses them.
 pub(super) fn dscp_map(doc: &ProfileDoc) -> [u8; 64] {
     let mut map = AZURE_DSCP_MAP;
     for (dscp, priority) in doc.switch.iter().flat_map(|s| &s.dscp_map) {
@@ -35,11 +36,18 @@ where
     }
 }
 
-/// All classes by name, and whether each priority is lossless.
-pub(super) fn build(
-    doc: &ProfileDoc,
-    warnings: &mut Warnings,
-) -> Result<(Arc<[ClassConfig]>, [bool; 8], [u8; 64]), Fault> {
+/// Classes and what they ask of the switch.
+pub(super) struct Classes {
+    /// By name.
+    pub list: Arc<[ClassConfig]>,
+    /// Per priority.
+    pub lossless: [bool; 8],
+    /// Of the switch.
+    pub dscp_map: [u8; 64],
+}
+
+/// All classes, checked against the map.
+pub(super) fn build(doc: &ProfileDoc, warnings: &mut Warnings) -> Result<Classes, Fault> {
     for (dscp, priority) in doc.switch.iter().flat_map(|s| &s.dscp_map) {
         let path = format!("switch.dscp_map.{dscp}");
         if dscp.parse::<u8>().map_or(true, |d| d > 63) {
@@ -59,7 +67,8 @@ pub(super) fn build(
         match slot {
             Some((other, first)) if *other != config.lossless => {
                 let text = format!(
-                    "class {first} on the same priority {} says {other}; a priority is lossless or lossy for all of \
+                    "class {first} on the same priority {} says {other}; a priority is lossless or \
+                         lossy for all of \
                      its classes",
                     config.priority
                 );
@@ -69,7 +78,8 @@ pub(super) fn build(
         }
         if config.lossless && matches!(config.dscp, 24 | 26) {
             let text = format!(
-                "class {name}: DSCP {} is lossy on a SONiC switch with the default map (queue 1); the real switch \
+                "class {name}: DSCP {} is lossy on a SONiC switch with the default map (queue 1); the \
+                     real switch \
                  needs the same dscp_map entry",
                 config.dscp
             );
@@ -81,13 +91,14 @@ pub(super) fn build(
     for class in &classes {
         if class.lossless && !flags[usize::from(class.ack_priority)] {
             let text = format!(
-                "class {}: ACKs with DSCP {} travel in priority {}, which may drop; a lost last ACK costs a timeout",
+                "class {}: ACKs with DSCP {} travel in priority {}, which may drop; a lost last ACK \
+                     costs a timeout",
                 class.name, class.ack_dscp, class.ack_priority
             );
             warnings.push(("acks_may_drop".into(), text));
         }
     }
-    Ok((classes.into(), flags, map))
+    Ok(Classes { list: classes.into(), lossless: flags, dscp_map: map })
 }
 
 fn one(name: &str, c: &ClassDoc, map: &[u8; 64]) -> Result<ClassConfig, Fault> {
@@ -98,7 +109,8 @@ fn one(name: &str, c: &ClassDoc, map: &[u8; 64]) -> Result<ClassConfig, Fault> {
     if mapped != priority {
         let slip = if matches!(dscp, 24 | 26) { " (24 and 26 are lossy there)" } else { "" };
         let text = format!(
-            "the switch puts DSCP {dscp} into priority {mapped}{slip}; use a DSCP of that priority (3 -> 3, 4 -> 4) or \
+            "the switch puts DSCP {dscp} into priority {mapped}{slip}; use a DSCP of that priority (3 \
+                 -> 3, 4 -> 4) or \
              add [switch.dscp_map] \"{dscp}\" = {priority}"
         );
         return fault(key("priority"), text);

@@ -135,7 +135,8 @@ fn connect(parts: &Parts<'_>, next_hops: &[[u8; 6]], hosts: &mut [HostConfig]) -
         if *count as usize > QPS_PER_PORT_MAX {
             let name = &parts.layout.ports[half.port as usize].name;
             let text = format!(
-                "port {name} would hold more than {QPS_PER_PORT_MAX} queue pairs; use fewer ranks per port or fewer qps_per_pair"
+                "port {name} would hold more than {QPS_PER_PORT_MAX} queue pairs; use fewer ranks per \
+                     port or fewer qps_per_pair"
             );
             return fault(format!("workload[{}].qps_per_pair", half.workload), text);
         }

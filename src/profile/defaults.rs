@@ -4,6 +4,7 @@ use super::doc::*;
 use super::preset::{PIPELINE, PRESETS, Preset, WEIGHTS};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 use super::source::{Fault, fault, nearest};
+use crate::limits::SWITCH_PORTS_MAX;
 use crate::plan::predict::response_quanta;
 use crate::transport::config::RcConfig;
 use crate::units::{Bytes, Rate, Span};
@@ -11,7 +12,8 @@ use crate::units::{Bytes, Rate, Span};
 /// The default MTU and class name.
 pub(super) const CLASS: &str = "roce";
 
-/// Fills the document in place. `replay_ranks[i]` = ranks of the schedule of workload i (0 where it is no replay).
+/// Fills the document in place. `replay_ranks[i]` = ranks of the schedule of workload i (0 where it is no
+/// replay).
 pub(super) fn fill(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     doc.schema.get_or_insert(1);
     run(doc);
@@ -236,11 +238,19 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
             }
             let typed = u64::try_from(doc.port.len()).unwrap_or(u64::MAX);
             let needed = if typed > 0 { typed } else { ranks.div_ceil(u64::from(each.max(1))) };
+            if ports.count.is_none() && needed > SWITCH_PORTS_MAX as u64 {
+                let text = format!(
+                    "{ranks} ranks need {needed} ports, one switch has at most {SWITCH_PORTS_MAX}; set \
+                     ports.ranks_per_port or use [fabric] kind = \"leaf-spine\""
+                );
+                return fault("switch", text);
+            }
             ports.count.get_or_insert(u32::try_from(needed.max(1)).unwrap_or(u32::MAX));
         }
         FabricKind::LeafSpine => {
             if ports.count.is_some() {
-                let text = "does not act with a leaf-spine: leaves, spines and hosts_per_leaf set the ports; remove it";
+                let text = "does not act with a leaf-spine: leaves, spines and hosts_per_leaf set the \
+                     ports; remove it";
                 return fault("switch.ports.count", text);
             }
             let missing = [
@@ -278,7 +288,8 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     if sw.xoff_headroom.is_none() {
         let Some(headroom) = preset.headroom_for(rate_max.0) else {
             let text = format!(
-                "preset {:?} has no headroom for {rate_max}; set xoff_headroom (`rankstorm check` prints what is needed)",
+                "preset {:?} has no headroom for {rate_max}; set xoff_headroom (`rankstorm check` \
+                     prints what is needed)",
                 preset.name
             );
             return fault("switch", text);

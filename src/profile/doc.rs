@@ -1,13 +1,13 @@
-//! The profile as typed: one struct per table, every key optional. After [`super::defaults::fill`] every key that acts
+//! The profile as typed: one struct per table, every key optional. After [`super::defaults::fill`] every
+//! key that acts
 //! is present, and writing the document out gives the effective profile.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{SeqAccess, Visitor, value::MapAccessDeserializer};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
+pub use super::values::{Dilation, Imix, PortRef, WredCurve, WredDoc};
 use crate::plan::Mode;
 use crate::switch::config::{LoadBalance, MarkAt};
 use crate::transport::config::{Ecn, Verb};
@@ -183,7 +183,8 @@ table! {
         kind: Option<KindDoc>,
         /// incast: sending ranks.
         senders: Option<u32>,
-        /// incast: the receiving rank; default: the first rank of a `role = "receive"` port, else the last rank.
+        /// incast: the receiving rank; default: the first rank of a `role = "receive"` port, else the last
+        /// rank.
         receiver: Option<u32>,
         /// incast: bytes of each sender.
         message: Option<Size>,
@@ -632,173 +633,9 @@ table! {
         ce_marked_min: Option<u64>,
         /// Frames sent again, at most.
         retransmitted_max: Option<u64>,
-        /// Median completion, at most.
+        /// Slowest completion of an iteration, at most.
         completion_max: Option<Dur>,
         /// Messages that did not complete, at most.
         failed_max: Option<u64>,
-    }
-}
-
-/// `"auto"` or a factor.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Dilation {
-    /// As fast as the machine allows, never faster than real time.
-    Auto,
-    /// Real time over nominal time.
-    Factor(f64),
-}
-
-impl Serialize for Dilation {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Dilation::Auto => s.serialize_str("auto"),
-            Dilation::Factor(k) => s.serialize_f64(*k),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Dilation {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl Visitor<'_> for V {
-            type Value = Dilation;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"auto\" or a factor from 1 to 1000000")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Dilation, E> {
-                match text.parse::<f64>() {
-                    _ if text == "auto" => Ok(Dilation::Auto),
-                    Ok(k) => self.visit_f64(k),
-                    Err(_) => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
-                }
-            }
-            fn visit_f64<E: serde::de::Error>(self, k: f64) -> Result<Dilation, E> {
-                if !(1.0..=1e6).contains(&k) {
-                    return Err(E::invalid_value(serde::de::Unexpected::Float(k), &self));
-                }
-                Ok(Dilation::Factor(k))
-            }
-            fn visit_i64<E: serde::de::Error>(self, k: i64) -> Result<Dilation, E> {
-                self.visit_f64(k as f64)
-            }
-        }
-        d.deserialize_any(V)
-    }
-}
-
-/// A port by number or by name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum PortRef {
-    /// Number, from 0.
-    Number(u32),
-    /// Name.
-    Name(String),
-}
-
-impl<'de> Deserialize<'de> for PortRef {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl Visitor<'_> for V {
-            type Value = PortRef;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port number or a port name in quotes")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PortRef, E> {
-                Ok(PortRef::Name(text.into()))
-            }
-            fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<PortRef, E> {
-                u32::try_from(n)
-                    .map(PortRef::Number)
-                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(n), &self))
-            }
-        }
-        d.deserialize_any(V)
-    }
-}
-
-/// Frame lengths with FCS and their weights.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Imix(pub Vec<(u16, u32)>);
-
-/// The "simple IMIX" 7:4:1 (64, 570, 1518 bytes with FCS).
-pub const IMIX_SIMPLE: [(u16, u32); 3] = [(64, 7), (570, 4), (1518, 1)];
-
-impl<'de> Deserialize<'de> for Imix {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = Imix;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"simple\" or a list of [bytes, weight] like [[64, 7], [1518, 1]]")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Imix, E> {
-                match text {
-                    "simple" => Ok(Imix(IMIX_SIMPLE.to_vec())),
-                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
-                }
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Imix, A::Error> {
-                let mut sizes = Vec::new();
-                while let Some(entry) = seq.next_element::<(u16, u32)>()? {
-                    sizes.push(entry);
-                }
-                Ok(Imix(sizes))
-            }
-        }
-        d.deserialize_any(V)
-    }
-}
-
-/// `wred = "off"` or `{ kmin, kmax, pmax }`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum WredDoc {
-    /// No marking.
-    Off,
-    /// Marking between kmin and kmax.
-    On(WredCurve),
-}
-
-/// The three numbers of WRED.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WredCurve {
-    /// Nothing is marked below.
-    pub kmin: Size,
-    /// Everything is marked above.
-    pub kmax: Size,
-    /// Probability at kmax.
-    pub pmax: f64,
-}
-
-impl Serialize for WredDoc {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        match self {
-            WredDoc::Off => s.serialize_str("off"),
-            WredDoc::On(curve) => curve.serialize(s),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for WredDoc {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = WredDoc;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"off\" or { kmin = \"400 kB\", kmax = \"1600 kB\", pmax = 0.2 }")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WredDoc, E> {
-                match text {
-                    "off" => Ok(WredDoc::Off),
-                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
-                }
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<WredDoc, A::Error> {
-                WredCurve::deserialize(MapAccessDeserializer::new(map)).map(WredDoc::On)
-            }
-        }
-        d.deserialize_any(V)
     }
 }

@@ -1,6 +1,6 @@
 //! The wired fabric: one switch or a leaf-spine, from the filled document.
 
-use super::classes::ranged;
+use super::classes::{Classes, ranged};
 use super::doc::{FabricDoc, FabricKind, Fec, ProfileDoc, SwitchDoc, WredDoc};
 use super::ports::{Layout, check_rate};
 use super::source::{Fault, fault};
@@ -21,13 +21,7 @@ fn fec_delay(fec: Fec, rate: Rate) -> Span {
 }
 
 /// The fabric of the profile: the shape from [`crate::topology`], then each link's own cable and FEC.
-pub(super) fn build(
-    doc: &ProfileDoc,
-    layout: &Layout,
-    classes: &[ClassConfig],
-    lossless: [bool; 8],
-    dscp_map: [u8; 64],
-) -> Result<Fabric, Fault> {
+pub(super) fn build(doc: &ProfileDoc, layout: &Layout, classes: &Classes) -> Result<Fabric, Fault> {
     let (Some(switch), Some(fabric)) = (&doc.switch, &doc.fabric) else {
         return fault("switch", "is missing");
     };
@@ -37,8 +31,8 @@ pub(super) fn build(
         ports: Vec::new(),
         buffer: switch.buffer.map_or(Bytes(0), |s| s.0),
         cell: switch.cell.unwrap_or(0),
-        priorities: priorities(switch, classes, lossless)?,
-        dscp_map,
+        priorities: priorities(switch, &classes.list, classes.lossless)?,
+        dscp_map: classes.dscp_map,
         balance: switch.balance.map_or(LoadBalance::Ecmp, LoadBalance::from),
         hash_seed: seed,
         pause_quanta: switch.pause_quanta.unwrap_or(u16::MAX),

@@ -1,7 +1,9 @@
 //! TOML as typed, to a [`Plan`] with every default visible.
 //!
-//! A profile passes five stations: text with overrides ([`source`]), document ([`doc`]), defaults ([`defaults`]), parts
-//! ([`classes`], [`ports`], [`traffic`], [`fabric`], [`connect`], [`expect`]), plan ([`build`]). A complaint from any of
+//! A profile passes five stations: text with overrides ([`source`]), document ([`doc`]), defaults
+//! ([`defaults`]), parts
+//! ([`classes`], [`ports`], [`traffic`], [`fabric`], [`connect`], [`expect`]), plan ([`build`]). A
+//! complaint from any of
 //! them is one line with file, line, column, key and fix.
 
 mod build;
@@ -16,6 +18,7 @@ pub mod preset;
 pub mod quantity;
 mod source;
 mod traffic;
+mod values;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,7 +77,7 @@ fn make(name: &str, text: &str, overrides: &Overrides, path: Option<PathBuf>) ->
     doc.takes = doc.takes.or(takes);
     if doc.name.is_none() {
         let stem = Path::new(name).file_stem().map(|s| s.to_string_lossy().into_owned());
-        doc.name = stem.map(|s| s.strip_suffix(".effective").map(str::to_owned).unwrap_or(s));
+        doc.name = stem.map(|s| folder_name(s.strip_suffix(".effective").unwrap_or(&s)));
     }
     command_line(&mut doc, overrides)?;
     let locate = |fault: Fault| source.locate(fault);
@@ -84,6 +87,13 @@ fn make(name: &str, text: &str, overrides: &Overrides, path: Option<PathBuf>) ->
     let mut plan = build::build(&doc, &schedules, path).map_err(locate)?;
     plan.effective = effective(&doc, name)?;
     Ok(plan)
+}
+
+/// A file's name as the name of an output folder.
+fn folder_name(stem: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = stem.trim_start_matches('.').chars().map(plain).collect();
+    if name.is_empty() { "profile".into() } else { name }
 }
 
 fn command_line(doc: &mut ProfileDoc, overrides: &Overrides) -> Result<(), ProfileError> {
@@ -111,7 +121,8 @@ fn command_line(doc: &mut ProfileDoc, overrides: &Overrides) -> Result<(), Profi
     Ok(())
 }
 
-/// The schedule of each workload that replays one. Files are looked for beside the profile; the document then holds
+/// The schedule of each workload that replays one. Files are looked for beside the profile; the document
+/// then holds
 /// their full path, so that the effective profile finds them from any folder.
 fn schedules(
     doc: &mut ProfileDoc,

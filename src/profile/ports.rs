@@ -133,7 +133,8 @@ fn tester_ports(doc: &ProfileDoc) -> Result<Vec<TesterPort>, Fault> {
         let rate = p.rate.map_or(Rate::gbps(0), |r| r.0);
         check_rate(&key("rate"), rate)?;
         if p.pfc != Some(PfcDoc::Hardware) {
-            let text = "only \"hardware\" is supported yet; a sender that ignores PFC is a stream with obey_pfc = false";
+            let text = "only \"hardware\" is supported yet; a sender that ignores PFC is a stream with \
+                 obey_pfc = false";
             return fault(key("pfc"), text);
         }
         let name = p.name.unwrap_or_default();
@@ -165,7 +166,8 @@ pub(super) fn check_rate(path: &str, rate: Rate) -> Result<(), Fault> {
     Ok(())
 }
 
-/// First rank address: 198.18.0.1 or 2001:2::1. Networks of `[[port]] ranks` start at their own first address.
+/// First rank address: 198.18.0.1 or 2001:2::1. Networks of `[[port]] ranks` start at their own first
+/// address.
 fn addresses(doc: &ProfileDoc, ports: &[TesterPort], ranks: u32) -> Result<Vec<RankAddr>, Fault> {
     let v6 = doc.run.as_ref().and_then(|r| r.ip) == Some(IpVersion::V6);
     if !v6 && ranks > (1 << 17) - 2 {

@@ -30,7 +30,8 @@ const TH5_HEADROOM: &[(u64, u64)] = &[(200, 300_990), (400, 393_192), (800, 724_
 pub const PRESETS: &[Preset] = &[
     Preset {
         name: "generic-32mib",
-        origin: "no chip in particular: 32 MiB and alpha 1/8 as in the HPCC simulations, Broadcom's 254-byte cell, \
+        origin: "no chip in particular: 32 MiB and alpha 1/8 as in the HPCC simulations, Broadcom's \
+             254-byte cell, \
                  headrooms of sonic-mgmt for Tomahawk 3 (100G, 300 m) and Tomahawk 5 (200G to 800G, 5 m)",
         cell: 254,
         buffer: Bytes(32 << 20),
@@ -41,7 +42,8 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "trident3",
-        origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 32 MB: commonly quoted, not from a data sheet",
+        origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 32 MB: commonly quoted, not \
+             from a data sheet",
         cell: 256,
         buffer: Bytes(32_000_000),
         alpha: Alpha { num: 1, den: 8 },
@@ -51,7 +53,8 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "tomahawk2",
-        origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 42 MB: from the pool sizes of SONiC's 7260CX3",
+        origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 42 MB: from the pool sizes of \
+             SONiC's 7260CX3",
         cell: 208,
         buffer: Bytes(42_000_000),
         alpha: Alpha { num: 1, den: 8 },
@@ -61,7 +64,8 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "tomahawk3",
-        origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 64 MB: commonly quoted, not from a data sheet",
+        origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 64 MB: commonly quoted, not \
+             from a data sheet",
         cell: 254,
         buffer: Bytes(64_000_000),
         alpha: Alpha { num: 1, den: 8 },
@@ -71,7 +75,8 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "tomahawk5",
-        origin: "cell, headroom (5 m), alpha 1, reserved 8636 B and XON offset 3556 B: SONiC pg_profile_lookup and \
+        origin: "cell, headroom (5 m), alpha 1, reserved 8636 B and XON offset 3556 B: SONiC \
+             pg_profile_lookup and \
                  sonic-mgmt QoS tables; 165.2 MB: commonly quoted, not from a data sheet",
         cell: 254,
         buffer: Bytes(165_200_000),
@@ -93,7 +98,8 @@ impl Preset {
     }
 }
 
-/// SONiC's AZURE default map from DSCP to traffic class, which is also the priority group, queue and PFC priority:
+/// SONiC's AZURE default map from DSCP to traffic class, which is also the priority group, queue and PFC
+/// priority:
 /// 3 and 4 are lossless, 5 -> 2, 8 -> 0, 46 -> 5, 48 -> 6, all others -> 1 (sonic-buildimage qos_config).
 pub const AZURE_DSCP_MAP: [u8; 64] = {
     let mut map = [1u8; 64];
@@ -106,7 +112,8 @@ pub const AZURE_DSCP_MAP: [u8; 64] = {
     map
 };
 
-/// Scheduling weights: SONiC's 14 and 15 (DWRR), with 6 (CNP) and 7 (network control) strict, as RoCE set-ups have it.
+/// Scheduling weights: SONiC's 14 and 15 (DWRR), with 6 (CNP) and 7 (network control) strict, as RoCE
+/// set-ups have it.
 pub const WEIGHTS: [u16; 8] = [14, 14, 14, 15, 15, 14, 0, 0];
 
 /// Ingress pipeline of a switch chip of this decade: 400 to 800 ns are published.

@@ -1,4 +1,5 @@
-//! Quantities as people write them: `"4 MiB"`, `"2 ms"`, `"100G"`, `"5 m"`, `"1/8"`, `"80 %"`. Every type reads with
+//! Quantities as people write them: `"4 MiB"`, `"2 ms"`, `"100G"`, `"5 m"`, `"1/8"`, `"80 %"`. Every type
+//! reads with
 //! one clear complaint, and writes itself so that it reads back exactly.
 
 use std::fmt;
@@ -41,7 +42,7 @@ fn scaled(number: &str, scale: u128, what: &str, smallest: &str) -> Result<u64, 
     };
     let ten = 10u128.pow(fraction.len() as u32);
     let part = f * scale;
-    if part % ten != 0 {
+    if !part.is_multiple_of(ten) {
         return Err(format!("{number} is finer than the smallest {what}, 1 {smallest}"));
     }
     w.checked_mul(scale)
@@ -79,7 +80,7 @@ pub fn size_text(bytes: Bytes) -> String {
         (1 << 10, "KiB"),
         (1_000, "kB"),
     ];
-    match units.iter().find(|(scale, _)| bytes.0 > 0 && bytes.0 % scale == 0) {
+    match units.iter().find(|(scale, _)| bytes.0 > 0 && bytes.0.is_multiple_of(*scale)) {
         Some((scale, unit)) => format!("{} {unit}", bytes.0 / scale),
         None => format!("{} B", bytes.0),
     }
@@ -111,7 +112,7 @@ pub fn span_text(span: Span) -> String {
         return "0 ns".into();
     }
     for (scale, unit) in [(1_000_000_000_000, "s"), (1_000_000_000, "ms"), (1_000_000, "us"), (1_000, "ns")] {
-        if ps % scale == 0 {
+        if ps.is_multiple_of(scale) {
             return format!("{} {unit}", ps / scale);
         }
     }
@@ -140,9 +141,9 @@ pub fn rate_text(rate: Rate) -> String {
     let b = rate.bits_per_s;
     match b {
         0 => "0 b/s".into(),
-        _ if b % 1_000_000_000 == 0 => format!("{}G", b / 1_000_000_000),
-        _ if b % 1_000_000 == 0 => format!("{}M", b / 1_000_000),
-        _ if b % 1_000 == 0 => format!("{} kb/s", b / 1_000),
+        _ if b.is_multiple_of(1_000_000_000) => format!("{}G", b / 1_000_000_000),
+        _ if b.is_multiple_of(1_000_000) => format!("{}M", b / 1_000_000),
+        _ if b.is_multiple_of(1_000) => format!("{} kb/s", b / 1_000),
         _ => format!("{b} b/s"),
     }
 }

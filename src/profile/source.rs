@@ -1,4 +1,5 @@
-//! The text of a profile with its `--set` overrides: parsing with spans, and complaints that name file, line, column,
+//! The text of a profile with its `--set` overrides: parsing with spans, and complaints that name file,
+//! line, column,
 //! key and fix in one line.
 
 use std::ops::Range;

@@ -153,7 +153,8 @@ fn choose(g: &Ground<'_>, path: &str, n: u64, placement: Placement) -> Result<Ve
 fn too_few<T>(g: &Ground<'_>, path: &str, needed: u64, what: &str) -> Result<T, Fault> {
     let (ranks, ports) = (g.layout.ranks.len(), g.layout.ports.len());
     let text = format!(
-        "needs {needed} ranks, {what}; the run has {ranks} on {ports} ports: add ports (switch.ports.count, or \
+        "needs {needed} ranks, {what}; the run has {ranks} on {ports} ports: add ports \
+             (switch.ports.count, or \
          hosts_per_leaf) or set ranks_per_port"
     );
     fault(path, text)
