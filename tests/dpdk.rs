@@ -1,4 +1,5 @@
-//! The DPDK layer against real pools and rings. One test, as a process has one EAL; on huge pages when some are free.
+//! The DPDK layer against real pools and rings. One test, as a process has one EAL; on huge pages when some
+//! are free.
 #![cfg(feature = "dpdk")]
 
 use rand_core::{Rng, SeedableRng};

@@ -1,5 +1,6 @@
-//! Finds libdpdk, compiles the shim, and links the few DPDK libraries in use. The drivers are not linked: EAL loads
-//! them from their plugin folder by itself. `pkg-config --libs` would name some hundred libraries instead.
+//! Finds libdpdk, compiles the shim, and links the few DPDK libraries in use. The drivers are not linked: EAL
+//! loads them from their plugin folder by itself. `pkg-config --libs` would name some hundred libraries
+//! instead.
 
 #[allow(dead_code)]
 mod layout {
@@ -25,7 +26,12 @@ fn main() {
     };
 
     let mut shim = cc::Build::new();
-    shim.file("shim.c").std("gnu11").flag("-include").flag("rte_config.h").warnings(true).extra_warnings(true);
+    shim.file("shim.c")
+        .std("gnu11")
+        .flag("-include")
+        .flag("rte_config.h")
+        .warnings(true)
+        .extra_warnings(true);
     for path in &dpdk.include_paths {
         shim.flag("-isystem").flag(path.to_string_lossy().as_ref());
     }

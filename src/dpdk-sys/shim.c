@@ -1,4 +1,4 @@
-/* What DPDK offers only as static inlines and macros, one line each, and proof that layout.rs fits these headers. */
+/* What DPDK offers only as static inlines and macros, one line each; and proof that layout.rs is right. */
 
 #include <stddef.h>
 
@@ -18,7 +18,7 @@ FITS(hash.usr, MBUF_USER);
 FITS(buf_len, MBUF_BUF_LEN);
 FITS(pool, MBUF_POOL);
 _Static_assert(sizeof(struct rte_mbuf) == MBUF_BYTES, "struct rte_mbuf changed size: correct layout.rs");
-_Static_assert(RTE_PKTMBUF_HEADROOM == MBUF_HEADROOM_BYTES, "RTE_PKTMBUF_HEADROOM changed: correct layout.rs");
+_Static_assert(RTE_PKTMBUF_HEADROOM == MBUF_HEADROOM_BYTES, "headroom changed: correct layout.rs");
 
 int rs_errno(void) { return rte_errno; }
 

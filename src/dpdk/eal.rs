@@ -17,7 +17,8 @@ const fn with_overhead(bytes: u64) -> u64 {
 /// What a run needs of EAL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EalOptions {
-    /// Memory for pools and rings: the sum of [`super::PoolSpec::memory_bytes`] and [`super::FrameRing::memory_bytes`].
+    /// Memory for pools and rings: the sum of [`super::PoolSpec::memory_bytes`] and
+    /// [`super::FrameRing::memory_bytes`].
     pub memory_bytes: u64,
     /// Leave huge pages alone even when enough are free.
     pub no_huge: bool,
@@ -42,7 +43,8 @@ pub struct Eal {
 
 static EAL: OnceLock<Eal> = OnceLock::new();
 
-/// How many threads are lcores by [`Eal::register_thread`]. Held while a pool decides whether it may be freed.
+/// How many threads are lcores by [`Eal::register_thread`]. Held while a pool decides whether it may be
+/// freed.
 static REGISTERED: Mutex<usize> = Mutex::new(0);
 
 /// DPDK's name and version ("DPDK 22.11.11"); needs no EAL.
@@ -74,11 +76,11 @@ pub(super) fn while_only_lcore<R>(f: impl FnOnce() -> R) -> Option<R> {
 }
 
 impl Eal {
-    /// Starts EAL, or returns the one that runs when it holds enough memory. Call it on the main thread: it becomes
-    /// lcore 0 and may keep running on every core of the process.
+    /// Starts EAL, or returns the one that runs when it holds enough memory. Call it on the main thread: it
+    /// becomes lcore 0 and may keep running on every core of the process.
     ///
-    /// Takes huge pages when as many as needed are free, else ordinary memory ([`Eal::memory_kind`] tells). Touches no
-    /// device and leaves no file. Takes 0.15 to 0.4 s, most of it for loading drivers.
+    /// Takes huge pages when as many as needed are free, else ordinary memory ([`Eal::memory_kind`] tells).
+    /// Touches no device and leaves no file. Takes 0.15 to 0.4 s, most of it for loading drivers.
     pub fn init(options: EalOptions) -> Result<&'static Eal, DpdkError> {
         static STARTING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,8 +123,8 @@ impl Eal {
         &self.arguments
     }
 
-    /// Makes the calling thread an lcore until the guard is dropped, so that pools keep a cache for it. A thread that
-    /// already is one gets a guard that does nothing. Affinity stays as it is.
+    /// Makes the calling thread an lcore until the guard is dropped, so that pools keep a cache for it. A
+    /// thread that already is one gets a guard that does nothing. Affinity stays as it is.
     pub fn register_thread(&self) -> Result<ThreadGuard, DpdkError> {
         let mut count = registered();
         if is_lcore() {
@@ -171,7 +173,8 @@ fn arguments(kind: MemoryKind, bytes: u64, cores: &[usize]) -> Vec<String> {
     }
     let mut list: Vec<String> = list.into_iter().map(str::to_owned).collect();
     if !cores.is_empty() {
-        // One lcore that floats over all cores: otherwise EAL pins its caller, and later threads inherit that.
+        // One lcore that floats over all cores: otherwise EAL pins its caller, and later threads inherit
+        // that.
         let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
         list.extend(["--lcores".to_owned(), format!("0@({})", cores.join(","))]);
     }
@@ -184,8 +187,8 @@ fn start(arguments: &[String]) -> Result<(), DpdkError> {
     let mut argv: Vec<*mut c_char> = strings?.into_iter().map(CString::into_raw).collect();
     let argc = i32::try_from(argv.len()).unwrap_or(i32::MAX);
     argv.push(std::ptr::null_mut());
-    // SAFETY: `argv` holds `argc` terminated strings and a null, all leaked; EAL was not started before, as `init` is
-    // the only caller, one at a time, and returns early once it has succeeded.
+    // SAFETY: `argv` holds `argc` terminated strings and a null, all leaked; EAL was not started before, as
+    // `init` is the only caller, one at a time, and returns early once it has succeeded.
     let parsed = unsafe { dpdk_sys::rte_eal_init(argc, argv.leak().as_mut_ptr()) };
     if parsed < 0 {
         return Err(DpdkError::Init { reason: last_error(), arguments: arguments.join(" ") });

@@ -1,16 +1,19 @@
 //! Frames that own an mbuf, and the pool that lends them to one worker.
 //!
-//! A buffer is mbuf (128 B), [`FrameMeta`] (64 B), headroom (128 B), data; the Ethernet header starts a cache line.
+//! A buffer is mbuf (128 B), [`FrameMeta`] (64 B), headroom (128 B), data; the Ethernet header starts a cache
+//! line.
 //!
 //! # Payload without writing it
-//! Data bytes of a pool are [`PAYLOAD_BYTE`] from the start, so that a [`Fill::Const`] frame only needs its header and
-//! checksum written. What earlier frames in the same mbuf left behind is repaired in two places:
+//! Data bytes of a pool are [`PAYLOAD_BYTE`] from the start, so that a [`Fill::Const`] frame only needs its
+//! header and checksum written. What earlier frames in the same mbuf left behind is repaired in two places:
 //!
-//! * The head: writers may touch any of the [`HEAD_MAX`] bytes. [`FramePool::seal`] puts the payload byte back from
-//!   the end of the headers to at least [`HEAD_MAX`], always: two cache lines that the header has warmed already.
-//! * The tail: pad and ICRC lie where the earlier, perhaps shorter frame ended; a frame of another [`Fill`] may have
-//!   changed everything. The mbuf's user word keeps that range ([`Mark`]) while the mbuf rests in the pool or sits in
-//!   another thread's cache, and [`FramePool::take`] puts the payload byte back: 8 bytes after a constant frame.
+//! * The head: writers may touch any of the [`HEAD_MAX`] bytes. [`FramePool::seal`] puts the payload byte
+//!   back from the end of the headers to at least [`HEAD_MAX`], always: two cache lines that the header has
+//!   warmed already.
+//! * The tail: pad and ICRC lie where the earlier, perhaps shorter frame ended; a frame of another [`Fill`]
+//!   may have changed everything. The mbuf's user word keeps that range (`Mark`) while the mbuf rests in the
+//!   pool or sits in another thread's cache, and [`FramePool::take`] puts the payload byte back: 8 bytes
+//!   after a constant frame.
 //!
 //! So a frame's bytes are right after `seal`, and not before.
 
@@ -33,6 +36,8 @@ use crate::wire::ICRC_LEN;
 pub const SHELF_FRAMES: usize = 64;
 /// Frames moved between shelf and pool at a time.
 const SHELF_MOVE: usize = SHELF_FRAMES / 2;
+/// How many frames ahead of their use buffers are prefetched.
+const PREFETCH_FRAMES: usize = 4;
 
 /// The front of every buffer.
 #[repr(C, align(64))]
@@ -51,7 +56,8 @@ const _: () = assert!(std::mem::offset_of!(Buffer, meta) == MBUF_BYTES && DATA_A
 /// Bytes of pad and ICRC at most, rounded up to one store.
 const TAIL: usize = 8;
 
-/// Range of data bytes that may differ from [`PAYLOAD_BYTE`], apart from the head: where it starts and where it ends.
+/// Range of data bytes that may differ from [`PAYLOAD_BYTE`], apart from the head: where it starts and where
+/// it ends.
 #[derive(Clone, Copy, Default)]
 struct Mark {
     from: u16,
@@ -120,6 +126,18 @@ impl MbufFrame {
         usize::from(self.get(&BUF_LEN)) - MBUF_HEADROOM_BYTES
     }
 
+    /// Asks for the lines that starting and sealing a frame write: in most runs another core had them last.
+    #[inline]
+    fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        for at in [0, MBUF_BYTES, DATA_AT, DATA_AT + 64] {
+            use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            // SAFETY: a hint; every address lies inside the buffer, and prefetching has no effect on its
+            // contents.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(self.0.as_ptr().byte_add(at).cast()) };
+        }
+    }
+
     /// All data bytes of the mbuf, beyond the frame too.
     fn room(&self) -> &[u8] {
         // SAFETY: `MbufPool::create` has checked that data lies at DATA_AT and ends with the buffer, and has
@@ -137,8 +155,8 @@ impl MbufFrame {
         self.room().get(..usize::from(self.meta().len.0)).unwrap_or_default()
     }
 
-    /// The payload of a [`Fill::Writable`] frame, to be written after the head and before `seal`; pad included. Empty
-    /// for other frames.
+    /// The payload of a [`Fill::Writable`] frame, to be written after the head and before `seal`; pad
+    /// included. Empty for other frames.
     pub fn payload_mut(&mut self) -> &mut [u8] {
         let FrameMeta { fill, head_len, len, .. } = *self.meta();
         if fill != Fill::Writable {
@@ -194,8 +212,8 @@ impl MbufFrame {
 impl Drop for MbufFrame {
     fn drop(&mut self) {
         let object = self.0.as_ptr().cast();
-        // SAFETY: the mbuf is ours alone, unsegmented and direct, and its pool lives as long as anything of it is
-        // lent (see `MbufPool`).
+        // SAFETY: the mbuf is ours alone, unsegmented and direct, and its pool lives as long as anything of
+        // it is lent (see `MbufPool`).
         unsafe { dpdk_sys::rs_mempool_put_bulk(self.get(&POOL), &object, 1) };
     }
 }
@@ -248,6 +266,9 @@ impl Shelf {
 
     #[inline]
     fn pop(&mut self) -> Option<MbufFrame> {
+        if let Some(soon) = self.frames.len().checked_sub(PREFETCH_FRAMES).and_then(|i| self.frames.get(i)) {
+            soon.prefetch();
+        }
         self.frames.pop().or_else(|| self.refill())
     }
 
@@ -255,8 +276,8 @@ impl Shelf {
     fn refill(&mut self) -> Option<MbufFrame> {
         // The last frames of a pool are lent one by one.
         for want in [SHELF_MOVE, 1] {
-            // SAFETY: the shelf is empty, so there is room for `want` pointers; each pointer the pool hands out is an
-            // initialised mbuf that nobody else holds.
+            // SAFETY: the shelf is empty, so there is room for `want` pointers; each pointer the pool hands
+            // out is an initialised mbuf that nobody else holds.
             unsafe {
                 let objects = self.frames.as_mut_ptr().cast();
                 if dpdk_sys::rs_mempool_get_bulk(self.pool.raw(), objects, want as u32) == 0 {
@@ -281,8 +302,8 @@ impl Shelf {
     fn flush(&mut self) {
         let count = self.frames.len();
         let gone = SHELF_MOVE.min(count);
-        // SAFETY: the first `gone` frames are this pool's and go to it; the others move to the front. Nothing in
-        // between can panic, so none is dropped as well.
+        // SAFETY: the first `gone` frames are this pool's and go to it; the others move to the front. Nothing
+        // in between can panic, so none is dropped as well.
         unsafe {
             let first = self.frames.as_mut_ptr();
             self.frames.set_len(0);
@@ -295,8 +316,12 @@ impl Shelf {
 
 /// Lends [`MbufFrame`]s to one worker, from a pool of small mbufs for [`Fill::Control`] and one for data.
 ///
-/// Holds back up to [`SHELF_FRAMES`] of each until it is dropped. The worker's thread should be registered
-/// ([`super::Eal::register_thread`]).
+/// Holds back up to [`SHELF_FRAMES`] of each until it is dropped. The two pools differ: frames come home to
+/// the pool they are of, whatever they were used for. A pool with a cache wants the worker's thread
+/// registered ([`super::Eal::register_thread`]).
+///
+/// Cost per frame (taken, header written, sealed, given back; any payload length): about 35 ns on one thread,
+/// of it 17 ns for the ICRC; about 100 ns when another core had the mbuf before.
 #[derive(Debug)]
 pub struct MbufFrames {
     control: Shelf,
@@ -307,8 +332,9 @@ pub struct MbufFrames {
 impl MbufFrames {
     /// Lends from these two pools; other workers may lend from the same ones.
     ///
-    /// `payload_lens` are the payload lengths of most data frames, the path MTU first: their ICRC costs the same for
-    /// every length (some 15 ns), others one pass over the frame (100 ns for 4096 B). A handful at most; 4 KiB each.
+    /// `payload_lens` are the payload lengths of most data frames, the path MTU first: their ICRC costs the
+    /// same for every length (some 15 ns), others one pass over the frame (100 ns for 4096 B). A handful at
+    /// most; 4 KiB each.
     pub fn new(control: &MbufPool, data: &MbufPool, payload_lens: &[u16]) -> MbufFrames {
         MbufFrames { control: Shelf::new(control), data: Shelf::new(data), sealer: Sealer::new(payload_lens) }
     }

@@ -1,7 +1,7 @@
 //! Pools of mbufs laid out for frames: mbuf, [`FrameMeta`], headroom, data.
 //!
-//! All data bytes of a fresh pool are [`PAYLOAD_BYTE`]: a frame of generated payload then costs a header and a
-//! checksum, whatever its length. [`super::frame`] keeps it so.
+//! All data bytes of a fresh pool are [`PAYLOAD_BYTE`]: a frame of generated payload then costs a header and
+//! a checksum, whatever its length. [`super::frame`] keeps it so.
 
 use std::ffi::{c_uint, c_void};
 use std::ptr::NonNull;
@@ -22,12 +22,14 @@ pub const CACHE_MAX: u32 = 512;
 pub struct PoolSpec {
     /// Name, unique in the process; up to 25 characters.
     pub name: String,
-    /// Mbufs in the pool. Each worker may hold back [`super::frame::SHELF_FRAMES`] of them, and half as many again as
-    /// `cache`.
+    /// Mbufs in the pool. Each worker may hold back [`super::frame::SHELF_FRAMES`] of them, and half as many
+    /// again as `cache`.
     pub frames: u32,
     /// Longest frame in bytes, FCS not included.
     pub frame_bytes_max: u16,
     /// Mbufs each registered thread may keep for itself: 0 to [`CACHE_MAX`], at most two thirds of `frames`.
+    /// 0 is best with [`super::MbufFrames`], which keeps some at hand itself: no mbuf is out of reach of the
+    /// other threads, and 1 MiB of memory is saved.
     pub cache: u32,
 }
 
@@ -39,8 +41,8 @@ impl PoolSpec {
 
     /// Memory the pool takes of EAL, in bytes; slightly more than it will.
     pub fn memory_bytes(&self) -> u64 {
-        // Per object: its header in the pool, the mbuf, the spread over memory channels, its slot in the pool's ring
-        // of a power of two. Then caches, two lists of pointers for each thread that EAL knows.
+        // Per object: its header in the pool, the mbuf, the spread over memory channels, its slot in the
+        // pool's ring of a power of two. Then caches, two lists of pointers for each thread that EAL knows.
         let object = (64 + DATA_AT + self.data_bytes() + 64 + 16) as u64;
         let caches = if self.cache == 0 { 0 } else { 128 * (u64::from(CACHE_MAX) * 2 * 8 + 64) };
         u64::from(self.frames) * object + caches + (64 << 10)
@@ -49,8 +51,9 @@ impl PoolSpec {
 
 /// A pool of mbufs. Clones share it.
 ///
-/// The memory goes back to EAL with the last clone, provided that it is dropped on EAL's main thread, nothing is lent
-/// and no other thread is registered; otherwise it stays until the process ends, as a frame might still come home.
+/// The memory goes back to EAL with the last clone, provided that it is dropped on EAL's main thread, nothing
+/// is lent and no other thread is registered; otherwise it stays until the process ends, as a frame might
+/// still come home.
 #[derive(Clone, Debug)]
 pub struct MbufPool(Arc<Owned>);
 
@@ -60,15 +63,15 @@ struct Owned {
     frame_bytes_max: u16,
 }
 
-// SAFETY: a mempool may be used by any number of threads at once: its ring is multi-producer and multi-consumer, its
-// caches belong to one lcore each.
+// SAFETY: a mempool may be used by any number of threads at once: its ring is multi-producer and
+// multi-consumer, its caches belong to one lcore each.
 unsafe impl Send for Owned {}
 // SAFETY: as above.
 unsafe impl Sync for Owned {}
 
 impl MbufPool {
-    /// Makes the pool and writes every data byte of it, so that no page fault is left for later. Cost: about 0.1 ms
-    /// per MiB on huge pages.
+    /// Makes the pool and writes every data byte of it, so that no page fault is left for later. Cost: about
+    /// 0.1 ms per MiB on huge pages.
     pub fn create(_eal: &Eal, spec: &PoolSpec) -> Result<MbufPool, DpdkError> {
         let refuse = |reason: String| DpdkError::Pool {
             name: spec.name.clone(),
@@ -84,7 +87,8 @@ impl MbufPool {
             )));
         };
         let name = c_name(&spec.name)?;
-        // SAFETY: EAL runs; `name` is a terminated string, copied by the callee; sizes are checked by the callee.
+        // SAFETY: EAL runs; `name` is a terminated string, copied by the callee; sizes are checked by the
+        // callee.
         let raw = unsafe {
             dpdk_sys::rte_pktmbuf_pool_create(
                 name.as_ptr(),
@@ -98,8 +102,8 @@ impl MbufPool {
         let Some(raw) = NonNull::new(raw) else { return Err(refuse(last_error())) };
         let pool = MbufPool(Arc::new(Owned { raw, frame_bytes_max: spec.frame_bytes_max }));
         let mut misfits: u32 = 0;
-        // SAFETY: `prepare` fits the callback type and gets a pointer to a u32 that outlives the call; nothing is lent
-        // yet, so no one else looks at the objects.
+        // SAFETY: `prepare` fits the callback type and gets a pointer to a u32 that outlives the call;
+        // nothing is lent yet, so no one else looks at the objects.
         unsafe { dpdk_sys::rte_mempool_obj_iter(raw.as_ptr(), prepare, (&raw mut misfits).cast()) };
         if misfits > 0 {
             return Err(refuse(format!("{misfits} mbufs are not laid out as this build expects")));
@@ -127,10 +131,10 @@ impl Drop for Owned {
     fn drop(&mut self) {
         let pool = self.raw.as_ptr();
         eal::while_only_lcore(|| {
-            // SAFETY: the pool is alive. No clone is left to take from it, so nothing in use means that no frame of it
-            // exists. Another thread could at most be inside the call that gave the last one back: registered threads
-            // are excluded for the time of this closure, and others give straight to the ring, whose count moves as
-            // the last step of that call.
+            // SAFETY: the pool is alive. No clone is left to take from it, so nothing in use means that no
+            // frame of it exists. Another thread could at most be inside the call that gave the last one
+            // back: registered threads are excluded for the time of this closure, and others give straight to
+            // the ring, whose count moves as the last step of that call.
             unsafe {
                 if dpdk_sys::rte_mempool_in_use_count(pool) == 0 {
                     dpdk_sys::rte_mempool_free(pool);
@@ -143,9 +147,9 @@ impl Drop for Owned {
 /// Checks one mbuf's layout, fills its data and clears its mark. Counts misfits in `*misfits`.
 unsafe extern "C" fn prepare(_: *mut rte_mempool, misfits: *mut c_void, object: *mut c_void, _: c_uint) {
     let mbuf = object.cast::<u8>();
-    // SAFETY: `object` is an initialised mbuf of 128 bytes that nobody uses; the offsets lie inside it and are
-    // aligned for their types (asserted against the headers by the build of dpdk-sys). Its `buf_addr` points to
-    // `buf_len` writable bytes. `misfits` is the u32 of `create`.
+    // SAFETY: `object` is an initialised mbuf of 128 bytes that nobody uses; the offsets lie inside it and
+    // are aligned for their types (asserted against the headers by the build of dpdk-sys). Its `buf_addr`
+    // points to `buf_len` writable bytes. `misfits` is the u32 of `create`.
     unsafe {
         let buffer = mbuf.add(MBUF_BUF_ADDR).cast::<*mut u8>().read();
         let data_off = usize::from(mbuf.add(MBUF_DATA_OFF).cast::<u16>().read());

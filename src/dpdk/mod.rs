@@ -1,10 +1,11 @@
 //! DPDK made safe: EAL, pools of mbufs, frames that own one, and rings that carry them between cores.
 //!
-//! Nothing outlives the process: EAL runs without files or sockets shared with others, so the kernel takes back every
-//! page when the process ends, however it ends. One EAL per process, for life: DPDK cannot start twice.
+//! Nothing outlives the process: EAL runs without files or sockets shared with others, so the kernel takes
+//! back every page when the process ends, however it ends. One EAL per process, for life: DPDK cannot start
+//! twice.
 //!
-//! Order of use: [`Eal::init`] on the main thread, [`MbufPool::create`] for control and data, [`FrameRing::create`]
-//! per link, then per worker thread [`Eal::register_thread`] and one [`MbufFrames`].
+//! Order of use: [`Eal::init`] on the main thread, [`MbufPool::create`] for control and data,
+//! [`FrameRing::create`] per link, then per worker thread [`Eal::register_thread`] and one [`MbufFrames`].
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
@@ -36,9 +37,7 @@ pub enum DpdkError {
         arguments: String,
     },
     /// EAL runs with less memory than a later caller needs, and cannot grow.
-    #[error(
-        "DPDK was started with {held_mib} MiB and {needed_mib} MiB are needed: start it with the larger figure"
-    )]
+    #[error("DPDK was started with {held_mib} MiB and {needed_mib} MiB are needed: start it with that much")]
     Fixed {
         /// Memory EAL holds.
         held_mib: u64,
@@ -47,8 +46,8 @@ pub enum DpdkError {
     },
     /// The machine has not that much memory.
     #[error(
-        "frames need {needed_mib} MiB of memory and {available_mib} MiB are available: use fewer ports, a smaller \
-         switch buffer, or set aside huge pages"
+        "frames need {needed_mib} MiB of memory and {available_mib} MiB are available: use fewer \
+         ports, a smaller switch buffer, or set aside huge pages"
     )]
     Memory {
         /// Memory asked for.

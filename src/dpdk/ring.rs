@@ -8,7 +8,8 @@ use dpdk_sys::rte_ring;
 
 use super::{DpdkError, Eal, MbufFrame, c_name, last_error};
 
-/// A queue of frames with one producer and one consumer (`rte_ring`). Frames left in it are freed with the last half.
+/// A queue of frames with one producer and one consumer (`rte_ring`). Frames left in it are freed with the
+/// last half.
 #[derive(Debug)]
 pub struct FrameRing {
     raw: NonNull<rte_ring>,
@@ -22,15 +23,15 @@ pub struct RingTx(Arc<FrameRing>);
 #[derive(Debug)]
 pub struct RingRx(Arc<FrameRing>);
 
-// SAFETY: producer and consumer may be different threads: there is one of each, as neither half can be cloned and
-// their methods take `&mut self`; counting from either side is allowed. The frames inside are Send.
+// SAFETY: producer and consumer may be different threads: there is one of each, as neither half can be cloned
+// and their methods take `&mut self`; counting from either side is allowed. The frames inside are Send.
 unsafe impl Send for FrameRing {}
 // SAFETY: as above; what `&FrameRing` itself offers only counts.
 unsafe impl Sync for FrameRing {}
 
 impl FrameRing {
-    /// A ring that holds exactly `frames` frames, 1 to 2^30, under a `name` that is unique in the process and has up to
-    /// 28 characters.
+    /// A ring that holds exactly `frames` frames, 1 to 2^30, under a `name` that is unique in the process and
+    /// has up to 28 characters.
     pub fn create(_eal: &Eal, name: &str, frames: u32) -> Result<(RingTx, RingRx), DpdkError> {
         let refuse = |reason: String| DpdkError::Ring { name: name.to_owned(), frames, reason };
         if frames == 0 {
@@ -69,8 +70,8 @@ impl FrameRing {
     /// `at` has room for `max` frames, and no other thread takes from the ring.
     unsafe fn take(&self, at: *mut MbufFrame, max: usize) -> usize {
         let max = u32::try_from(max).unwrap_or(u32::MAX);
-        // SAFETY: the caller vouches for room and for being the one consumer; MbufFrame is a transparent pointer, and
-        // what the ring holds are frames that `push` moved into it.
+        // SAFETY: the caller vouches for room and for being the one consumer; MbufFrame is a transparent
+        // pointer, and what the ring holds are frames that `push` moved into it.
         unsafe { dpdk_sys::rs_ring_sc_dequeue_burst(self.raw.as_ptr(), at.cast(), max) as usize }
     }
 }
@@ -94,19 +95,19 @@ impl Drop for FrameRing {
 }
 
 impl RingTx {
-    /// Moves frames from the front of `frames` into the ring until it is full; returns how many. What the producer
-    /// wrote before, in the frames and elsewhere, is visible to the consumer that takes them. Cost: 1 to 2 ns per
-    /// frame in bursts of 32.
+    /// Moves frames from the front of `frames` into the ring until it is full; returns how many. What the
+    /// producer wrote before, in the frames and elsewhere, is visible to the consumer that takes them. Cost:
+    /// 1 to 2 ns per frame in bursts of 32.
     pub fn push<const N: usize>(&mut self, frames: &mut ArrayVec<MbufFrame, N>) -> usize {
         let count = frames.len();
-        // SAFETY: the pointers are `count` valid frames, and `&mut self` on the only RingTx makes this the one
-        // producer. u32 holds any burst.
+        // SAFETY: the pointers are `count` valid frames, and `&mut self` on the only RingTx makes this the
+        // one producer. u32 holds any burst.
         let sent = unsafe {
             dpdk_sys::rs_ring_sp_enqueue_burst(self.0.raw.as_ptr(), frames.as_ptr().cast(), count as u32)
                 as usize
         };
-        // SAFETY: the first `sent` frames now belong to the ring; the others move to the front, still `count - sent`
-        // of them. Nothing in between can panic.
+        // SAFETY: the first `sent` frames now belong to the ring; the others move to the front, still `count
+        // - sent` of them. Nothing in between can panic.
         unsafe {
             let first = frames.as_mut_ptr();
             frames.set_len(0);
@@ -126,8 +127,8 @@ impl RingRx {
     /// Appends what has arrived to `frames`, as far as it has room; returns how many.
     pub fn pop<const N: usize>(&mut self, frames: &mut ArrayVec<MbufFrame, N>) -> usize {
         let len = frames.len();
-        // SAFETY: there is room for N - len frames behind the first `len`, and `&mut self` on the only RingRx makes
-        // this the one consumer.
+        // SAFETY: there is room for N - len frames behind the first `len`, and `&mut self` on the only RingRx
+        // makes this the one consumer.
         let taken = unsafe { self.0.take(frames.as_mut_ptr().add(len), N - len) };
         // SAFETY: `taken` frames, at most N - len, have been written there.
         unsafe { frames.set_len(len + taken) };

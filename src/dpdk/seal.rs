@@ -9,7 +9,8 @@ use crate::wire::{ICRC_LEN, pad_of};
 
 /// A cache line.
 const LINE: usize = 64;
-/// Room a buffer needs for [`Sealer::seal`], however short the frame: the repair of the head writes whole lines.
+/// Room a buffer needs for [`Sealer::seal`], however short the frame: the repair of the head writes whole
+/// lines.
 pub(super) const ROOM_BYTES_MIN: usize = 256;
 const _: () = assert!(ROOM_BYTES_MIN >= HEAD_MAX + LINE);
 
@@ -27,8 +28,8 @@ impl Sealer {
         Sealer { prepared: payload_lens.iter().map(prepare).collect() }
     }
 
-    /// Completes the frame at the front of `room` and returns where its pad and ICRC lie. Leaves a frame that does not
-    /// fit in the room alone.
+    /// Completes the frame at the front of `room` and returns where its pad and ICRC lie. Leaves a frame that
+    /// does not fit in the room alone.
     #[inline]
     pub(super) fn seal(&self, meta: &FrameMeta, room: &mut [u8]) -> Range<usize> {
         let (head_end, end) = (usize::from(meta.head_len).min(HEAD_MAX), usize::from(meta.len.0));

@@ -17,8 +17,8 @@ pub struct PinError {
 
 /// Cores this process was given (its affinity mask), in ascending order, as they were when first asked for.
 ///
-/// Ask before EAL starts: afterwards the calling thread, and each thread it makes, may see one core only. Empty when
-/// the system does not tell.
+/// Ask before EAL starts: afterwards the calling thread, and each thread it makes, may see one core only.
+/// Empty when the system does not tell.
 pub fn cores() -> &'static [usize] {
     static CORES: OnceLock<Vec<usize>> = OnceLock::new();
     CORES.get_or_init(|| {

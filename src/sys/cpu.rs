@@ -2,8 +2,8 @@
 
 /// CPU seconds the calling thread has used, in user space and kernel (`CLOCK_THREAD_CPUTIME_ID`).
 ///
-/// For work that never waits, such as the engine of virtual time. A worker that spins uses CPU whether or not it has
-/// work: count its busy TSC instead. Cost: one system call, about 100 ns.
+/// For work that never waits, such as the engine of virtual time. A worker that spins uses CPU whether or not
+/// it has work: count its busy TSC instead. Cost: one system call, about 100 ns.
 pub fn thread_cpu_s() -> f64 {
     super::clock(libc::CLOCK_THREAD_CPUTIME_ID).as_secs_f64()
 }

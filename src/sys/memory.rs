@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-/// Memory this process holds. The kernel's figures for ordinary memory may be off by some hundred kilobytes per core.
+/// Memory this process holds. The kernel's figures for ordinary memory may be off by some hundred kilobytes
+/// per core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessMemory {
     /// Resident now (`VmRSS`), huge pages not included.
@@ -49,7 +50,8 @@ pub fn process() -> ProcessMemory {
     }
 }
 
-/// Ordinary memory the machine could still give without swapping (`MemAvailable`); `None` when it does not tell.
+/// Ordinary memory the machine could still give without swapping (`MemAvailable`); `None` when it does not
+/// tell.
 pub fn available_bytes() -> Option<u64> {
     kb_field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
 }

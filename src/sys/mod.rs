@@ -1,7 +1,7 @@
 //! What the machine offers a run: a calibrated counter, cores, memory, CPU time, and the wish to stop.
 //!
-//! Knows nothing of packets or DPDK, and works the same in a build without it. Read [`affinity::cores`] before EAL
-//! starts: EAL pins its caller, and every later thread inherits that.
+//! Knows nothing of packets or DPDK, and works the same in a build without it. Read [`affinity::cores`]
+//! before EAL starts: EAL pins its caller, and every later thread inherits that.
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 

@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first asks a run to end and report what it has, the second ends the process at once.
+//! Ctrl-C and SIGTERM: the first asks a run to end and report what it has, the second ends the process at
+//! once.
 
 use std::io;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ impl StopFlag {
         StopFlag::default()
     }
 
-    /// A flag raised by the first SIGINT or SIGTERM; a further one ends the process at once with exit code 130 or 143
-    /// (128 + signal, as shells report it). Signals that come after [`StopFlag::raise`] also end it at once.
+    /// A flag raised by the first SIGINT or SIGTERM; a further one ends the process at once with exit code
+    /// 130 or 143 (128 + signal, as shells report it). Signals that come after [`StopFlag::raise`] also end
+    /// it at once.
     pub fn on_signals() -> io::Result<StopFlag> {
         let stop = StopFlag::new();
         for signal in [SIGINT, SIGTERM] {

@@ -1,8 +1,8 @@
 //! The counter that real-time drivers read: the CPU's time stamp counter, calibrated by ourselves.
 //!
-//! What firmware, kernel messages and DPDK say of its frequency may be rounded (1,494 ppm off on one machine, as DPDK
-//! rounds to 10 MHz), which would falsify every rate and latency; so it is measured against `CLOCK_MONOTONIC_RAW`,
-//! which no time daemon bends.
+//! What firmware, kernel messages and DPDK say of its frequency may be rounded (1,494 ppm off on one machine,
+//! as DPDK rounds to 10 MHz), which would falsify every rate and latency; so it is measured against
+//! `CLOCK_MONOTONIC_RAW`, which no time daemon bends.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub enum TscError {
     },
     /// The machine was too busy to tell the frequency.
     #[error(
-        "the TSC frequency is known to {error_ppm:.0} ppm only: the machine stalled while it was measured, try again"
+        "the TSC frequency is known to {error_ppm:.0} ppm only, as the machine stalled meanwhile: try again"
     )]
     TooCoarse {
         /// Bound of the relative error, parts per million.
@@ -56,13 +56,14 @@ fn raw_ns() -> u64 {
     u64::try_from(super::clock(libc::CLOCK_MONOTONIC_RAW).as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// True when the counter runs at one rate in every power state (CPUID 0x8000_0007, EDX bit 8); true for the kernel
-/// clock that stands in for it on other architectures.
+/// True when the counter runs at one rate in every power state (CPUID 0x8000_0007, EDX bit 8); true for the
+/// kernel clock that stands in for it on other architectures.
 pub fn is_invariant() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::__cpuid;
-        // SAFETY: CPUID exists on every x86-64 CPU, and the second leaf is only asked for when the first names it.
+        // SAFETY: CPUID exists on every x86-64 CPU, and the second leaf is only asked for when the first
+        // names it.
         #[allow(unused_unsafe)]
         unsafe {
             __cpuid(0x8000_0000).eax >= 0x8000_0007 && __cpuid(0x8000_0007).edx & (1 << 8) != 0
@@ -110,8 +111,8 @@ impl Bracket {
 }
 
 impl Tsc {
-    /// Measures the counter over `window` (sleeping; [`CALIBRATION_WINDOW`] is a good one), again when the result is
-    /// not known to 100 ppm.
+    /// Measures the counter over `window` (sleeping; [`CALIBRATION_WINDOW`] is a good one), again when the
+    /// result is not known to 100 ppm.
     pub fn calibrate(window: Duration) -> Result<Tsc, TscError> {
         let mut best = Tsc::measure(window)?;
         for _ in 1..ATTEMPTS {

@@ -1,5 +1,5 @@
-// Where the safe layer finds the fields of `struct rte_mbuf`, in bytes from its start. The one list: `build.rs` hands
-// it to `shim.c`, whose static assertions hold it against the headers the build uses.
+// Where the safe layer finds the fields of `struct rte_mbuf`, in bytes from its start. The one list:
+// `build.rs` hands it to `shim.c`, whose static assertions hold it against the headers the build uses.
 
 /// Size of `struct rte_mbuf`; the private area follows it.
 pub const MBUF_BYTES: usize = 128;

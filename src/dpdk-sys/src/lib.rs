@@ -1,9 +1,9 @@
-//! DPDK >= 22.11 as far as rankstorm uses it: hand-declared functions over opaque pointers, and byte offsets into
-//! `struct rte_mbuf` that the build holds against the installed headers.
+//! DPDK >= 22.11 as far as rankstorm uses it: hand-declared functions over opaque pointers, and byte offsets
+//! into `struct rte_mbuf` that the build holds against the installed headers.
 //!
-//! Names and meanings are those of the DPDK API reference; functions named `rs_*` are the one-line wrappers of
-//! `shim.c` around what DPDK has only as a static inline. Nothing here is safe to call without that reference at
-//! hand; `rankstorm::dpdk` is the safe layer.
+//! Names and meanings are those of the DPDK API reference; functions named `rs_*` are the one-line wrappers
+//! of `shim.c` around what DPDK has only as a static inline. Nothing here is safe to call without that
+//! reference at hand; `rankstorm::dpdk` is the safe layer.
 
 #![no_std]
 #![allow(non_camel_case_types)]
@@ -74,7 +74,12 @@ unsafe extern "C" {
     ) -> u32;
 
     /// A ring of at least `count` pointers. Null and `rte_errno` on failure.
-    pub fn rte_ring_create(name: *const c_char, count: c_uint, socket_id: c_int, flags: c_uint) -> *mut rte_ring;
+    pub fn rte_ring_create(
+        name: *const c_char,
+        count: c_uint,
+        socket_id: c_int,
+        flags: c_uint,
+    ) -> *mut rte_ring;
     /// Frees a ring; what it holds is forgotten.
     pub fn rte_ring_free(ring: *mut rte_ring);
 
