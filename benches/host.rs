@@ -128,7 +128,9 @@ fn host(c: &mut Criterion) {
             group.measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(200));
             for (i, part) in ["poll_tx data", "on_frame data", "acks out and in"].into_iter().enumerate() {
                 group.bench_function(BenchmarkId::new(part, qps), |b| {
-                    b.iter_custom(|n| run(&mut hosts, &mut now, n.max(32))[i].mul_f64(n as f64 / n.max(32) as f64));
+                    b.iter_custom(|n| {
+                        run(&mut hosts, &mut now, n.max(32))[i].mul_f64(n as f64 / n.max(32) as f64)
+                    });
                 });
             }
             group.finish();

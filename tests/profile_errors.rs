@@ -1,4 +1,5 @@
 //! What a user reads when a profile is wrong: one line with place, key, and fix.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;
 use rankstorm::profile::{self, Overrides};

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::plan::{Mode, Plan};
-use crate::run::Progress;
+use crate::run::{OnProgress, Progress};
 use crate::units::Span;
 
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// What the driver calls on its way; `None` when quiet.
-pub fn reporter(plan: &Plan, mode: Mode, quiet: bool) -> Option<Box<dyn FnMut(&Progress) + Send>> {
+pub fn reporter(plan: &Plan, mode: Mode, quiet: bool) -> Option<OnProgress<'static>> {
     if quiet {
         return None;
     }

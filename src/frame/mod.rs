@@ -103,7 +103,8 @@ pub enum Payload<'a> {
     },
 }
 
-/// A frame: one handle of 8 bytes that owns its buffer.
+/// A frame: one handle of 8 bytes that owns its buffer. None is ever empty.
+#[allow(clippy::len_without_is_empty)]
 pub trait Frame: Sized + Send {
     /// The first [`HEAD_MAX`] bytes from the destination MAC on. Bytes beyond the frame's headers are undefined.
     fn head(&self) -> &[u8; HEAD_MAX];

@@ -130,7 +130,15 @@ impl Builder {
         }
         let workload = &cfg.workloads[usize::from(q.workload)];
         self.keys.push(key);
-        self.shared.push(Shared::new(q.workload, workload, q.class.0, class_of(cfg, q.class), key.2));
+        self.shared.push(Shared::new(
+            q.workload,
+            workload.verb,
+            &workload.rc,
+            &workload.rate_control,
+            q.class.0,
+            class_of(cfg, q.class),
+            key.2,
+        ));
         (self.shared.len() - 1) as u16
     }
 

@@ -55,7 +55,7 @@ pub fn data_frame_bytes(plan: &Plan) -> (u64, u64, bool) {
     let mut message = |bytes: u64, mtu: u64| {
         smallest = smallest.min(bytes.min(mtu) + 58 + 4);
         longest = longest.max(mtu + overhead);
-        tails |= bytes % mtu != 0;
+        tails |= !bytes.is_multiple_of(mtu);
     };
     for w in plan.workloads.iter() {
         let mtu = u64::from(plan.classes[usize::from(w.class.0)].mtu);
@@ -93,7 +93,11 @@ pub fn data_frame_bytes(plan: &Plan) -> (u64, u64, bool) {
 /// # Errors
 /// A switch configuration that cannot be.
 pub fn engine<F: Frame, P: FramePool<Frame = F>>(
-    plan: &Plan, share: Share, pool: P, shared: &Arc<Shared>, tee: Option<Box<dyn Tee<F>>>,
+    plan: &Plan,
+    share: Share,
+    pool: P,
+    shared: &Arc<Shared>,
+    tee: Option<Box<dyn Tee<F>>>,
 ) -> Result<Engine<F, P>, RunError> {
     let addresses = AddressMap::new(plan.ranks.iter().map(|r| (r.ip, r.port)));
     let hosts: Vec<Host> = plan.hosts[share.hosts.clone()].iter().cloned().map(Host::new).collect();
@@ -147,7 +151,11 @@ pub struct Assembled {
 
 /// Puts a result together and says what is missing and whether the tester can be trusted.
 pub fn result(
-    plan: &Plan, shared: &Shared, recorder: Recorder, mut tester: TesterStats, mut a: Assembled,
+    plan: &Plan,
+    shared: &Shared,
+    recorder: Recorder,
+    mut tester: TesterStats,
+    mut a: Assembled,
 ) -> RunResult {
     let done = shared.iterations_done();
     let mut missing = Vec::new();
@@ -174,7 +182,9 @@ pub fn result(
         ));
     }
     if tester.tx_refused > 0 {
-        tester.why.push(format!("{} frames were refused for want of buffers in the tester", tester.tx_refused));
+        tester
+            .why
+            .push(format!("{} frames were refused for want of buffers in the tester", tester.tx_refused));
     }
     if tester.rx_missed > 0 {
         tester.why.push(format!("{} frames arrived and were not taken by the tester", tester.rx_missed));

@@ -136,8 +136,13 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     /// Wires `parts` together. Links whose ends are both elsewhere cost a few bytes each. Everything the packet path
     /// needs is allocated here.
     pub fn new(
-        fabric: &Fabric, parts: Parts<F>, pool: P, recorder: Recorder, phases: Phases,
-        snapshot_names: Vec<(Time, String)>, tee: Option<Box<dyn Tee<F>>>,
+        fabric: &Fabric,
+        parts: Parts<F>,
+        pool: P,
+        recorder: Recorder,
+        phases: Phases,
+        snapshot_names: Vec<(Time, String)>,
+        tee: Option<Box<dyn Tee<F>>>,
     ) -> Engine<F, P> {
         let mut host_at = vec![None; fabric.endpoints as usize];
         for (i, h) in parts.hosts.iter().enumerate() {

@@ -53,6 +53,9 @@ pub struct Progress {
     pub dilation: Option<f64>,
 }
 
+/// Hears how a run gets on.
+pub type OnProgress<'a> = Box<dyn FnMut(&Progress) + Send + 'a>;
+
 /// How to run.
 pub struct Options<'a> {
     /// Where the frames go.
@@ -60,7 +63,7 @@ pub struct Options<'a> {
     /// Capture of every frame that tester ports receive.
     pub pcap: Option<PathBuf>,
     /// Called a few times per second.
-    pub progress: Option<Box<dyn FnMut(&Progress) + Send + 'a>>,
+    pub progress: Option<OnProgress<'a>>,
     /// Raised by Ctrl-C: the run ends in order and leaves a partial result.
     pub stop: StopFlag,
 }

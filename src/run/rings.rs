@@ -293,7 +293,8 @@ impl PoolSizes {
             name: name.to_owned(),
             frames,
             frame_bytes_max: u16::try_from(bytes).unwrap_or(u16::MAX),
-            cache: 256,
+            // Workers keep a shelf of their own.
+            cache: 0,
         };
         PoolSizes {
             specs: [spec("rs_control", count(fit(64)), 126), spec("rs_data", count(data), largest)],
@@ -306,14 +307,8 @@ impl PoolSizes {
 fn shares(plan: &Plan) -> Vec<(String, Share)> {
     let all = Share::all(plan);
     vec![
-        (
-            format!("hosts ({} ports)", all.hosts.len()),
-            Share { hosts: all.hosts.clone(), switches: 0..0 },
-        ),
-        (
-            format!("switches ({})", all.switches.len()),
-            Share { hosts: 0..0, switches: all.switches.clone() },
-        ),
+        (format!("hosts ({} ports)", all.hosts.len()), Share { hosts: all.hosts.clone(), switches: 0..0 }),
+        (format!("switches ({})", all.switches.len()), Share { hosts: 0..0, switches: all.switches.clone() }),
     ]
 }
 
@@ -336,7 +331,8 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     let tsc = Tsc::calibrate(CALIBRATION).map_err(|e| RunError::Setup(e.to_string()))?;
     let shares = shares(plan);
     let sizes = PoolSizes::of(plan);
-    let rings_bytes = (0..count_pairs(shares.len())).map(|_| FrameRing::memory_bytes(sizes.on_links)).sum::<u64>();
+    let rings_bytes =
+        (0..count_pairs(shares.len())).map(|_| FrameRing::memory_bytes(sizes.on_links)).sum::<u64>();
     let memory_bytes = sizes.specs.iter().map(PoolSpec::memory_bytes).sum::<u64>() + rings_bytes;
     let eal = Eal::init(EalOptions { memory_bytes, no_huge: false }).map_err(setup)?;
     let control = MbufPool::create(eal, &sizes.specs[0]).map_err(setup)?;
@@ -420,12 +416,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     let wall_s = wall.elapsed().as_secs_f64();
     let stopped = opts.stop.is_raised();
     let mut left = Collected::default();
-    let mut tester = TesterStats {
-        wall_s,
-        tsc_hz: Some(tsc.hz()),
-        why: crashed,
-        ..TesterStats::default()
-    };
+    let mut tester = TesterStats { wall_s, tsc_hz: Some(tsc.hz()), why: crashed, ..TesterStats::default() };
     for l in lefts {
         left.add(l, &mut tester);
     }
@@ -452,7 +443,10 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
 /// Both directions of a ring for every pair of workers that a link joins: per worker, (peer, receiver, sender).
 #[allow(clippy::type_complexity)]
 fn wire_workers(
-    eal: &Eal, plan: &Plan, count: usize, owners: &[(usize, usize)],
+    eal: &Eal,
+    plan: &Plan,
+    count: usize,
+    owners: &[(usize, usize)],
 ) -> Result<Vec<Vec<(usize, RingRx, RingTx)>>, DpdkError> {
     let mut ends: Vec<Vec<(usize, RingRx, RingTx)>> = (0..count).map(|_| Vec::new()).collect();
     for a in 0..count {
@@ -481,7 +475,11 @@ fn wire_workers(
 
 /// Starts the workers, reports progress until they end, and collects what they leave. A worker that dies stops all.
 fn drive(
-    workers: Vec<Worker>, pace: Pace, shared: &Arc<Shared>, progress: &Receiver<Time>, opts: &mut Options<'_>,
+    workers: Vec<Worker>,
+    pace: Pace,
+    shared: &Arc<Shared>,
+    progress: &Receiver<Time>,
+    opts: &mut Options<'_>,
     wall: Instant,
 ) -> (Vec<Left>, Vec<String>) {
     let gate = Arc::new(Barrier::new(workers.len()));

@@ -1,11 +1,10 @@
 //! A queue pair as two adjacent cache lines, and what the queue pairs of one workload and class share.
 
-use super::config::{ClassConfig, QpConfig, RateControl, Verb};
+use super::config::{ClassConfig, QpConfig, RateControl, RcConfig, Verb};
 use super::pace::Pace;
 use super::requester::Requester;
 use super::responder::Responder;
 use crate::units::{Rate, Span};
-use crate::workload::config::WorkloadConfig;
 
 /// One end of a reliable connection: all a frame touches, 128 bytes.
 #[repr(C, align(128))]
@@ -93,34 +92,36 @@ impl Shared {
     /// The shared part of the queue pairs of a workload in a class, over IPv6 or IPv4.
     pub fn new(
         workload: u16,
-        cfg: &WorkloadConfig,
+        verb: Verb,
+        rc: &RcConfig,
+        rate_control: &RateControl,
         class_ix: u8,
         class: &ClassConfig,
         is_v6: bool,
     ) -> Shared {
-        let window = cfg.rc.window.clamp(1, (1 << 23) - 1);
+        let window = rc.window.clamp(1, (1 << 23) - 1);
         // A window that ends without a question would wait for the timeout: ask at least twice per window.
         let half_window = u16::try_from(window / 2).unwrap_or(u16::MAX);
         Shared {
             mtu: class.mtu.max(1),
-            ack_every: cfg.rc.ack_every.max(1),
-            ack_req_every: cfg.rc.ack_req_every.min(half_window).max(1),
+            ack_every: rc.ack_every.max(1),
+            ack_req_every: rc.ack_req_every.min(half_window).max(1),
             workload,
             window,
-            ack_timeout: cfg.rc.ack_timeout,
-            cnp_interval: match &cfg.rate_control {
+            ack_timeout: rc.ack_timeout,
+            cnp_interval: match rate_control {
                 RateControl::Dcqcn(p) => Some(p.cnp_interval),
                 RateControl::None | RateControl::Fixed(_) => None,
             },
-            retry_count: cfg.rc.retry_count,
+            retry_count: rc.retry_count,
             class: class_ix,
             priority: class.priority & 7,
             ack_priority: class.ack_priority & 7,
             cnp_priority: class.cnp_priority & 7,
-            verb: cfg.verb,
+            verb,
             base_len: base_len(class, is_v6),
-            fixed_rate: match cfg.rate_control {
-                RateControl::Fixed(rate) => Some(rate),
+            fixed_rate: match rate_control {
+                RateControl::Fixed(rate) => Some(*rate),
                 RateControl::None | RateControl::Dcqcn(_) => None,
             },
         }
