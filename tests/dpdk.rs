@@ -1,7 +1,7 @@
 //! The DPDK layer against real pools and rings. One test, as a process has one EAL; on huge pages when some
 //! are free.
 #![cfg(feature = "dpdk")]
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::manual_is_multiple_of)]
 
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
