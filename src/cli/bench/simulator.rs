@@ -117,7 +117,7 @@ cable = "200 m"
 "#;
 
 const A2A_RANKS: u32 = 64;
-const A2A_BYTES: u64 = 64 * 1024;
+const A2A_BYTES: u64 = 256 * 1024;
 
 /// A simulator that was timed on the same scenario: M link transmissions per CPU second, one core, its quietest run.
 /// Constants, because none of them can be had from a package: the runs were made once, by us, on another machine of the
