@@ -180,13 +180,34 @@ fn fabric_busy(fabric: &Fabric, flows: &BTreeMap<(u32, u32), u64>) -> Span {
     fabric_bound(fabric, &flows).map_or(Span::ZERO, |bound| bound.span)
 }
 
-/// First bit out to last bit in of one frame of `len` on an idle fabric, without its time on the sender's
-/// own link,
-/// along the longest path any frame of the workload takes.
-fn path_extra(b: &Basis<'_>, flows: &BTreeMap<(u32, u32), u64>, len: FrameLen) -> Span {
+/// What the way through an idle fabric adds to a frame's time on the sender's own link.
+#[derive(Clone, Copy, Debug, Default)]
+struct Way {
+    /// Along the longest path any frame of the workload takes.
+    longest: Span,
+    /// Mean over the workload's sender-receiver pairs: what a chain through all of them pays per hop.
+    mean: Span,
+}
+
+/// The way of a frame of `len`, over the first 65,536 pairs.
+fn path_extra(b: &Basis<'_>, flows: &BTreeMap<(u32, u32), u64>, len: FrameLen) -> Way {
+    let from_host: BTreeMap<u32, usize> = b
+        .fabric
+        .links
+        .iter()
+        .enumerate()
+        .filter_map(|(i, l)| if let End::Host(p) = l.from { Some((p.0, i)) } else { None })
+        .collect();
+    let from_switch: BTreeMap<(u16, u16), usize> = b
+        .fabric
+        .links
+        .iter()
+        .enumerate()
+        .filter_map(|(i, l)| if let End::Switch(s, p) = l.from { Some(((s, p), i)) } else { None })
+        .collect();
     let one = |from: u32, to: u32| -> Option<Span> {
-        let out = |s: u16, p: u16| b.fabric.links.iter().find(|l| l.from == End::Switch(s, p));
-        let first = b.fabric.links.iter().find(|l| l.from == End::Host(crate::units::PortId(from)))?;
+        let out = |s: u16, p: u16| from_switch.get(&(s, p)).and_then(|&i| b.fabric.links.get(i));
+        let first = b.fabric.links.get(*from_host.get(&from)?)?;
         let mut sum = first.timing.propagation();
         let mut at = first.to;
         for _ in 0..8 {
@@ -198,8 +219,14 @@ fn path_extra(b: &Basis<'_>, flows: &BTreeMap<(u32, u32), u64>, len: FrameLen) -
         }
         Some(sum)
     };
-    // Paths differ by leaf only; a few hundred flows show every kind.
-    flows.keys().take(512).filter_map(|&(from, to)| one(from, to)).max().unwrap_or(Span::ZERO)
+    let (mut way, mut sum, mut pairs) = (Way::default(), 0u128, 0u128);
+    for extra in flows.keys().take(1 << 16).filter_map(|&(from, to)| one(from, to)) {
+        way.longest = way.longest.max(extra);
+        sum += u128::from(extra.0);
+        pairs += 1;
+    }
+    way.mean = Span(sum.checked_div(pairs).unwrap_or(0) as u64);
+    way
 }
 
 /// Completion of one iteration when the busiest resource needs `busy` and the busiest endpoint `ends`.
@@ -211,8 +238,9 @@ fn completion(
     ends: Span,
     busy: Span,
 ) -> Span {
-    let ack = path_extra(b, &loads.flows, FrameLen(FRAME_LEN_MIN)) + ack_wire(b);
-    let there = path_extra(b, &loads.flows, framing.full_len());
+    let ack = path_extra(b, &loads.flows, FrameLen(FRAME_LEN_MIN)).longest + ack_wire(b);
+    let way = path_extra(b, &loads.flows, framing.full_len());
+    let there = way.longest;
     match &w.kind {
         WorkloadKind::RingAllReduce { vector, chunk, reduce } => {
             let n = w.ranks.len() as u64;
@@ -226,7 +254,7 @@ fn completion(
             // A slower fabric slows a message as much as it slows the whole.
             let message =
                 rate.time_for(framing.wire(bytes)).0 as f64 * (busy.0 as f64 / ends.0.max(1) as f64);
-            let hop = Span(message as u64) + there;
+            let hop = Span(message as u64) + way.mean;
             let remote =
                 |hops: u64| (hops as u128 * u128::from(loads.remote) / u128::from(loads.pairs)) as u64;
             let chain = hop.0.saturating_mul(remote(steps - 1)).saturating_add(reduce.0 * (n - 1));
