@@ -9,9 +9,12 @@ use crate::host::config::{HostConfig, RankAddr};
 use crate::switch::config::{FCS_BYTES, SwitchConfig};
 use crate::topology::{End, Fabric, Flow, fabric_bound};
 use crate::transport::config::{ClassConfig, RateControl, Verb};
-use crate::units::{Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
+use crate::units::{
+    Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, PortId, Rate, Span, Time, WIRE_OVERHEAD_BYTES,
+};
 use crate::workload::config::{Load, Until, WorkloadConfig, WorkloadKind};
 use crate::workload::generate::{pairs, traffic};
+use crate::workload::ideal::{self, Framing};
 
 /// Memory of one queue pair, one rank and one frame in flight, in bytes, as the drivers allocate them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,47 +61,6 @@ pub fn response_quanta(rate: Rate) -> u16 {
     RESPONSE_QUANTA.iter().find(|(gbps, _)| Rate::gbps(*gbps) >= rate).map_or(905, |(_, quanta)| *quanta)
 }
 
-/// The shape of a class's data frames.
-#[derive(Clone, Copy, Debug)]
-struct Framing {
-    mtu: u64,
-    /// Headers and ICRC around the payload of a packet, without RETH.
-    around: u64,
-    /// RETH, once per message.
-    first: u64,
-    /// Immediate, once per message.
-    last: u64,
-}
-
-impl Framing {
-    fn new(class: &ClassConfig, verb: Verb, v6: bool) -> Framing {
-        let ip = if v6 { 40 } else { 20 };
-        let vlan = if class.vlan.is_some() { 4 } else { 0 };
-        Framing {
-            mtu: u64::from(class.mtu.max(1)),
-            around: 14 + vlan + ip + 8 + 12 + 4,
-            first: if matches!(verb, Verb::Send) { 0 } else { 16 },
-            last: if matches!(verb, Verb::WriteImm) { 4 } else { 0 },
-        }
-    }
-    /// Frames of one message.
-    fn frames(&self, bytes: u64) -> u64 {
-        bytes.div_ceil(self.mtu).max(1)
-    }
-    /// Bytes of one message on the wire, preamble and gap counted.
-    fn wire(&self, bytes: u64) -> u64 {
-        let padded = bytes.next_multiple_of(4);
-        let frames = self.frames(bytes);
-        let sum = padded + frames * self.around + self.first + self.last;
-        let short = if frames == 1 { u64::from(FRAME_LEN_MIN) } else { 0 };
-        sum.max(short) + frames * u64::from(WIRE_OVERHEAD_BYTES)
-    }
-    /// Length of a full frame, without FCS.
-    fn full(&self) -> FrameLen {
-        FrameLen((self.mtu + self.around) as u16)
-    }
-}
-
 /// What one workload puts on every port in one iteration.
 struct Loads {
     payload: u64,
@@ -129,7 +91,7 @@ pub fn predict(b: &Basis<'_>) -> Prediction {
     let mut p = Prediction::default();
     let mut busy = Span::ZERO;
     for w in b.workloads {
-        let framing = Framing::new(&b.classes[usize::from(w.class.0)], w.verb, v6);
+        let framing = Framing::of(&b.classes[usize::from(w.class.0)], w.verb, v6);
         let loads = loads(b, w, &framing);
         p.iteration_bytes = Bytes(p.iteration_bytes.0.saturating_add(loads.payload));
         p.iteration_frames = p.iteration_frames.saturating_add(loads.frames);
@@ -250,7 +212,7 @@ fn completion(
     busy: Span,
 ) -> Span {
     let ack = path_extra(b, &loads.flows, FrameLen(FRAME_LEN_MIN)) + ack_wire(b);
-    let there = path_extra(b, &loads.flows, framing.full());
+    let there = path_extra(b, &loads.flows, framing.full_len());
     match &w.kind {
         WorkloadKind::RingAllReduce { vector, chunk, reduce } => {
             let n = w.ranks.len() as u64;
@@ -271,11 +233,18 @@ fn completion(
             let stream = part.0.saturating_mul(steps - 1);
             Span(stream.max(chain)) + part + there + ack
         }
-        // All data, then the last frame's way and its acknowledgement. (A replay's dependencies are not in
-        // here: its
-        // bound is the busiest port.)
-        _ if busy == Span::ZERO => Span::ZERO,
-        _ => busy + there + ack,
+        // Captured gaps and dependencies count: nothing can end before its longest chain.
+        WorkloadKind::Replay(_) => {
+            let endpoint = |rank| {
+                let port = port_of(b, rank).unwrap_or_default();
+                (PortId(port), b.hosts.get(port as usize).map_or(Rate::gbps(1), |h| h.rate))
+            };
+            let chain = ideal::ideal(w, *framing, endpoint);
+            if chain.max(busy) == Span::ZERO { Span::ZERO } else { chain.max(busy) + there + ack }
+        }
+        // All data, then the last frame's way and its acknowledgement.
+        WorkloadKind::Incast { .. } if busy == Span::ZERO => Span::ZERO,
+        WorkloadKind::Incast { .. } => busy + there + ack,
     }
 }
 
@@ -369,7 +338,7 @@ fn streams_end(b: &Basis<'_>) -> Time {
 /// Bytes of buffer one full frame holds, and its time on a link of `rate`.
 fn held(switch: &SwitchConfig, framing: &Framing) -> u64 {
     let cell = u64::from(switch.cell.max(1));
-    (u64::from(framing.full().0) + u64::from(FCS_BYTES)).div_ceil(cell) * cell
+    (u64::from(framing.full_len().0) + u64::from(FCS_BYTES)).div_ceil(cell) * cell
 }
 
 /// First XOFF of an incast on one switch. Senders start together at their line rates; group i then grows by
@@ -387,7 +356,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         if !class.lossless || !priority.lossless {
             continue;
         }
-        let framing = Framing::new(class, w.verb, v6);
+        let framing = Framing::of(class, w.verb, v6);
         // Per sending port: connections.
         let mut senders: BTreeMap<u32, u64> = BTreeMap::new();
         let mut receiver = None;
@@ -412,7 +381,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         let keep = 1.0 - out / sum;
         let (alpha, reserved) =
             (f64::from(priority.alpha.0) / f64::from(priority.alpha.1.max(1)), priority.reserved.0);
-        let per_wire = held(switch, &framing) as f64 / (f64::from(framing.full().0) + 24.0) / 8.0;
+        let per_wire = held(switch, &framing) as f64 / (f64::from(framing.full_len().0) + 24.0) / 8.0;
         // Buffer bytes per second.
         let grow = |r: f64| r * keep * per_wire;
         let all = grow(sum);
@@ -432,7 +401,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         }
         let Some((use_bytes, when, reached)) = first else { continue };
         let way = b.fabric.links.iter().find(|l| matches!(l.from, End::Host(_))).map(|l| l.timing);
-        let way = way.map_or(Span::ZERO, |t| t.wire_time(framing.full()) + t.propagation());
+        let way = way.map_or(Span::ZERO, |t| t.wire_time(framing.full_len()) + t.propagation());
         let one = XoffPrediction {
             reached,
             group_bytes: Bytes(if keep > 0.0 {
@@ -455,7 +424,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
 /// cells.
 fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
     let class = b.classes.iter().filter(|c| c.lossless).max_by_key(|c| c.mtu)?;
-    let framing = Framing::new(class, Verb::Write, v6);
+    let framing = Framing::of(class, Verb::Write, v6);
     let mut worst: Option<HeadroomPrediction> = None;
     for (i, link) in b.fabric.links.iter().enumerate() {
         let End::Switch(s, _) = link.to else { continue };
@@ -468,7 +437,7 @@ fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
         };
         let delay = link.timing.propagation() + back + response;
         let wire_bits = u128::from(delay.0) * u128::from(rate.bits_per_s) / 1_000_000_000_000;
-        let frame = u64::from(framing.full().0) + u64::from(WIRE_OVERHEAD_BYTES);
+        let frame = u64::from(framing.full_len().0) + u64::from(WIRE_OVERHEAD_BYTES);
         let wire = (wire_bits / 8) as u64 + 2 * frame + 84;
         let needed = Bytes(wire.div_ceil(frame) * held(switch, &framing));
         let configured = switch.priorities[usize::from(class.priority)].headroom();
@@ -482,7 +451,7 @@ fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
 fn memory(b: &Basis<'_>, v6: bool) -> MemoryPrediction {
     let qps: u64 = b.hosts.iter().map(|h| h.qps.len() as u64).sum();
     let ranks = b.ranks.len() as u64;
-    let smallest = b.classes.iter().min_by_key(|c| c.mtu).map(|c| Framing::new(c, Verb::Send, v6));
+    let smallest = b.classes.iter().min_by_key(|c| c.mtu).map(|c| Framing::of(c, Verb::Send, v6));
     let frames: u64 = match &smallest {
         Some(f) => {
             let queued: u64 = b.fabric.switches.iter().map(|s| s.buffer.0 / held(s, f)).sum();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::doc::{ClockDoc, Dilation, ProfileDoc};
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
-use super::{classes, connect, expect, fabric, ports};
+use super::{classes, connect, ecmp, expect, fabric, ports};
 use crate::limits::RUN_SECONDS_MAX;
 use crate::plan::predict::{Basis, MemoryUnits, predict};
 use crate::plan::{Clock, Plan};
@@ -113,6 +113,9 @@ pub(super) fn build(
         );
         warnings.push(("headroom_too_small".into(), text));
     }
+    if let Some(text) = ecmp::spread(&fabric, &hosts, &workloads) {
+        warnings.push(("ecmp_collisions".into(), text));
+    }
     Ok(Plan {
         name,
         question: doc.question.clone(),
@@ -167,10 +170,9 @@ fn clock(doc: &ProfileDoc) -> Result<Clock, Fault> {
 /// What the structures of a run take in memory.
 fn memory_units() -> MemoryUnits {
     MemoryUnits {
-        bytes_per_qp: (size_of::<crate::transport::qp::Qp>()
-            + size_of::<crate::transport::config::QpConfig>()) as u64,
-        bytes_per_rank: (size_of::<crate::workload::interp::Interp>()
-            + size_of::<crate::host::config::RankAddr>()) as u64,
+        bytes_per_qp: crate::host::Host::bytes_per_qp(),
+        bytes_per_rank: crate::host::Host::bytes_per_rank()
+            + size_of::<crate::host::config::RankAddr>() as u64,
         bytes_per_frame: crate::frame::boxed::BYTES_PER_FRAME as u64,
     }
 }

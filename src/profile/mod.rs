@@ -11,6 +11,7 @@ mod classes;
 mod connect;
 mod defaults;
 pub mod doc;
+mod ecmp;
 mod expect;
 mod fabric;
 mod ports;
