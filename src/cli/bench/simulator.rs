@@ -15,7 +15,7 @@ const RUNS: usize = 5;
 
 /// 32 senders, 1 MB each, into one port; PFC only. The peers carry 1,000 B of payload in a packet; an RDMA path MTU
 /// has no such size, so these frames carry 1,024. Sixteen measured bursts make a run of about 0.3 CPU seconds. Every frame is acknowledged on its own, as theirs are: ACKs count as
-/// link transmissions on both sides. Links of 1,000 ns: 198 m of cable, no FEC, no pipeline.
+/// link transmissions on both sides. Links of 1,000 ns: no FEC, no pipeline.
 pub(super) const INCAST: &str = r#"
 schema = 1
 name = "virtual-s2"
@@ -39,7 +39,7 @@ buffer = "32 MiB"
 alpha = "1/8"
 wred = "off"
 pipeline = "0 ns"
-ports = { count = 33, rate = "100G", cable = "198 m", fec = "none" }
+ports = { count = 33, rate = "100G", cable = "1 us", fec = "none" }
 "#;
 
 /// A ring all-reduce over 16 ranks, 8 on each of two leaves, 4:1; DCQCN as in the HPCC simulations. The vector is a
@@ -78,7 +78,7 @@ hosts_per_leaf = 8
 host_rate = "100G"
 uplink_rate = "100G"
 uplinks = 1
-cable = "198 m"
+cable = "1 us"
 "#;
 
 /// Every rank sends to every other one at the same moment: 63 queue pairs on each host, all with data.
@@ -113,7 +113,7 @@ hosts_per_leaf = 8
 host_rate = "100G"
 uplink_rate = "100G"
 uplinks = 1
-cable = "198 m"
+cable = "1 us"
 "#;
 
 const A2A_RANKS: u32 = 64;
