@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::doc::{ClockDoc, Dilation, ProfileDoc};
+use super::sonic::Imported;
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
 use super::{classes, connect, ecmp, expect, fabric, ports};
@@ -24,6 +25,7 @@ const SCHEMA: u32 = 1;
 pub(super) fn build(
     doc: &ProfileDoc,
     schedules: &[Option<Arc<Schedule>>],
+    imported: Option<&Imported>,
     source: Option<PathBuf>,
 ) -> Result<Plan, Fault> {
     if doc.schema != Some(SCHEMA) {
@@ -39,9 +41,13 @@ pub(super) fn build(
         return fault("name", "is the name of the output folder: letters, digits, - _ . and not empty");
     }
     let mut warnings = Vec::new();
-    let class_plan = classes::build(doc, &mut warnings)?;
+    let class_plan = classes::build(doc, imported, &mut warnings)?;
     let class_list = class_plan.list.clone();
-    let layout = ports::build(doc)?;
+    let mut layout = ports::build(doc)?;
+    if let Some(imported) = imported {
+        fabric::name_ports(doc, &mut layout, imported);
+        warnings.extend(imported.warnings.iter().cloned());
+    }
     let ground = Ground { doc, layout: &layout, classes: &class_list, schedules };
     let workloads: Arc<[WorkloadConfig]> = traffic::workloads(&ground)?.into();
     for (i, w) in workloads.iter().enumerate() {
@@ -53,7 +59,7 @@ pub(super) fn build(
     let mut streams = traffic::streams(&ground)?;
     let mut timeline = traffic::timeline(&ground)?;
     streams.append(&mut timeline.bursts);
-    let fabric = fabric::build(doc, &layout, &class_plan)?;
+    let fabric = fabric::build(doc, &layout, &class_plan, imported)?;
     let actions = std::mem::take(&mut timeline.fabric);
     let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.at).max();
     let seed = run.seed.unwrap_or(1);
