@@ -271,7 +271,7 @@ fn skewed_starts_show_in_the_start_spread() {
     let spread = |start: &str| {
         let set = ["run.warmup=0", "run.repeats=2", "workload.message=64 KiB", start];
         let (_, r) = conserved(&plan("incast-32to1", &set));
-        r.workload[0].start_spread_ns.clone()
+        r.workload[0].start_spread_ns
     };
     assert_eq!(spread("workload.start.skew=0 ns").max, Some(0.0));
     assert_eq!(spread("workload.start.skew=1 us").max, Some(31_000.0), "rank number times a microsecond");

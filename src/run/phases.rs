@@ -47,7 +47,7 @@ impl Shared {
     /// An agreement between `engines` engines that own hosts, over `warmup + repeats` iterations (0 = streams only).
     pub fn new(warmup: u32, repeats: u32, gap: Span, limit: Time, engines: u32) -> Arc<Shared> {
         let iterations = warmup + repeats;
-        let mut state = State::default();
+        let mut state = State { milestones: Vec::with_capacity(iterations as usize + 1), ..State::default() };
         if warmup == 0 {
             state.milestones.push(Milestone::Measure(Time::ZERO));
         }
