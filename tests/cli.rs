@@ -141,16 +141,6 @@ fn doctor_says_what_works_here() {
     }
 }
 
-#[test]
-fn bench_gives_ours_the_peer_and_the_ratio_on_one_line() {
-    let out = text(&rankstorm(&["bench", "icrc"]).stdout);
-    let line = out.lines().next().unwrap();
-    assert!(
-        line.starts_with("icrc-payload-4096") && line.contains("crc32fast") && line.contains("x  ("),
-        "{out}"
-    );
-}
-
 const PROFILE: &str = "profiles/incast-32to1.toml";
 
 #[test]
