@@ -84,6 +84,12 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
     let ports = db.ports();
     let mut bindings = Bindings::new(db, lookup, &ports)?;
     bindings.headroom_typed = wanted.headroom;
+    if wanted.headroom {
+        notes.assumed(
+            "xoff_headroom of the profile acts for all lossless groups; those that the database leaves to be looked up, \
+             and the table does not have, reserve nothing and have alpha 1",
+        );
+    }
     let run = Run { db, bindings, wanted, cell };
     let mut guarded = Vec::with_capacity(ports.len());
     for port in &ports {
