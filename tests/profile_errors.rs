@@ -125,7 +125,7 @@ wred = { kmin = "1 MB", kmax = "2 MB" }"#,
         r#"p.toml:12:8: wred = { kmin = "1 MB", kmax = "2 MB" }: pmax is missing"#),
     ("[switch]", r#"[switch]
 config = "config_db.json""#,
-        r#"p.toml:12:10: config = "config_db.json": reading a SONiC configuration is not supported yet; give preset, buffer, alpha, ... instead"#),
+        r#"p.toml:12:10: config = "config_db.json": config_db.json cannot be read: No such file or directory (os error 2); give a path beside the profile"#),
     ("[switch]", r#"[switch]
 dscp_map = { "64" = 3 }"#,
         "p.toml:12:21: 64 = 3: the key must be a DSCP from 0 to 63, in quotes"),

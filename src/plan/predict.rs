@@ -446,34 +446,42 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
     best
 }
 
-/// Headroom of the neediest link: two full frames (one just started here, one there), both ways of the
-/// cable with
-/// FEC and pipeline, the time the far end may take to obey, and the PFC frame; all as full frames in whole
-/// cells.
+/// Headroom of the link and lossless class with the least margin: two full frames (one just started here, one there),
+/// both ways of the cable with FEC and pipeline, the time the far end may take to obey, and the PFC frame; all as full
+/// frames in whole cells.
 fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
-    let class = b.classes.iter().filter(|c| c.lossless).max_by_key(|c| c.mtu)?;
-    let framing = Framing::of(class, Verb::Write, v6);
-    let mut worst: Option<HeadroomPrediction> = None;
-    for (i, link) in b.fabric.links.iter().enumerate() {
-        let End::Switch(s, _) = link.to else { continue };
-        let Some(switch) = b.fabric.switches.get(usize::from(s)) else { continue };
-        let back = b.fabric.links.get(i ^ 1).map_or(Span::ZERO, |l| l.timing.propagation());
-        let rate = link.timing.rate();
-        let response = match link.from {
-            End::Host(h) => b.hosts.get(h.0 as usize).map_or(Span::ZERO, |h| h.pfc_response),
-            End::Switch(..) => rate.quanta(response_quanta(rate)),
-        };
-        let delay = link.timing.propagation() + back + response;
-        let wire_bits = u128::from(delay.0) * u128::from(rate.bits_per_s) / 1_000_000_000_000;
-        let frame = u64::from(framing.full_len().0) + u64::from(WIRE_OVERHEAD_BYTES);
-        let wire = (wire_bits / 8) as u64 + 2 * frame + 84;
-        let needed = Bytes(wire.div_ceil(frame) * held(switch, &framing));
-        let configured = switch.priorities[usize::from(class.priority)].headroom();
-        if worst.is_none_or(|w| needed > w.needed) {
-            worst = Some(HeadroomPrediction { configured, needed });
-        }
-    }
-    worst
+    let margin = |h: &HeadroomPrediction| i128::from(h.configured.0) - i128::from(h.needed.0);
+    let classes = b.classes.iter().filter(|c| c.lossless);
+    let all = classes.flat_map(|class| {
+        let framing = Framing::of(class, Verb::Write, v6);
+        b.fabric.links.iter().enumerate().filter_map(move |(i, _)| link_headroom(b, i, class, &framing))
+    });
+    all.min_by_key(|h| (margin(h), std::cmp::Reverse(h.needed.0)))
+}
+
+/// Headroom of one class on the link with this number; `None` when the link ends in no switch.
+fn link_headroom(
+    b: &Basis<'_>,
+    number: usize,
+    class: &ClassConfig,
+    framing: &Framing,
+) -> Option<HeadroomPrediction> {
+    let link = b.fabric.links.get(number)?;
+    let End::Switch(s, _) = link.to else { return None };
+    let switch = b.fabric.switches.get(usize::from(s))?;
+    let back = b.fabric.links.get(number ^ 1).map_or(Span::ZERO, |l| l.timing.propagation());
+    let rate = link.timing.rate();
+    let response = match link.from {
+        End::Host(h) => b.hosts.get(h.0 as usize).map_or(Span::ZERO, |h| h.pfc_response),
+        End::Switch(..) => rate.quanta(response_quanta(rate)),
+    };
+    let delay = link.timing.propagation() + back + response;
+    let wire_bits = u128::from(delay.0) * u128::from(rate.bits_per_s) / 1_000_000_000_000;
+    let frame = u64::from(framing.full_len().0) + u64::from(WIRE_OVERHEAD_BYTES);
+    let wire = (wire_bits / 8) as u64 + 2 * frame + 84;
+    let needed = Bytes(wire.div_ceil(frame) * held(switch, framing));
+    let configured = switch.priorities[usize::from(class.priority)].headroom();
+    Some(HeadroomPrediction { configured, needed })
 }
 
 fn memory(b: &Basis<'_>, v6: bool) -> MemoryPrediction {

@@ -43,7 +43,9 @@ pub(super) fn build(
         name: switch.name.clone().unwrap_or_default(),
         ports: Vec::new(),
         buffer: match shared {
-            Some(shared) => buffer_for(shared, SWITCH_PORTS_MAX, &priorities, switch.cell.unwrap_or(0)),
+            Some(shared) => {
+                buffer_for(shared, most_ports(fabric, layout), &priorities, switch.cell.unwrap_or(0))
+            }
             None => switch.buffer.map_or(Bytes(0), |s| s.0),
         },
         cell: switch.cell.unwrap_or(0),
@@ -190,6 +192,12 @@ fn buffer_for(shared: Bytes, ports: usize, priorities: &[PriorityConfig; 8], cel
     let each: u64 =
         priorities.iter().map(|p| p.reserved.0.div_ceil(cell) + p.headroom().0.div_ceil(cell)).sum();
     Bytes((shared.0 / cell + each * ports as u64) * cell)
+}
+
+/// Ports of the largest switch of the fabric, at most.
+fn most_ports(f: &FabricDoc, layout: &Layout) -> usize {
+    let trunks = f.uplinks.unwrap_or(0).saturating_mul(f.leaves.unwrap_or(0).max(f.spines.unwrap_or(0)));
+    (layout.ports.len() + trunks as usize).min(SWITCH_PORTS_MAX)
 }
 
 /// Gives the ports of a single switch the names of those that stand for them.

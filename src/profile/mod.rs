@@ -91,6 +91,9 @@ fn make(name: &str, text: &str, overrides: &Overrides, path: Option<PathBuf>) ->
     defaults::classes(&mut doc, imported.as_ref());
     let mut plan = build::build(&doc, &schedules, imported.as_ref(), path).map_err(locate)?;
     plan.effective = effective(&doc, name)?;
+    if imported.is_some() {
+        plan.effective.push_str(&sonic::summary(&plan));
+    }
     Ok(plan)
 }
 

@@ -69,6 +69,13 @@ impl<'d> Bindings<'d> {
         self.qos_queue.get(&(port.to_owned(), queue)).copied()
     }
 
+    /// A port that carries traffic: it has priority groups, and none of the profiles SONiC gives to ports that are down.
+    pub fn in_use(&self, port: &str) -> bool {
+        let mine = self.pg.iter().filter(|((p, _), _)| p == port);
+        let mut names = mine.map(|(_, r)| r.text("profile").map_or("", reference)).peekable();
+        names.peek().is_some() && !names.any(|n| n.ends_with("_zero_profile"))
+    }
+
     /// The egress profile of a queue.
     pub fn egress(&self, port: &str, queue: usize) -> Result<Option<Group>, SonicError> {
         let Some(row) = self.queue.get(&(port.to_owned(), queue)) else { return Ok(None) };

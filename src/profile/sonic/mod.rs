@@ -10,6 +10,7 @@ mod model;
 mod notes;
 mod qos;
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 pub use database::{Database, SonicError};
@@ -21,6 +22,7 @@ use super::preset::Preset;
 use super::quantity::Cable;
 use super::source::{Fault, fault};
 use super::values::Files;
+use crate::plan::Plan;
 use crate::units::Rate;
 
 /// The configuration that a profile names, read.
@@ -116,4 +118,41 @@ impl Configuration {
         let fault = |e: SonicError| Fault { path: "switch.config".into(), text: e.to_string() };
         resolve(&self.db, self.lookup.as_ref(), &wanted).map_err(fault)
     }
+}
+
+/// What a plan's first switch has from its configuration, as comments of a profile.
+pub(super) fn summary(plan: &Plan) -> String {
+    let Some(switch) = plan.fabric.switches.first() else { return String::new() };
+    let mut text = String::from(
+        "\n# Read from `config` (sizes in bytes; the shared pool is the same for any number of ports):\n",
+    );
+    let shared = switch.shared_size().map_or(0, |b| b.0);
+    let _ = writeln!(text, "# shared pool {shared}, cell {}", switch.cell);
+    let _ = writeln!(
+        text,
+        "# prio  kind      alpha      reserved  headroom  xon_offset  egress     weight  wred"
+    );
+    let alpha = |(num, den): (u32, u32)| match den {
+        _ if num >= 1 << 20 && den == 1 => "pool".to_owned(),
+        1 => num.to_string(),
+        _ if num < 1_000 && den < 1_000 => format!("{num}/{den}"),
+        _ => format!("{:.4}", f64::from(num) / f64::from(den)),
+    };
+    for (i, p) in switch.priorities.iter().enumerate() {
+        let wred = p
+            .wred
+            .map_or_else(|| "off".into(), |w| format!("{} to {}, {} %", w.kmin.0, w.kmax.0, w.pmax * 100.0));
+        let _ = writeln!(
+            text,
+            "# {i:<5} {:<9} {:<10} {:<9} {:<9} {:<11} {:<10} {:<7} {wred}",
+            if p.lossless { "lossless" } else { "lossy" },
+            alpha(p.alpha),
+            p.reserved.0,
+            p.headroom().0,
+            p.xon_offset.0,
+            p.egress_alpha.map_or_else(|| "-".into(), alpha),
+            if p.weight == 0 { "strict".into() } else { p.weight.to_string() },
+        );
+    }
+    text
 }

@@ -84,6 +84,12 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
     let ports = db.ports();
     let mut bindings = Bindings::new(db, lookup, &ports)?;
     bindings.headroom_typed = wanted.headroom;
+    if wanted.headroom {
+        notes.assumed(
+            "xoff_headroom of the profile acts for all lossless groups; those that the database leaves to be looked up, \
+             and the table does not have, reserve nothing and have alpha 1",
+        );
+    }
     let run = Run { db, bindings, wanted, cell };
     let mut guarded = Vec::with_capacity(ports.len());
     for port in &ports {
@@ -163,7 +169,8 @@ impl Run<'_> {
         let lossless: Vec<&str> =
             guarded.iter().filter(|(_, g)| g.contains(&true)).map(|(p, _)| *p).collect();
         let all: Vec<&str> = guarded.iter().map(|(p, _)| *p).collect();
-        let pool = if lossless.is_empty() { &all } else { &lossless };
+        let in_use: Vec<&str> = lossless.iter().copied().filter(|p| self.bindings.in_use(p)).collect();
+        let pool = [&in_use, &lossless].into_iter().find(|list| !list.is_empty()).unwrap_or(&all);
         let (Some(first), Some(last)) = (all.first(), all.last()) else {
             return refuse(
                 self.db.name(),
@@ -333,9 +340,10 @@ impl Run<'_> {
         let (settings, mut notes, ports) = kinds.remove(at);
         for (other, _, others) in &kinds {
             notes.differ(format!(
-                "{} ports, like {}, differ in {}; all ports of the run are modelled like {}",
+                "{} of {} ports ({}) differ in {}; all ports of the run are modelled like {}",
                 others.len(),
-                others.first().unwrap_or(&""),
+                used.len(),
+                others.join(", "),
                 difference(&settings, other),
                 ports.first().unwrap_or(&"")
             ));
@@ -357,7 +365,7 @@ impl Run<'_> {
         for (queue, lossless) in guarded.into_iter().enumerate() {
             let pg = maps.group_of[queue];
             let group = groups[pg].as_ref().or_else(|| {
-                notes.assumed(format!("priority group {pg} has no profile: it has the limits of group 0"));
+                notes.unbound(pg);
                 groups[0].as_ref()
             });
             let (weight, wred) = qos::queue(self.db, queue, self.bindings.qos(port, queue), notes)?;
@@ -444,7 +452,7 @@ impl Run<'_> {
         };
         if binds {
             notes.can_drop(format!(
-                "profile {} limits lossless queue {queue} at egress to {}, where a real switch drops; not modelled",
+                "profile {} limits lossless queues at egress to {}, where a real switch drops; not modelled",
                 g.profile,
                 match g.threshold {
                     Threshold::Static(b) => format!("{b} B"),

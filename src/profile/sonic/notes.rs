@@ -12,6 +12,7 @@ pub(super) struct Notes {
     differ: BTreeSet<String>,
     can_drop: BTreeSet<String>,
     unscheduled: BTreeSet<usize>,
+    unbound: BTreeSet<usize>,
 }
 
 /// Fields that are read, or that say nothing about queues and buffers, by table.
@@ -102,6 +103,10 @@ impl Notes {
     pub fn unscheduled(&mut self, queue: usize) {
         self.unscheduled.insert(queue);
     }
+    /// A priority group without a profile.
+    pub fn unbound(&mut self, group: usize) {
+        self.unbound.insert(group);
+    }
 
     /// Takes over what another set says.
     pub fn add(&mut self, other: Notes) {
@@ -110,6 +115,7 @@ impl Notes {
         self.differ.extend(other.differ);
         self.can_drop.extend(other.can_drop);
         self.unscheduled.extend(other.unscheduled);
+        self.unbound.extend(other.unbound);
     }
 
     /// What the whole database holds that the model does not.
@@ -150,11 +156,15 @@ impl Notes {
 
     /// As warnings of the plan: (code, text).
     pub fn warnings(mut self) -> Vec<(String, String)> {
+        let list = |all: &BTreeSet<usize>| all.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         if !self.unscheduled.is_empty() {
-            let all: Vec<String> = self.unscheduled.iter().map(usize::to_string).collect();
+            let queues = list(&self.unscheduled);
+            self.assumed(format!("queues {queues} have no scheduler: SAI's default, DWRR with weight 1"));
+        }
+        if !self.unbound.is_empty() {
+            let groups = list(&self.unbound);
             self.assumed(format!(
-                "queues {} have no scheduler: SAI's default, DWRR with weight 1",
-                all.join(",")
+                "priority groups {groups} have no profile: they have the limits of group 0"
             ));
         }
         let kinds = [

@@ -203,10 +203,19 @@ fn wred(row: &Row, notes: &mut Notes) -> Result<Option<Wred>, SonicError> {
         ))
     };
     let green = curve("green")?;
+    let mut others = Vec::new();
     for colour in ["yellow", "red"] {
         if on(colour) && curve(colour)? != green {
-            notes.not_modelled(format!("{}: the {colour} curve (all frames are green)", row.place()));
+            others.push(colour);
         }
+    }
+    if !others.is_empty() {
+        let text = format!(
+            "{}: the curves of other colours ({}); all frames are green",
+            row.place(),
+            others.join(", ")
+        );
+        notes.not_modelled(text);
     }
     if !on("green") {
         notes.not_modelled(format!(

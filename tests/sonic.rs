@@ -1,0 +1,500 @@
+//! Real SONiC configurations against what their files say, and broken ones against panics and vague complaints.
+//!
+//! The real files (sonic-net/sonic-buildimage and sonic-utilities, Apache-2.0) are read in place and not part of the
+//! project; where they are absent their tests say so and pass.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use rankstorm::profile::sonic::{Database, Imported, Lookup, SonicError, Wanted, WantedPort, resolve};
+use rankstorm::profile::{self, Overrides};
+use rankstorm::switch::config::{PriorityConfig, Wred};
+use rankstorm::units::Bytes;
+use serde_json::Value;
+
+const OWN_CONFIG: &str = include_str!("../profiles/sonic/config_db.json");
+const OWN_LOOKUP: &str = include_str!("../profiles/sonic/pg_profile_lookup.ini");
+
+/// A folder of the real files, or `None` with a line that says so.
+fn real() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = [root.join("../shared/data/sonic"), root.join("../../shared/data/sonic")];
+    let found = places.into_iter().find(|p| p.is_dir());
+    if found.is_none() {
+        eprintln!("SKIPPED: no real SONiC files at ../shared/data/sonic");
+    }
+    found
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn database(folder: &Path, files: &[&str]) -> Database {
+    let texts: Vec<String> = files.iter().map(|f| text(&folder.join(f))).collect();
+    let pairs: Vec<(&str, &str)> = files.iter().copied().zip(texts.iter().map(String::as_str)).collect();
+    Database::parse(&pairs).unwrap()
+}
+
+fn lookup(folder: &Path, file: &str) -> Lookup {
+    let file = format!("pg_profile_lookup/{file}");
+    Lookup::parse(&file, &text(&folder.join(&file))).unwrap()
+}
+
+fn ports(count: usize, speed: u64, cable: u64) -> Vec<WantedPort> {
+    vec![WantedPort { name: None, speed, cable: Some(cable) }; count]
+}
+
+fn named(names: &[&str], speed: u64, cable: u64) -> Vec<WantedPort> {
+    names.iter().map(|n| WantedPort { name: Some((*n).into()), speed, cable: Some(cable) }).collect()
+}
+
+fn says(i: &Imported, code: &str, what: &str) -> bool {
+    i.warnings.iter().any(|(c, t)| c == code && t.contains(what))
+}
+
+fn lossless(i: &Imported) -> Vec<usize> {
+    (0..8).filter(|p| i.priorities[*p].lossless).collect()
+}
+
+fn wred(kmin: u64, kmax: u64, pmax: f64) -> Option<Wred> {
+    Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax })
+}
+
+/// The DSCP map as the file has it, with the file's identity map from class to queue.
+fn assert_dscp_map(i: &Imported, file: &Path, map: &str) {
+    let json: Value = serde_json::from_str(&text(file)).unwrap();
+    for dscp in 0..64usize {
+        let tc = json["DSCP_TO_TC_MAP"][map][dscp.to_string()].as_str().unwrap();
+        assert_eq!(i.dscp_map[dscp].to_string(), tc, "DSCP {dscp}");
+    }
+}
+
+#[test]
+fn tomahawk_2_renderings_become_the_model() {
+    let Some(dir) = real() else { return };
+    let db = database(&dir, &["buffers/buffer-arista7260-t0.json", "qos/qos-arista7260-t0.json"]);
+    for table in ["common_profiles_th2_7260_BALANCED.ini", "common_profiles_th2_7260_RDMA-CENTRIC.ini"] {
+        let wanted = Wanted { ports: ports(8, 100_000, 40), cell: Some(208), ..Wanted::default() };
+        let i = resolve(&db, Some(&lookup(&dir, table)), &wanted).unwrap();
+        assert_eq!(lossless(&i), [3, 4]);
+        let expected = PriorityConfig {
+            lossless: true,
+            alpha: (1, 1), // threshold 0
+            reserved: Bytes(1_248),
+            headroom: Bytes(59_696),
+            xon_offset: Bytes(2_496),
+            egress_alpha: None,
+            wred: wred(2_000_000, 10_000_000, 0.05),
+            weight: 15,
+        };
+        assert_eq!((i.priorities[3], i.priorities[4]), (expected, expected));
+        assert_eq!(i.priorities[0].egress_alpha, Some((1, 2)), "dynamic_th -1");
+        assert_eq!((i.priorities[0].weight, i.priorities[0].wred), (14, None));
+        assert_eq!(i.priorities[0].alpha, (1 << 20, 1), "static_th 44302336 is above the pool");
+        // 33329088 B = 160,236 cells; 22 ports reserve 6 cells for each of two groups; headroom has its own pool.
+        assert_eq!(i.shared, Some(Bytes((160_236 - 22 * 2 * 6) * 208)));
+        assert_dscp_map(&i, &dir.join("qos/qos-arista7260-t0.json"), "AZURE");
+        assert!(says(&i, "sonic_not_modelled", "PFC watchdog (22 ports)"), "{:#?}", i.warnings);
+        assert!(says(&i, "sonic_not_modelled", "curves of other colours (yellow, red)"));
+        assert!(says(&i, "sonic_not_modelled", "1664 B reserved at egress"));
+    }
+}
+
+#[test]
+fn headroom_follows_the_cable_of_each_port() {
+    let Some(dir) = real() else { return };
+    let db = database(&dir, &["buffers/buffer-arista7260-t0.json", "qos/qos-arista7260-t0.json"]);
+    let table = lookup(&dir, "common_profiles_th2_7260_BALANCED.ini");
+    let run = |names: &[&str]| {
+        let wanted = Wanted { ports: named(names, 100_000, 5), cell: Some(208), ..Wanted::default() };
+        resolve(&db, Some(&table), &wanted).unwrap()
+    };
+    // CABLE_LENGTH: Ethernet40 and Ethernet80 have 5m, Ethernet48 has 40m.
+    let i = run(&["Ethernet40", "Ethernet80"]);
+    assert_eq!(i.priorities[3].headroom, Bytes(54_080));
+    assert!(!i.warnings.iter().any(|(c, _)| c == "sonic_ports_differ"), "{:#?}", i.warnings);
+    let i = run(&["Ethernet40", "Ethernet48", "Ethernet80"]);
+    assert_eq!(i.priorities[3].headroom, Bytes(54_080), "as most ports of the run have it");
+    assert!(
+        says(&i, "sonic_ports_differ", "1 of 3 ports (Ethernet48) differ in headroom"),
+        "{:#?}",
+        i.warnings
+    );
+    assert!(says(&i, "sonic_ports_differ", "the database says 40m of cable, the run has 5m"));
+    assert_eq!(i.ports[1].as_deref(), Some("Ethernet48"));
+}
+
+#[test]
+fn tomahawk_5_renderings_become_the_model() {
+    let Some(dir) = real() else { return };
+    let files = ["buffers/buffer-frh-b-o128.json", "qos/qos-arista7060x6.json"];
+    let db = database(&dir, &files);
+    let table = lookup(&dir, "arista7060x6-64pe-b-O128.ini");
+    let wanted = Wanted { ports: ports(16, 400_000, 5), cell: Some(254), ..Wanted::default() };
+    let i = resolve(&db, Some(&table), &wanted).unwrap();
+    assert_eq!(lossless(&i), [3, 4]);
+    let p = i.priorities[3];
+    // 74 and 1755 cells of 254 B: the figures of sonic-mgmt's QoS tables for this chip.
+    assert_eq!((p.reserved, p.headroom, p.xon_offset), (Bytes(74 * 254), Bytes(1755 * 254), Bytes(14 * 254)));
+    assert_eq!((p.alpha, p.wred, p.weight), ((1, 1), wred(131_072, 262_144, 0.05), 20));
+    let weights: Vec<u16> = i.priorities.iter().map(|p| p.weight).collect();
+    assert_eq!(weights, [10, 10, 10, 20, 10, 10, 70, 10]);
+    // 164075364 B = 645,966 cells; 128 ports with PFC reserve 74 cells for each of two groups.
+    let shared = 645_966 - 128 * 2 * 74;
+    assert_eq!(i.shared, Some(Bytes(shared * 254)));
+    // static_th 82434938 B = 324,547 cells: alpha that gives a group that is alone just as much.
+    assert_eq!(i.priorities[0].alpha, (324_547, (shared - 324_547) as u32));
+    assert!(says(&i, "sonic_not_modelled", "static limit of 82434938 B"));
+    assert!(says(
+        &i,
+        "sonic_can_drop",
+        "egress_lossless_profile limits lossless queues at egress to 82434938 B"
+    ));
+    assert_dscp_map(&i, &dir.join(files[1]), "AZURE");
+}
+
+#[test]
+fn every_tomahawk_5_rendering_is_read() {
+    let Some(dir) = real() else { return };
+    let table = lookup(&dir, "arista7060x6-64pe-b-P32O64.ini");
+    for buffers in ["buffers/buffer-ft2-p64.json", "buffers/buffer-lt2-p32o64.json"] {
+        let db = database(&dir, &[buffers, "qos/qos-arista7060x6.json"]);
+        let names = named(&["Ethernet0", "Ethernet8"], 800_000, 5);
+        let wanted = Wanted { ports: names, cell: Some(254), headroom: true, ..Wanted::default() };
+        let i = resolve(&db, Some(&table), &wanted).unwrap();
+        // 800000 5m: xoff 724662 B = 2853 cells, size 8636 B = 34 cells.
+        assert_eq!(
+            (i.priorities[3].headroom, i.priorities[3].reserved),
+            (Bytes(724_662), Bytes(8_636)),
+            "{buffers}"
+        );
+    }
+}
+
+#[test]
+fn a_full_database_says_all_itself() {
+    let Some(dir) = real() else { return };
+    let db = database(&dir, &["config_db/counterpoll_config_db.json"]);
+    let wanted = Wanted { ports: ports(9, 40_000, 5), ..Wanted::default() };
+    let i = resolve(&db, None, &wanted).unwrap();
+    assert_eq!(i.cell, 208, "Force10-S6000");
+    let p = i.priorities[3];
+    assert_eq!((p.alpha, p.headroom, p.xon_offset), ((1, 8), Bytes(55_120), Bytes(2_496)));
+    assert_eq!(
+        p.reserved,
+        Bytes(56_368 - 55_120),
+        "without a shared headroom pool, size counts the headroom"
+    );
+    assert_eq!((p.wred, p.weight), (wred(1_048_576, 2_097_152, 0.05), 15));
+    // 12766208 B = 61,376 cells; 32 ports hold 6 reserved and 265 headroom cells for each of two groups.
+    assert_eq!(i.shared, Some(Bytes((61_376 - 32 * 2 * (6 + 265)) * 208)));
+    assert_eq!(i.priorities[1].alpha, (8, 1), "ingress_lossy_profile, dynamic_th 3");
+    assert_dscp_map(&i, &dir.join("config_db/counterpoll_config_db.json"), "AZURE");
+    assert!(says(&i, "sonic_not_modelled", "tables not read: ACL_TABLE (5)"));
+}
+
+#[test]
+fn a_dynamic_model_asks_for_what_it_lacks() {
+    let Some(dir) = real() else { return };
+    let db = database(&dir, &["config_db/acs-msn3700-t1.json"]);
+    let table = lookup(&dir, "mellanox_x86_64-mlnx_msn4700-r0_ACS-MSN4700.ini");
+    let port = named(&["Ethernet0"], 10_000, 300);
+    let wanted = Wanted { ports: port, ..Wanted::default() };
+    let refused = |lookup: Option<&Lookup>| resolve(&db, lookup, &wanted).unwrap_err().to_string();
+    let no_table = refused(None);
+    assert!(
+        no_table.contains("BUFFER_PG|Ethernet0|3-4") && no_table.contains("give pg_profile_lookup"),
+        "{no_table}"
+    );
+    let no_size = refused(Some(&table));
+    assert!(no_size.contains("BUFFER_POOL|ingress_lossless_pool: has no size"), "{no_size}");
+    let wanted = Wanted { buffer: Some(Bytes(40_000_000)), ..wanted };
+    let i = resolve(&db, Some(&table), &wanted).unwrap();
+    assert_eq!((i.cell, i.shared), (144, None));
+    // 10000 300m 60416 19456 40960 0, default_dynamic_th 0
+    let p = i.priorities[4];
+    assert!(p.lossless);
+    assert_eq!(
+        (p.headroom, p.reserved, p.xon_offset, p.alpha),
+        (Bytes(40_960), Bytes(19_456), Bytes(0), (1, 1))
+    );
+    assert!(says(&i, "sonic_not_modelled", "limits of whole ports"));
+    assert!(says(&i, "sonic_assumed", "queues 0,1,2,3,4,5,6,7 have no scheduler"));
+}
+
+#[test]
+fn spectrum_renderings_become_the_model() {
+    let Some(dir) = real() else { return };
+    let files = ["buffers/buffers-mellanox4600c-t0.json", "qos/qos-mellanox4600c-c64.json"];
+    let db = database(&dir, &files);
+    let table = lookup(&dir, "mellanox_x86_64-mlnx_msn4700-r0_ACS-MSN4700.ini");
+    let run = |ports: Vec<WantedPort>| {
+        resolve(&db, Some(&table), &Wanted { ports, cell: Some(144), ..Wanted::default() }).unwrap()
+    };
+    // Ethernet248: pfc_enable 2,3,4,6, the map AZURE, 40m; Ethernet0: 3,4 and AZURE_UPLINK.
+    let i = run(named(&["Ethernet248"], 100_000, 5));
+    assert_eq!(lossless(&i), [2, 3, 4, 6]);
+    assert_eq!((i.priorities[6].weight, i.priorities[6].wred), (15, wred(2_000_000, 10_000_000, 0.05)));
+    assert_eq!((i.priorities[3].headroom, i.priorities[3].reserved), (Bytes(44_032), Bytes(19_456)));
+    assert_dscp_map(&i, &dir.join(files[1]), "AZURE");
+    assert_eq!(i.shared, Some(Bytes(55_058_432 / 144 * 144)), "Spectrum's size is what is shared");
+    let i = run(named(&["Ethernet0"], 100_000, 5));
+    assert_eq!(lossless(&i), [3, 4]);
+    assert_dscp_map(&i, &dir.join(files[1]), "AZURE_UPLINK");
+    let i = run(ports(64, 100_000, 5));
+    assert!(says(&i, "sonic_can_drop", "shared headroom pool of 1712128 B"), "{:#?}", i.warnings);
+}
+
+#[test]
+fn tomahawk_and_dell_need_their_table_or_a_headroom() {
+    let Some(dir) = real() else { return };
+    for (buffers, qos, alpha) in [
+        ("buffers/buffers-dell6100.json", "qos/qos-dell6100.json", (1 << 20, 1)), // static_th = the whole pool
+        ("buffers/buffer-arista7060-t0.json", "qos/qos-arista7260-t0.json", (8, 1)), // dynamic_th 3
+    ] {
+        let db = database(&dir, &[buffers, qos]);
+        let wanted = Wanted { ports: ports(2, 40_000, 5), cell: Some(208), ..Wanted::default() };
+        let refused = resolve(&db, None, &wanted).unwrap_err().to_string();
+        assert!(refused.contains("BUFFER_PG|") && refused.contains("or xoff_headroom"), "{refused}");
+        let i = resolve(&db, None, &Wanted { headroom: true, ..wanted }).unwrap();
+        assert_eq!(i.priorities[0].alpha, alpha, "{buffers}");
+        assert!(i.priorities[0].egress_alpha.is_some());
+        assert_eq!(lossless(&i), [3, 4]);
+    }
+}
+
+#[test]
+fn every_lookup_table_is_read() {
+    let Some(dir) = real() else { return };
+    let nvidia = lookup(&dir, "mellanox_x86_64-nvidia_sn5600-r0_ACS-SN5600.ini");
+    let line = nvidia.find(800_000, 300).unwrap();
+    assert_eq!((line.size, line.xon, line.xoff, line.xon_offset), (1_198_080, 38_912, 1_150_976, 0));
+    let th5 = lookup(&dir, "arista7060x6-64pe-b-O128.ini").find(400_000, 500).unwrap();
+    assert_eq!((th5.size, th5.xoff, th5.xon_offset), (8_636, 1_136_396, 3_556));
+    let missing = nvidia.find(800_000, 30).unwrap_err();
+    assert!(missing.contains("5m, 40m, 300m for this speed"), "{missing}");
+}
+
+// --- The project's own example ---------------------------------------------------------------------------------------
+
+fn own(text: &str) -> Result<Imported, SonicError> {
+    let db = Database::parse(&[("config_db.json", text)])?;
+    let lookup = Lookup::parse("pg_profile_lookup.ini", OWN_LOOKUP)?;
+    resolve(&db, Some(&lookup), &Wanted { ports: ports(8, 100_000, 5), ..Wanted::default() })
+}
+
+/// The example with one change.
+fn changed(change: impl FnOnce(&mut Value)) -> Result<Imported, String> {
+    let mut json: Value = serde_json::from_str(OWN_CONFIG).unwrap();
+    change(&mut json);
+    own(&json.to_string()).map_err(|e| e.to_string())
+}
+
+#[test]
+fn both_forms_give_the_same_model() {
+    let nested = own(OWN_CONFIG).unwrap();
+    let json: Value = serde_json::from_str(OWN_CONFIG).unwrap();
+    let mut flat = serde_json::Map::new();
+    for (table, rows) in json.as_object().unwrap() {
+        for (key, row) in rows.as_object().unwrap() {
+            flat.insert(format!("{table}|{key}"), row.clone());
+        }
+    }
+    assert_eq!(own(&Value::Object(flat).to_string()).unwrap(), nested);
+    // A fragment without its braces, as templates leave it.
+    let inner = OWN_CONFIG.trim().trim_start_matches('{').trim_end_matches('}').to_owned() + ",";
+    assert_eq!(own(&inner).unwrap(), nested);
+    assert_eq!(nested.priorities[6].weight, 0, "STRICT");
+    assert_eq!((nested.priorities[3].headroom, nested.priorities[3].alpha), (Bytes(93_600), (1, 4)));
+    assert_eq!((nested.dscp_map[26], nested.dscp_map[48], nested.cell), (3, 6, 208));
+}
+
+#[test]
+fn what_cannot_be_modelled_is_refused_with_its_place() {
+    let refused = |change: fn(&mut Value)| changed(change).unwrap_err();
+    let place = refused(|j| j["TC_TO_QUEUE_MAP"]["ROCE"]["3"] = "5".into());
+    assert!(place.contains("PORT_QOS_MAP|Ethernet0") && place.contains("traffic class 3"), "{place}");
+    let pfc = refused(|j| j["MAP_PFC_PRIORITY_TO_QUEUE"]["ROCE"]["3"] = "2".into());
+    assert!(pfc.contains("PFC priority 3 guards priority group 3 and queue 2"), "{pfc}");
+    let typo = refused(|j| {
+        j["QUEUE"].as_object_mut().unwrap().values_mut().for_each(|q| q["scheduler"] = "no".into())
+    });
+    assert!(typo.contains("config_db.json: QUEUE|") && typo.contains("there is no SCHEDULER|no"), "{typo}");
+    let th = refused(|j| j["BUFFER_PROFILE"]["egress_lossy_profile"]["dynamic_th"] = "9".into());
+    assert!(th.contains("BUFFER_PROFILE|egress_lossy_profile: dynamic_th: \"9\" must be"), "{th}");
+    let cable = refused(|j| {
+        j["BUFFER_PG"].as_object_mut().unwrap().retain(|k, _| k.ends_with("|0"));
+        j["CABLE_LENGTH"]["AZURE"].as_object_mut().unwrap().remove("Ethernet0");
+    });
+    assert!(
+        cable.contains("BUFFER_PG|Ethernet0|3") && cable.contains("CABLE_LENGTH has no Ethernet0"),
+        "{cable}"
+    );
+    let twice =
+        Database::parse(&[("a.json", r#"{"PORT|E0":{"speed":"1"}}"#), ("b.json", r#"{"PORT":{"E0":{}}}"#)]);
+    assert_eq!(
+        twice.unwrap_err().to_string(),
+        "b.json: PORT|E0: differs from a.json: PORT|E0; keep one of them"
+    );
+}
+
+#[test]
+fn what_acts_on_a_real_switch_only_is_listed() {
+    let noted = |change: fn(&mut Value), code: &str, what: &str| {
+        let i = changed(change).unwrap();
+        assert!(says(&i, code, what), "{what}: {:#?}", i.warnings);
+    };
+    noted(|_| {}, "sonic_not_modelled", "PFC watchdog (16 ports)");
+    noted(
+        |j| j["SCHEDULER"]["bulk"]["pir"] = "1000".into(),
+        "sonic_not_modelled",
+        "SCHEDULER|bulk: shaper (pir)",
+    );
+    noted(
+        |j| j["BUFFER_PROFILE"]["egress_lossy_profile"]["packet_discard_action"] = "trim".into(),
+        "sonic_not_modelled",
+        "BUFFER_PROFILE.packet_discard_action (1)",
+    );
+    noted(
+        |j| j["POLICER"] = serde_json::json!({"p": {}}),
+        "sonic_not_modelled",
+        "tables not read: POLICER (1)",
+    );
+    noted(
+        |j| j["WRED_PROFILE"]["ROCE_ECN"]["ecn"] = "ecn_none".into(),
+        "sonic_not_modelled",
+        "ecn = ecn_none",
+    );
+    noted(
+        |j| j["PORT"]["Ethernet4"]["pfc_asym"] = "on".into(),
+        "sonic_not_modelled",
+        "asymmetric PFC (1 ports)",
+    );
+    noted(
+        |j| j["PORT_QOS_MAP"]["Ethernet0"]["pfc_enable"] = "3".into(),
+        "sonic_can_drop",
+        "priority 4 has headroom",
+    );
+    noted(
+        |j| j["BUFFER_POOL"]["ingress_lossless_pool"]["xoff"] = "200000".into(),
+        "sonic_can_drop",
+        "shared headroom pool of 200000 B for 1497600 B that 8 ports",
+    );
+}
+
+fn profile_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/incast-sonic.toml")
+}
+
+#[test]
+fn a_profile_runs_on_the_configuration() {
+    let plan = profile::load(&profile_path(), &Overrides::default()).unwrap();
+    let switch = &plan.fabric.switches[0];
+    let imported = own(OWN_CONFIG).unwrap();
+    assert_eq!(switch.priorities, imported.priorities);
+    assert_eq!(
+        Some(switch.shared_size().unwrap()),
+        imported.shared,
+        "the pool does not depend on the run's ports"
+    );
+    assert_eq!(switch.ports[3].name, "Ethernet12");
+    assert_eq!((plan.classes[0].priority, plan.classes[0].lossless), (3, true));
+    assert_eq!(plan.predicted.headroom.unwrap().configured, Bytes(93_600));
+    assert!(plan.warnings.iter().any(|(c, _)| c == "sonic_not_modelled"));
+
+    let again = profile::from_str("again.toml", &plan.effective, &Overrides::default()).unwrap();
+    assert_eq!(again.fabric.switches[0].priorities, switch.priorities);
+    assert_eq!(again.fabric.switches[0].buffer, switch.buffer);
+    assert_eq!((again.effective, again.warnings), (plan.effective, plan.warnings));
+}
+
+#[test]
+fn keys_of_the_profile_act_on_top() {
+    let set = |set: &[&str]| {
+        let overrides = Overrides { set: set.iter().map(|s| (*s).into()).collect(), ..Overrides::default() };
+        profile::load(&profile_path(), &overrides)
+    };
+    let plan = set(&["switch.alpha=1", "switch.xoff_headroom=20 kB"]).unwrap();
+    let p = plan.fabric.switches[0].priorities[3];
+    assert_eq!((p.alpha, p.headroom, p.reserved), ((1, 1), Bytes(20_000), Bytes(1_248)));
+    assert!(plan.warnings.iter().any(|(c, t)| c == "headroom_too_small" && t.contains("20000 B")));
+    let lossy = set(&["class.roce.dscp=46", "class.roce.lossless=true"]).unwrap();
+    assert!(lossy.warnings.iter().any(|(c, t)| c == "class_and_switch_differ" && t.contains("may drop")));
+    let missing = set(&["switch.config=nothing.json"]).unwrap_err().to_string();
+    assert!(missing.contains("nothing.json cannot be read") && !missing.contains('\n'), "{missing}");
+}
+
+// --- Broken files ----------------------------------------------------------------------------------------------------
+
+const JUNK: [&str; 14] = [
+    "\"\"",
+    "\"x\"",
+    "\"-1\"",
+    "\"99999999999999999999\"",
+    "\"4294967295\"",
+    "\"7\"",
+    "null",
+    "[]",
+    "[[1]]",
+    "{}",
+    "3.5",
+    "\"NULL\"",
+    "\"[NOPE|x]\"",
+    "true",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(20),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_bytes_are_read_or_refused(cuts in prop::collection::vec((0usize..12_000, 0usize..40, ".{0,6}"), 1..4)) {
+        let mut text: Vec<char> = OWN_CONFIG.chars().collect();
+        for (at, length, put) in cuts {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, put.chars());
+        }
+        if let Err(e) = own(&text.into_iter().collect::<String>()) {
+            prop_assert!(e.to_string().starts_with("config_db.json"), "{e}");
+            prop_assert!(!e.to_string().contains('\n'));
+        }
+    }
+
+    #[test]
+    fn a_bad_field_is_named(table in any::<prop::sample::Index>(), key in any::<prop::sample::Index>(),
+                            field in any::<prop::sample::Index>(), junk in 0..JUNK.len()) {
+        let mut json: Value = serde_json::from_str(OWN_CONFIG).unwrap();
+        let (table, rows) = { let t = json.as_object_mut().unwrap(); let n = table.index(t.len()); t.iter_mut().nth(n).unwrap() };
+        let (key, row) = { let r = rows.as_object_mut().unwrap(); let n = key.index(r.len()); r.iter_mut().nth(n).unwrap() };
+        let (field, value) = { let f = row.as_object_mut().unwrap(); let n = field.index(f.len()); f.iter_mut().nth(n).unwrap() };
+        let (table, key, field) = (table.clone(), key.clone(), field.clone());
+        *value = serde_json::from_str(JUNK[junk]).unwrap();
+        if let Err(e) = own(&json.to_string()) {
+            let text = e.to_string();
+            prop_assert!(text.starts_with("config_db.json: "), "{text}");
+            // What another table refers to may be complained about there.
+            let elsewhere = ["DEVICE_METADATA", "PORT", "CABLE_LENGTH", "BUFFER_POOL", "PORT_QOS_MAP"];
+            let maps = table.contains("MAP");
+            let too_much = text.contains("that all ports reserve");
+            if !maps && !too_much && !elsewhere.contains(&table.as_str()) {
+                prop_assert!(text.contains(&format!("{table}|{key}")), "{table}|{key} {field}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_lookup_table_is_read_or_refused(text in "([0-9]{1,6} [0-9]{1,4}m? [0-9]{1,5}( [-0-9a-z]{1,6}){0,5}\n){0,4}") {
+        if let Err(e) = Lookup::parse("t.ini", &text) {
+            prop_assert!(e.to_string().starts_with("t.ini"));
+        }
+    }
+}
