@@ -9,7 +9,7 @@ use super::traffic::{self, Ground};
 use super::{classes, connect, expect, fabric, ports};
 use crate::limits::RUN_SECONDS_MAX;
 use crate::plan::predict::{Basis, MemoryUnits, predict};
-use crate::plan::{Clock, Plan};
+use crate::plan::{Clock, Compat, Plan};
 use crate::units::{Span, Time};
 use crate::workload::config::{WorkloadConfig, WorkloadKind};
 use crate::workload::generate;
@@ -122,6 +122,7 @@ pub(super) fn build(
         repeats,
         gap,
         limit,
+        compat: Compat::Own,
         clock: clock(doc)?,
         mode: run.on,
         classes: class_list,
