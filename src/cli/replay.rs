@@ -38,7 +38,9 @@ pub fn replay(args: &ReplayArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
 /// Runs a folder of the HPCC simulator as it stands.
 fn scenario(args: &ReplayArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     if let Some(set) = args.flags.set.first() {
-        bail!("--set {set} changes a profile, and this folder has none: edit its config.txt, or give --with PROFILE");
+        bail!(
+            "--set {set} changes a profile, and this folder has none: edit its config.txt, or give --with PROFILE"
+        );
     }
     let folder = import::load_hpcc(&args.file)?;
     let mode = args.flags.on.map_or(Mode::Virtual, Mode::from);

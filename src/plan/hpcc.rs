@@ -11,19 +11,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::predict::{Basis, MemoryUnits, predict};
+use super::steer::Steering;
 use super::{Clock, Compat, Mode, Plan};
 use crate::host::config::{HostConfig, RankAddr};
 use crate::limits::PORTS_MAX;
 use crate::rng::{Rng, mix};
 use crate::switch::config::{ConfigError, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, Wred};
-use crate::switch::route::ecmp_index;
 use crate::topology::{End, Fabric, Graph, GraphCable, GraphEnd, TopologyError, Wiring, graph};
 use crate::transport::config::{
     ClassConfig, DcqcnParams, Ecn, QPN_FIRST, QpConfig, RateControl, RcConfig, Verb,
 };
 use crate::units::{Bytes, ClassIx, PortId, RankId, Span, Time};
-use crate::wire::ROCE_UDP_PORT;
-use crate::wire::fast::{Fast, ecmp_hash};
 use crate::workload::config::{Skew, WorkloadConfig, WorkloadKind};
 use crate::workload::import::hpcc::{Folder, Marking, Rates, Topology};
 
@@ -66,8 +64,6 @@ const RESERVED: Bytes = Bytes(4 << 10);
 const RESUME_OFFSET: Bytes = Bytes(3 << 10);
 /// The dynamic threshold is the free buffer shifted by this.
 const ALPHA_SHIFT: u32 = 3;
-/// Source ports searched for one that takes a pinned path.
-const SPORTS: std::ops::RangeInclusive<u16> = 0xc000..=0xffff;
 /// Silence after the last flow, before the run ends.
 const GAP: Span = Span::from_us(10);
 
@@ -81,7 +77,8 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         return Err(HpccError::Refused(format!("{} hosts; at most {PORTS_MAX}", hosts.len())));
     }
     let fabric = fabric(folder, &hosts, seed)?;
-    let line = |end: u32| fabric.links.iter().find(|l| l.from == End::Host(PortId(end))).map(|l| l.timing.rate());
+    let line =
+        |end: u32| fabric.links.iter().find(|l| l.from == End::Host(PortId(end))).map(|l| l.timing.rate());
     let group = folder.group;
     let classes: Arc<[ClassConfig]> = Arc::new([ClassConfig {
         name: format!("pg{group}"),
@@ -109,7 +106,11 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         class: ClassIx(0),
         verb: Verb::Send,
         qps_per_pair: 1,
-        rate_control: folder.config.rates.as_ref().map_or(RateControl::None, |r| RateControl::Dcqcn(dcqcn(r))),
+        rate_control: folder
+            .config
+            .rates
+            .as_ref()
+            .map_or(RateControl::None, |r| RateControl::Dcqcn(dcqcn(r))),
         rc: RcConfig { ack_every: 1, ack_req_every: 1, ack_timeout: Span::ZERO, ..RcConfig::default() },
         skew: Skew::Fixed(Span::ZERO),
     }]);
@@ -138,7 +139,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         return Err(HpccError::Refused("SIMULATOR_STOP_TIME is not after the first flow: raise it".into()));
     }
     let at_rank = |flow: &u32| {
-        let node = folder.flows[*flow as usize].0;
+        let node = folder.flows[*flow as usize].src;
         let i = hosts.binary_search(&node).unwrap_or(0) as u32;
         (PortId(i), RankId(i))
     };
@@ -211,11 +212,8 @@ fn fabric(folder: &Folder, hosts: &[u32], seed: u64) -> Result<Fabric, HpccError
         Ok(s) => GraphEnd::Switch(s as u16),
         Err(_) => GraphEnd::Host(hosts.binary_search(&node).unwrap_or(0) as u32),
     };
-    let cables = t.cables.iter().map(|c| GraphCable {
-        ends: [end(c.a), end(c.b)],
-        rate: c.rate,
-        delay: c.delay,
-    });
+    let cables =
+        t.cables.iter().map(|c| GraphCable { ends: [end(c.a), end(c.b)], rate: c.rate, delay: c.delay });
     let mut switches = Vec::new();
     for (s, node) in t.switches.iter().enumerate() {
         switches.push(switch(folder, t, *node, mix(seed ^ mix(s as u64)), seed)?);
@@ -253,7 +251,9 @@ fn switch(
     let wred = |m: &Marking| Wred { kmin: m.kmin, kmax: m.kmax, pmax: m.pmax };
     let marking = folder.config.marking.iter().find(|m| m.rate == rate).map(wred);
     if folder.config.ecn && marking.is_none() {
-        return Err(HpccError::Refused(format!("KMIN_MAP has no entry for {rate}, the rate of switch {node}")));
+        return Err(HpccError::Refused(format!(
+            "KMIN_MAP has no entry for {rate}, the rate of switch {node}"
+        )));
     }
     let idle = PriorityConfig {
         lossless: false,
@@ -300,17 +300,8 @@ fn connect(
 ) -> Result<(), HpccError> {
     let rank = |node: u32| hosts.binary_search(&node).unwrap_or(0) as u32;
     let mut flows: BTreeMap<(u32, u32), u32> = BTreeMap::new();
-    for (from, to) in &folder.flows {
-        *flows.entry((rank(*from), rank(*to))).or_default() += 1;
-    }
-    // (switch, port) that the n-th flow of a pair has to take.
-    let mut pinned: BTreeMap<(u32, u32, u32), Vec<(u16, u16)>> = BTreeMap::new();
-    for p in &folder.pins {
-        let (Ok(s), Some(port)) = (folder.topology.switches.binary_search(&p.switch), p.interface.checked_sub(1))
-        else {
-            return Err(HpccError::Refused(format!("paths: {p:?} names no interface of a switch")));
-        };
-        pinned.entry((rank(p.src), rank(p.dst), p.nth)).or_default().push((s as u16, port as u16));
+    for f in &folder.flows {
+        *flows.entry((rank(f.src), rank(f.dst))).or_default() += 1;
     }
     let mut links: BTreeMap<(u32, u32), u32> = BTreeMap::new();
     for (&(from, to), &n) in &flows {
@@ -318,18 +309,16 @@ fn connect(
         *link = (*link).max(n);
     }
     let wiring = Wiring::new(fabric)?;
-    let steering = Steering { fabric, wiring: &wiring, ranks };
-    let none = Vec::new();
+    let steering = Steering::new(folder, fabric, &wiring, ranks)?;
     // The ends of every connection, port by port, so that those of a pair of ranks stand together.
     let mut ends = Vec::new();
     for (&(a, b), &n) in &links {
         for nth in 0..n {
-            let pins = |from, to| pinned.get(&(from, to, nth)).unwrap_or(&none).as_slice();
             let number = ends.len() as u64;
-            let sport = steering.sport((a, b), number, pins(a, b), pins(b, a)).ok_or_else(|| {
+            let sport = steering.sport(a, b, nth).ok_or_else(|| {
                 let (a, b) = (hosts[a as usize], hosts[b as usize]);
                 HpccError::Refused(format!(
-                    "paths: no source port takes flow {nth} between nodes {a} and {b} along its pinned path"
+                    "paths: no source port takes flow {nth} between nodes {a} and {b} along its path"
                 ))
             })?;
             ends.push((a, b, nth, sport, number));
@@ -369,51 +358,4 @@ fn connect(
         });
     }
     Ok(())
-}
-
-/// Finds UDP source ports whose hash leads along a path.
-struct Steering<'a> {
-    fabric: &'a Fabric,
-    wiring: &'a Wiring,
-    ranks: &'a [RankAddr],
-}
-
-impl Steering<'_> {
-    /// A source port for connection `number` between two ranks that takes the pinned ports in both directions.
-    fn sport(
-        &self,
-        (a, b): (u32, u32),
-        number: u64,
-        forth: &[(u16, u16)],
-        back: &[(u16, u16)],
-    ) -> Option<u16> {
-        let all = u64::from(SPORTS.end() - SPORTS.start()) + 1;
-        let first = mix(number) % all;
-        let sports = (0..all).map(|i| SPORTS.start() + ((first + i) % all) as u16);
-        sports.into_iter().find(|s| self.takes(a, b, *s, forth) && self.takes(b, a, *s, back))
-    }
-
-    fn takes(&self, from: u32, to: u32, sport: u16, pins: &[(u16, u16)]) -> bool {
-        if pins.is_empty() {
-            return true;
-        }
-        let ip = |r: u32| self.ranks[r as usize].ip.into();
-        let seen = Fast { src: ip(from), dst: ip(to), proto: 17, sport, dport: ROCE_UDP_PORT, ..Fast::default() };
-        let hash = ecmp_hash(&seen, 0);
-        let mut link = self.wiring.from_host[from as usize];
-        let mut met = 0;
-        for _ in 0..=self.fabric.switches.len() {
-            let End::Switch(s, _) = self.fabric.links[link as usize].to else { return met == pins.len() };
-            let ports = &self.fabric.routes[usize::from(s)].ports_to[to as usize];
-            let config = &self.fabric.switches[usize::from(s)];
-            let port = ports[ecmp_index(hash, config.hash_seed, ports.len())];
-            match pins.iter().find(|(at, _)| *at == s) {
-                Some((_, pinned)) if *pinned != port => return false,
-                Some(_) => met += 1,
-                None => {}
-            }
-            link = self.wiring.from_switch[usize::from(s)][usize::from(port)];
-        }
-        false
-    }
 }

@@ -2,6 +2,7 @@
 
 pub mod hpcc;
 pub mod predict;
+mod steer;
 
 use std::path::PathBuf;
 use std::sync::Arc;

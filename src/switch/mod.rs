@@ -215,7 +215,9 @@ impl<F: Frame> Switch<F> {
         let mut mark = false;
         if self.marker.applies(priority, depth) {
             let capable = headers::is_ecn_capable(frame.head());
-            if ((!capable && !self.imitates) || self.marker.at() == MarkAt::Enqueue) && self.marker.hits(priority, depth) {
+            if ((!capable && !self.imitates) || self.marker.at() == MarkAt::Enqueue)
+                && self.marker.hits(priority, depth)
+            {
                 if !capable {
                     return self.refuse(now, ingress, Some(egress), frame, DropReason::Wred, rec);
                 }

@@ -185,7 +185,11 @@ pub fn graph(shape: Graph) -> Result<Fabric, TopologyError> {
                 && usize::from(p) >= SWITCH_PORTS_MAX
             {
                 let switch = b.fabric.switches[usize::from(s)].name.clone();
-                return Err(TopologyError::TooManyPorts { switch, ports: usize::from(p) + 1, fix: "more switches" });
+                return Err(TopologyError::TooManyPorts {
+                    switch,
+                    ports: usize::from(p) + 1,
+                    fix: "more switches",
+                });
             }
         }
         b.cable_of(from, to, cable.rate, [cable.delay; 2])?;

@@ -23,6 +23,8 @@ pub(super) struct Flow {
     pub to: u32,
     /// Priority group; 0 where the format has none.
     pub group: u8,
+    /// Destination port; 0 where the format has none.
+    pub dport: u16,
     pub bytes: u64,
     pub start: Time,
     line: u64,
@@ -68,7 +70,7 @@ pub(super) fn read_flows(file: &str, reader: impl BufRead) -> Result<(Vec<Flow>,
             )));
         };
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let [src, dst, group, _dport, bytes, start] = columns[..] else {
+        let [src, dst, group, dport, bytes, start] = columns[..] else {
             return Err(lines.error(format!(
                 "{} columns instead of 6: src dst pg dport bytes start_seconds",
                 columns.len()
@@ -79,6 +81,8 @@ pub(super) fn read_flows(file: &str, reader: impl BufRead) -> Result<(Vec<Flow>,
             Ok(group) if group < 8 => group,
             _ => return Err(lines.error(format!("priority group \"{group}\": 0 to 7"))),
         };
+        flow.dport =
+            dport.parse().map_err(|_| lines.error(format!("dport \"{dport}\": a port from 0 to 65535")))?;
         if let Some(last) = flows.last()
             && flow.start < last.start
         {
@@ -157,7 +161,7 @@ fn flow<R: BufRead>(
     let start = start.ok_or_else(|| {
         lines.error(format!("start \"{start_text}\" is no time: a number within {TIME_RANGE}"))
     })?;
-    Ok(Flow { from, to, group: 0, bytes, start, line: lines.number() })
+    Ok(Flow { from, to, group: 0, dport: 0, bytes, start, line: lines.number() })
 }
 
 /// Prerequisites by flow.

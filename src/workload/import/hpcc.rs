@@ -167,7 +167,8 @@ impl Config {
                 _ => Err(bad("0 or 1 is expected")),
             };
             let micros = || number().map(Span::from_us);
-            let rate = || rate(&value).ok_or_else(|| bad("a rate is expected, for example 40Mb/s or 100Gbps"));
+            let rate =
+                || rate(&value).ok_or_else(|| bad("a rate is expected, for example 40Mb/s or 100Gbps"));
             match key {
                 "ENABLE_QCN" => c.ecn = switch()?,
                 "CC_MODE" => mode = number()? as u32,
@@ -190,10 +191,15 @@ impl Config {
                 "MIN_RATE" => rates.rate_min = rate()?,
                 "ERROR_RATE_PER_LINK" if value.parse() == Ok(0.0) => {}
                 "ERROR_RATE_PER_LINK" => return Err(bad("bit errors are not modelled: set it to 0")),
-                "KMIN_MAP" => maps[0] = map(&value).ok_or_else(|| bad("use: count, then rate and KB for each"))?,
-                "KMAX_MAP" => maps[1] = map(&value).ok_or_else(|| bad("use: count, then rate and KB for each"))?,
+                "KMIN_MAP" => {
+                    maps[0] = map(&value).ok_or_else(|| bad("use: count, then rate and KB for each"))?
+                }
+                "KMAX_MAP" => {
+                    maps[1] = map(&value).ok_or_else(|| bad("use: count, then rate and KB for each"))?
+                }
                 "PMAX_MAP" => {
-                    maps[2] = map(&value).ok_or_else(|| bad("use: count, then rate and probability for each"))?;
+                    maps[2] =
+                        map(&value).ok_or_else(|| bad("use: count, then rate and probability for each"))?;
                 }
                 "ACK_HIGH_PRIO" => c.acks_first = switch()?,
                 "SIMULATOR_STOP_TIME" => {
@@ -223,7 +229,8 @@ impl Config {
         for (bits_per_s, low) in kmin {
             let find = |map: &[(u64, f64)]| map.iter().find(|(r, _)| *r == bits_per_s).map(|(_, v)| *v);
             let (Some(high), Some(pmax)) = (find(&kmax), find(&pmax)) else {
-                let what = format!("KMIN_MAP has rate {bits_per_s}, and KMAX_MAP or PMAX_MAP has not: add it");
+                let what =
+                    format!("KMIN_MAP has rate {bits_per_s}, and KMAX_MAP or PMAX_MAP has not: add it");
                 return Err(ImportError::File { file: file.into(), what });
             };
             let bytes = |kb: f64| Bytes((kb * 1000.0) as u64);
@@ -271,7 +278,10 @@ fn map(text: &str) -> Option<Vec<(u64, f64)>> {
     if words.len() != 2 * count {
         return None;
     }
-    words.chunks(2).map(|w| Some((w[0].parse().ok()?, w[1].parse().ok().filter(|v: &f64| *v >= 0.0)?))).collect()
+    words
+        .chunks(2)
+        .map(|w| Some((w[0].parse().ok()?, w[1].parse().ok().filter(|v: &f64| *v >= 0.0)?)))
+        .collect()
 }
 
 /// A cable.
@@ -305,7 +315,8 @@ impl Topology {
     /// The line and what is wrong with it.
     pub fn read(file: &str, reader: impl BufRead) -> Result<Topology, ImportError> {
         let mut lines = Lines::new(file, reader);
-        let short = || ImportError::File { file: file.into(), what: "ends too early: see its first line".into() };
+        let short =
+            || ImportError::File { file: file.into(), what: "ends too early: see its first line".into() };
         let first = lines.next()?.ok_or_else(short)?;
         let counts: Vec<u32> = first.split_whitespace().filter_map(|w| w.parse().ok()).collect();
         let [nodes, switch_count, cable_count] = counts[..] else {
@@ -322,7 +333,9 @@ impl Topology {
         t.switches.sort_unstable();
         t.switches.dedup();
         if t.switches.len() != switch_count as usize {
-            return Err(lines.error(format!("{} different switches instead of {switch_count}", t.switches.len())));
+            return Err(
+                lines.error(format!("{} different switches instead of {switch_count}", t.switches.len()))
+            );
         }
         for _ in 0..cable_count {
             let line = lines.next()?.ok_or_else(short)?;
@@ -331,7 +344,8 @@ impl Topology {
                 return Err(lines.error("expected five columns: node node rate delay error_rate"));
             };
             let node = |w: &str| w.parse().ok().filter(|n| *n < nodes);
-            let (Some(a), Some(b), Some(rate), Some(delay)) = (node(a), node(b), rate(speed), delay(late)) else {
+            let (Some(a), Some(b), Some(rate), Some(delay)) = (node(a), node(b), rate(speed), delay(late))
+            else {
                 return Err(lines.error("expected two nodes, a rate (100Gbps) and a delay (1000ns)"));
             };
             if errors.parse() != Ok(0.0) {
@@ -363,8 +377,19 @@ pub struct Pin {
     pub interface: u32,
 }
 
+/// Who sends to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowEnds {
+    /// Sending node.
+    pub src: u32,
+    /// Receiving node.
+    pub dst: u32,
+    /// Destination port.
+    pub dport: u16,
+}
+
 /// The source port of the first flow of a pair; each further one takes the next.
-const FIRST_SPORT: u32 = 10_000;
+pub const FIRST_SPORT: u32 = 10_000;
 
 /// A scenario.
 #[derive(Clone, Debug)]
@@ -377,8 +402,8 @@ pub struct Folder {
     pub topology: Topology,
     /// Priority group of all flows.
     pub group: u8,
-    /// The flows of every pair of nodes (sender, receiver), as numbers in the file.
-    pub flows: Vec<(u32, u32)>,
+    /// The flows in the order of the file.
+    pub flows: Vec<FlowEnds>,
     /// `waiting[f]` = flows that start when flow f has ended at its sender.
     pub waiting: Vec<Vec<u32>>,
     /// First start, which becomes time 0.
@@ -447,7 +472,7 @@ impl Folder {
             config,
             topology,
             group: first.group,
-            flows: flows.iter().map(|f| (f.from, f.to)).collect(),
+            flows: flows.iter().map(|f| FlowEnds { src: f.from, dst: f.to, dport: f.dport }).collect(),
             waiting,
             base,
             schedule,

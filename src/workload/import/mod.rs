@@ -209,7 +209,9 @@ pub fn load_hpcc(dir: &Path) -> Result<hpcc::Folder, ImportError> {
     let text = |name: &str| {
         let path = dir.join(name);
         let file = path.display().to_string();
-        std::fs::read(&path).map(|bytes| (file.clone(), bytes)).map_err(|error| ImportError::Io { file, error })
+        std::fs::read(&path)
+            .map(|bytes| (file.clone(), bytes))
+            .map_err(|error| ImportError::Io { file, error })
     };
     let there = |name: &&String| dir.join(name).is_file();
     let (file, bytes) = text("config.txt")?;
