@@ -14,7 +14,7 @@ use super::agenda::Agenda;
 use super::assemble::{self, Assembled};
 use super::engine::{EngineStats, Tee};
 use super::phases::{Milestone, Phases};
-use super::result::{Conservation, RunResult, SimStats, TesterStats, WorkerStats};
+use super::result::{Conservation, RunResult, SimStats, Snapshot, SwitchSnapshot, TesterStats, WorkerStats};
 use super::{Options, Progress, RunError};
 use crate::frame::boxed::{BoxFrame, BoxPool};
 use crate::frame::{Frame, FrameMeta, FramePool, TxBatch, flags};
@@ -28,6 +28,7 @@ use crate::sys;
 use crate::topology::{End, Wiring};
 use crate::units::{ClassIx, FrameLen, LinkTiming, RankId, Time};
 use crate::wire::fast;
+use crate::workload::config::{Action, TimedAction};
 use crate::workload::import::hpcc::SIGNAL;
 
 /// Events between two looks at the stop flag and the progress.
@@ -37,6 +38,7 @@ const SLICE: u64 = 1 << 17;
 const ARRIVE: u32 = 0;
 const FREE: u32 = 1 << 30;
 const HOST: u32 = 2 << 30;
+const SNAPSHOT: u32 = 3 << 30;
 const KIND: u32 = 3 << 30;
 
 /// The recorder, and what the flows that wait for others must hear.
@@ -101,6 +103,9 @@ struct Sequenced<'p> {
     phases: Phases,
     conservation: Conservation,
     stats: EngineStats,
+    /// Snapshots to take, in order of time; each is scheduled by the one before it.
+    asked: Vec<(Time, String)>,
+    snapshots: Vec<Snapshot>,
     tee: Option<Box<dyn Tee<BoxFrame>>>,
 }
 
@@ -151,6 +156,8 @@ impl<'p> Sequenced<'p> {
             phases,
             conservation: Conservation::default(),
             stats: EngineStats::default(),
+            asked: plan.actions.iter().filter_map(asked).collect(),
+            snapshots: Vec::new(),
             tee,
         })
     }
@@ -169,6 +176,27 @@ impl<'p> Sequenced<'p> {
         for h in 0..self.hosts.len() {
             self.kick(h);
         }
+        self.schedule_snapshot(0);
+    }
+
+    fn schedule_snapshot(&mut self, number: usize) {
+        if let Some((at, _)) = self.asked.get(number) {
+            self.agenda.push((at.0 / 1_000).max(self.now.0 / 1_000), SNAPSHOT | number as u32);
+        }
+    }
+
+    fn snapshot(&mut self, number: usize) {
+        let switches = self.switches.iter().map(|s| {
+            let v = s.snapshot();
+            SwitchSnapshot {
+                shared_bytes: v.shared_bytes,
+                headroom_bytes: v.headroom_bytes,
+                queues: v.queues,
+            }
+        });
+        let name = self.asked[number].1.clone();
+        self.snapshots.push(Snapshot { name, at: self.now, switches: switches.collect() });
+        self.schedule_snapshot(number + 1);
     }
 
     /// Handles up to `budget` events; fewer when the run is over.
@@ -192,6 +220,7 @@ impl<'p> Sequenced<'p> {
                         End::Switch(s, port) => self.depart(s, port),
                     }
                 }
+                SNAPSHOT => self.snapshot(number),
                 _ => {
                     if self.hosts[number].armed == now {
                         self.hosts[number].armed = Time::NEVER;
@@ -326,6 +355,13 @@ impl<'p> Sequenced<'p> {
     }
 }
 
+fn asked(action: &TimedAction) -> Option<(Time, String)> {
+    match &action.action {
+        Action::Snapshot { name } => Some((action.at, name.clone())),
+        _ => None,
+    }
+}
+
 /// Bytes of a frame with FCS.
 fn bytes_of(len: FrameLen) -> u64 {
     u64::from(len.0) + u64::from(FCS_BYTES)
@@ -430,7 +466,7 @@ fn finish(
         mode: Mode::Virtual,
         hosts,
         switches,
-        snapshots: Vec::new(),
+        snapshots: e.snapshots,
         conservation: e.conservation,
         ended,
         stopped,
