@@ -170,7 +170,7 @@ fn what_is_not_there_yet_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("o");
     let out = out.to_str().unwrap();
-    let ports = if cfg!(feature = "dpdk") { "not supported yet" } else { "build with the feature `dpdk`" };
+    let ports = if cfg!(feature = "dpdk") { "not supported yet" } else { "built without it" };
     for (args, says) in [
         (&["run", PROFILE, "--on", "ports", "--out", out][..], ports),
         (
@@ -188,4 +188,30 @@ fn what_is_not_there_yet_is_refused_in_one_line() {
         );
     }
     assert!(!Path::new(out).exists(), "a refused run leaves no directory");
+}
+
+#[test]
+fn bench_prints_one_line_per_figure_and_says_what_was_built() {
+    let o = rankstorm(&["bench", "icrc"]);
+    assert_eq!(code(&o), 0, "{}", text(&o.stderr));
+    assert_eq!(text(&o.stderr), "bench 1/1: icrc\n", "progress goes to stderr");
+    let out = text(&o.stdout);
+    let (notes, figures): (Vec<&str>, Vec<&str>) = out.lines().partition(|l| l.starts_with('#'));
+    assert!(notes[0].contains(" cores, load "), "{out}");
+    let warned = notes.iter().any(|l| l.contains("WARNING: a debug build"));
+    assert_eq!(warned, cfg!(debug_assertions), "{out}");
+    assert_eq!(figures.len(), 3, "{out}");
+    for (line, payload) in figures.iter().zip([64, 1_024, 4_096]) {
+        assert!(line.starts_with(&format!("icrc/{payload} ")), "{line}");
+        assert!(line.contains(" ns  crc32fast over the whole frame ") && line.ends_with(" of 5)"), "{line}");
+        // NAME OURS UNIT PEER.. THEIRS RATIOx (MIN/MEDIAN/MAX ..): the median is ours, the ratio theirs over ours.
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |w: &str| w.trim_end_matches('x').parse::<f64>().unwrap();
+        let ratio_at = words.iter().position(|w| w.ends_with('x') && w.contains('.')).unwrap();
+        let (ours, theirs, ratio) = (number(words[1]), number(words[ratio_at - 1]), number(words[ratio_at]));
+        assert!(ours > 0.0 && (ratio - theirs / ours).abs() <= 0.02 * ratio + 0.01, "{line}");
+        let spread = words[ratio_at + 1].trim_start_matches('(');
+        let spread: Vec<f64> = spread.split('/').map(number).collect();
+        assert!(spread[0] <= spread[1] && spread[1] <= spread[2] && spread[1] == ours, "{line}");
+    }
 }

@@ -43,9 +43,19 @@ impl PoolSpec {
     pub fn memory_bytes(&self) -> u64 {
         // Per object: its header in the pool, the mbuf, the spread over memory channels, its slot in the
         // pool's ring of a power of two. Then caches, two lists of pointers for each thread that EAL knows.
-        let object = (64 + DATA_AT + self.data_bytes() + 64 + 16) as u64;
+        let object = in_pages((64 + DATA_AT + self.data_bytes() + 64) as u64) + 16;
         let caches = if self.cache == 0 { 0 } else { 128 * (u64::from(CACHE_MAX) * 2 * 8 + 64) };
         u64::from(self.frames) * object + caches + (64 << 10)
+    }
+}
+
+/// Bytes an object takes of ordinary pages, on average: DPDK lets none cross a page border, and one that is longer than
+/// a page takes whole ones (`rte_mempool_op_calc_mem_size_helper`). Huge pages waste nothing to speak of.
+fn in_pages(object: u64) -> u64 {
+    const PAGE: u64 = 4_096;
+    match PAGE / object.max(1) {
+        0 => object.next_multiple_of(PAGE),
+        fit => PAGE.div_ceil(fit),
     }
 }
 
@@ -163,5 +173,17 @@ unsafe extern "C" fn prepare(_: *mut rte_mempool, misfits: *mut c_void, object: 
         }
         buffer.add(data_off).write_bytes(PAYLOAD_BYTE, buf_len - data_off);
         mbuf.add(MBUF_USER).cast::<u32>().write(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_counted_in_whole_pages() {
+        // One to a page, two to a page, two pages each.
+        assert_eq!([2_600, 1_500, 4_600].map(in_pages), [4_096, 2_048, 8_192]);
+        assert_eq!(in_pages(448), 456);
     }
 }

@@ -99,6 +99,11 @@ impl FramePool for BoxPool {
         Some(f)
     }
     #[inline]
+    fn upcoming(&self) -> Option<&BoxFrame> {
+        // Two takes ahead: the next one may come at once.
+        self.free.len().checked_sub(2).and_then(|at| self.free.get(at))
+    }
+    #[inline]
     fn give(&mut self, frame: BoxFrame) {
         self.lent -= 1;
         self.free.push(frame);

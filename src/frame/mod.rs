@@ -120,6 +120,11 @@ pub trait Frame: Sized + Send {
     fn wire_bytes(&self) -> Option<&[u8]> {
         None
     }
+    /// Where the head and the meta lie, for prefetching; nothing is read.
+    #[inline]
+    fn cache_lines(&self) -> [*const u8; 2] {
+        [self.head().as_ptr(), std::ptr::from_ref(self.meta()).cast()]
+    }
     /// Length without FCS.
     #[inline]
     fn len(&self) -> FrameLen {
@@ -134,6 +139,11 @@ pub trait FramePool {
     /// A frame with zeroed meta but for `fill` and `len`; its head bytes are undefined. `None` when the pool is empty
     /// (counted by the caller as the tester's own fault).
     fn take(&mut self, fill: Fill, len: FrameLen) -> Option<Self::Frame>;
+    /// The frame that a later `take` will lend, when the pool knows; for prefetching.
+    #[inline]
+    fn upcoming(&self) -> Option<&Self::Frame> {
+        None
+    }
     /// Takes one frame back.
     fn give(&mut self, frame: Self::Frame);
     /// Completes the bytes of a frame whose headers are written and whose `meta.head_len` is set: pad and ICRC where

@@ -9,9 +9,12 @@ use crate::host::config::{HostConfig, RankAddr};
 use crate::switch::config::{FCS_BYTES, SwitchConfig};
 use crate::topology::{End, Fabric, Flow, fabric_bound};
 use crate::transport::config::{ClassConfig, RateControl, Verb};
-use crate::units::{Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
+use crate::units::{
+    Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, PortId, Rate, Span, Time, WIRE_OVERHEAD_BYTES,
+};
 use crate::workload::config::{Load, Until, WorkloadConfig, WorkloadKind};
 use crate::workload::generate::{pairs, traffic};
+use crate::workload::ideal::{self, Framing};
 
 /// Memory of one queue pair, one rank and one frame in flight, in bytes, as the drivers allocate them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,47 +61,6 @@ pub fn response_quanta(rate: Rate) -> u16 {
     RESPONSE_QUANTA.iter().find(|(gbps, _)| Rate::gbps(*gbps) >= rate).map_or(905, |(_, quanta)| *quanta)
 }
 
-/// The shape of a class's data frames.
-#[derive(Clone, Copy, Debug)]
-struct Framing {
-    mtu: u64,
-    /// Headers and ICRC around the payload of a packet, without RETH.
-    around: u64,
-    /// RETH, once per message.
-    first: u64,
-    /// Immediate, once per message.
-    last: u64,
-}
-
-impl Framing {
-    fn new(class: &ClassConfig, verb: Verb, v6: bool) -> Framing {
-        let ip = if v6 { 40 } else { 20 };
-        let vlan = if class.vlan.is_some() { 4 } else { 0 };
-        Framing {
-            mtu: u64::from(class.mtu.max(1)),
-            around: 14 + vlan + ip + 8 + 12 + 4,
-            first: if matches!(verb, Verb::Send) { 0 } else { 16 },
-            last: if matches!(verb, Verb::WriteImm) { 4 } else { 0 },
-        }
-    }
-    /// Frames of one message.
-    fn frames(&self, bytes: u64) -> u64 {
-        bytes.div_ceil(self.mtu).max(1)
-    }
-    /// Bytes of one message on the wire, preamble and gap counted.
-    fn wire(&self, bytes: u64) -> u64 {
-        let padded = bytes.next_multiple_of(4);
-        let frames = self.frames(bytes);
-        let sum = padded + frames * self.around + self.first + self.last;
-        let short = if frames == 1 { u64::from(FRAME_LEN_MIN) } else { 0 };
-        sum.max(short) + frames * u64::from(WIRE_OVERHEAD_BYTES)
-    }
-    /// Length of a full frame, without FCS.
-    fn full(&self) -> FrameLen {
-        FrameLen((self.mtu + self.around) as u16)
-    }
-}
-
 /// What one workload puts on every port in one iteration.
 struct Loads {
     payload: u64,
@@ -129,7 +91,7 @@ pub fn predict(b: &Basis<'_>) -> Prediction {
     let mut p = Prediction::default();
     let mut busy = Span::ZERO;
     for w in b.workloads {
-        let framing = Framing::new(&b.classes[usize::from(w.class.0)], w.verb, v6);
+        let framing = Framing::of(&b.classes[usize::from(w.class.0)], w.verb, v6);
         let loads = loads(b, w, &framing);
         p.iteration_bytes = Bytes(p.iteration_bytes.0.saturating_add(loads.payload));
         p.iteration_frames = p.iteration_frames.saturating_add(loads.frames);
@@ -218,13 +180,34 @@ fn fabric_busy(fabric: &Fabric, flows: &BTreeMap<(u32, u32), u64>) -> Span {
     fabric_bound(fabric, &flows).map_or(Span::ZERO, |bound| bound.span)
 }
 
-/// First bit out to last bit in of one frame of `len` on an idle fabric, without its time on the sender's
-/// own link,
-/// along the longest path any frame of the workload takes.
-fn path_extra(b: &Basis<'_>, flows: &BTreeMap<(u32, u32), u64>, len: FrameLen) -> Span {
+/// What the way through an idle fabric adds to a frame's time on the sender's own link.
+#[derive(Clone, Copy, Debug, Default)]
+struct Way {
+    /// Along the longest path any frame of the workload takes.
+    longest: Span,
+    /// Mean over the workload's sender-receiver pairs: what a chain through all of them pays per hop.
+    mean: Span,
+}
+
+/// The way of a frame of `len`, over the first 65,536 pairs.
+fn path_extra(b: &Basis<'_>, flows: &BTreeMap<(u32, u32), u64>, len: FrameLen) -> Way {
+    let from_host: BTreeMap<u32, usize> = b
+        .fabric
+        .links
+        .iter()
+        .enumerate()
+        .filter_map(|(i, l)| if let End::Host(p) = l.from { Some((p.0, i)) } else { None })
+        .collect();
+    let from_switch: BTreeMap<(u16, u16), usize> = b
+        .fabric
+        .links
+        .iter()
+        .enumerate()
+        .filter_map(|(i, l)| if let End::Switch(s, p) = l.from { Some(((s, p), i)) } else { None })
+        .collect();
     let one = |from: u32, to: u32| -> Option<Span> {
-        let out = |s: u16, p: u16| b.fabric.links.iter().find(|l| l.from == End::Switch(s, p));
-        let first = b.fabric.links.iter().find(|l| l.from == End::Host(crate::units::PortId(from)))?;
+        let out = |s: u16, p: u16| from_switch.get(&(s, p)).and_then(|&i| b.fabric.links.get(i));
+        let first = b.fabric.links.get(*from_host.get(&from)?)?;
         let mut sum = first.timing.propagation();
         let mut at = first.to;
         for _ in 0..8 {
@@ -236,8 +219,14 @@ fn path_extra(b: &Basis<'_>, flows: &BTreeMap<(u32, u32), u64>, len: FrameLen) -
         }
         Some(sum)
     };
-    // Paths differ by leaf only; a few hundred flows show every kind.
-    flows.keys().take(512).filter_map(|&(from, to)| one(from, to)).max().unwrap_or(Span::ZERO)
+    let (mut way, mut sum, mut pairs) = (Way::default(), 0u128, 0u128);
+    for extra in flows.keys().take(1 << 16).filter_map(|&(from, to)| one(from, to)) {
+        way.longest = way.longest.max(extra);
+        sum += u128::from(extra.0);
+        pairs += 1;
+    }
+    way.mean = Span(sum.checked_div(pairs).unwrap_or(0) as u64);
+    way
 }
 
 /// Completion of one iteration when the busiest resource needs `busy` and the busiest endpoint `ends`.
@@ -249,8 +238,9 @@ fn completion(
     ends: Span,
     busy: Span,
 ) -> Span {
-    let ack = path_extra(b, &loads.flows, FrameLen(FRAME_LEN_MIN)) + ack_wire(b);
-    let there = path_extra(b, &loads.flows, framing.full());
+    let ack = path_extra(b, &loads.flows, FrameLen(FRAME_LEN_MIN)).longest + ack_wire(b);
+    let way = path_extra(b, &loads.flows, framing.full_len());
+    let there = way.longest;
     match &w.kind {
         WorkloadKind::RingAllReduce { vector, chunk, reduce } => {
             let n = w.ranks.len() as u64;
@@ -264,18 +254,25 @@ fn completion(
             // A slower fabric slows a message as much as it slows the whole.
             let message =
                 rate.time_for(framing.wire(bytes)).0 as f64 * (busy.0 as f64 / ends.0.max(1) as f64);
-            let hop = Span(message as u64) + there;
+            let hop = Span(message as u64) + way.mean;
             let remote =
                 |hops: u64| (hops as u128 * u128::from(loads.remote) / u128::from(loads.pairs)) as u64;
             let chain = hop.0.saturating_mul(remote(steps - 1)).saturating_add(reduce.0 * (n - 1));
             let stream = part.0.saturating_mul(steps - 1);
             Span(stream.max(chain)) + part + there + ack
         }
-        // All data, then the last frame's way and its acknowledgement. (A replay's dependencies are not in
-        // here: its
-        // bound is the busiest port.)
-        _ if busy == Span::ZERO => Span::ZERO,
-        _ => busy + there + ack,
+        // Captured gaps and dependencies count: nothing can end before its longest chain.
+        WorkloadKind::Replay(_) => {
+            let endpoint = |rank| {
+                let port = port_of(b, rank).unwrap_or_default();
+                (PortId(port), b.hosts.get(port as usize).map_or(Rate::gbps(1), |h| h.rate))
+            };
+            let chain = ideal::ideal(w, *framing, endpoint);
+            if chain.max(busy) == Span::ZERO { Span::ZERO } else { chain.max(busy) + there + ack }
+        }
+        // All data, then the last frame's way and its acknowledgement.
+        WorkloadKind::Incast { .. } if busy == Span::ZERO => Span::ZERO,
+        WorkloadKind::Incast { .. } => busy + there + ack,
     }
 }
 
@@ -369,7 +366,7 @@ fn streams_end(b: &Basis<'_>) -> Time {
 /// Bytes of buffer one full frame holds, and its time on a link of `rate`.
 fn held(switch: &SwitchConfig, framing: &Framing) -> u64 {
     let cell = u64::from(switch.cell.max(1));
-    (u64::from(framing.full().0) + u64::from(FCS_BYTES)).div_ceil(cell) * cell
+    (u64::from(framing.full_len().0) + u64::from(FCS_BYTES)).div_ceil(cell) * cell
 }
 
 /// First XOFF of an incast on one switch. Senders start together at their line rates; group i then grows by
@@ -387,7 +384,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         if !class.lossless || !priority.lossless {
             continue;
         }
-        let framing = Framing::new(class, w.verb, v6);
+        let framing = Framing::of(class, w.verb, v6);
         // Per sending port: connections.
         let mut senders: BTreeMap<u32, u64> = BTreeMap::new();
         let mut receiver = None;
@@ -412,7 +409,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         let keep = 1.0 - out / sum;
         let (alpha, reserved) =
             (f64::from(priority.alpha.0) / f64::from(priority.alpha.1.max(1)), priority.reserved.0);
-        let per_wire = held(switch, &framing) as f64 / (f64::from(framing.full().0) + 24.0) / 8.0;
+        let per_wire = held(switch, &framing) as f64 / (f64::from(framing.full_len().0) + 24.0) / 8.0;
         // Buffer bytes per second.
         let grow = |r: f64| r * keep * per_wire;
         let all = grow(sum);
@@ -432,7 +429,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         }
         let Some((use_bytes, when, reached)) = first else { continue };
         let way = b.fabric.links.iter().find(|l| matches!(l.from, End::Host(_))).map(|l| l.timing);
-        let way = way.map_or(Span::ZERO, |t| t.wire_time(framing.full()) + t.propagation());
+        let way = way.map_or(Span::ZERO, |t| t.wire_time(framing.full_len()) + t.propagation());
         let one = XoffPrediction {
             reached,
             group_bytes: Bytes(if keep > 0.0 {
@@ -455,7 +452,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
 /// cells.
 fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
     let class = b.classes.iter().filter(|c| c.lossless).max_by_key(|c| c.mtu)?;
-    let framing = Framing::new(class, Verb::Write, v6);
+    let framing = Framing::of(class, Verb::Write, v6);
     let mut worst: Option<HeadroomPrediction> = None;
     for (i, link) in b.fabric.links.iter().enumerate() {
         let End::Switch(s, _) = link.to else { continue };
@@ -468,7 +465,7 @@ fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
         };
         let delay = link.timing.propagation() + back + response;
         let wire_bits = u128::from(delay.0) * u128::from(rate.bits_per_s) / 1_000_000_000_000;
-        let frame = u64::from(framing.full().0) + u64::from(WIRE_OVERHEAD_BYTES);
+        let frame = u64::from(framing.full_len().0) + u64::from(WIRE_OVERHEAD_BYTES);
         let wire = (wire_bits / 8) as u64 + 2 * frame + 84;
         let needed = Bytes(wire.div_ceil(frame) * held(switch, &framing));
         let configured = switch.priorities[usize::from(class.priority)].headroom();
@@ -482,7 +479,7 @@ fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
 fn memory(b: &Basis<'_>, v6: bool) -> MemoryPrediction {
     let qps: u64 = b.hosts.iter().map(|h| h.qps.len() as u64).sum();
     let ranks = b.ranks.len() as u64;
-    let smallest = b.classes.iter().min_by_key(|c| c.mtu).map(|c| Framing::new(c, Verb::Send, v6));
+    let smallest = b.classes.iter().min_by_key(|c| c.mtu).map(|c| Framing::of(c, Verb::Send, v6));
     let frames: u64 = match &smallest {
         Some(f) => {
             let queued: u64 = b.fabric.switches.iter().map(|s| s.buffer.0 / held(s, f)).sum();

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::doc::{ClockDoc, Dilation, ProfileDoc};
+use super::sonic::Imported;
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
-use super::{classes, connect, expect, fabric, ports};
+use super::{classes, connect, ecmp, expect, fabric, ports};
 use crate::limits::RUN_SECONDS_MAX;
 use crate::plan::predict::{Basis, MemoryUnits, predict};
 use crate::plan::{Clock, Compat, Plan};
@@ -24,6 +25,7 @@ const SCHEMA: u32 = 1;
 pub(super) fn build(
     doc: &ProfileDoc,
     schedules: &[Option<Arc<Schedule>>],
+    imported: Option<&Imported>,
     source: Option<PathBuf>,
 ) -> Result<Plan, Fault> {
     if doc.schema != Some(SCHEMA) {
@@ -39,9 +41,13 @@ pub(super) fn build(
         return fault("name", "is the name of the output folder: letters, digits, - _ . and not empty");
     }
     let mut warnings = Vec::new();
-    let class_plan = classes::build(doc, &mut warnings)?;
+    let class_plan = classes::build(doc, imported, &mut warnings)?;
     let class_list = class_plan.list.clone();
-    let layout = ports::build(doc)?;
+    let mut layout = ports::build(doc)?;
+    if let Some(imported) = imported {
+        fabric::name_ports(doc, &mut layout, imported);
+        warnings.extend(imported.warnings.iter().cloned());
+    }
     let ground = Ground { doc, layout: &layout, classes: &class_list, schedules };
     let workloads: Arc<[WorkloadConfig]> = traffic::workloads(&ground)?.into();
     for (i, w) in workloads.iter().enumerate() {
@@ -53,7 +59,7 @@ pub(super) fn build(
     let mut streams = traffic::streams(&ground)?;
     let mut timeline = traffic::timeline(&ground)?;
     streams.append(&mut timeline.bursts);
-    let fabric = fabric::build(doc, &layout, &class_plan)?;
+    let fabric = fabric::build(doc, &layout, &class_plan, imported)?;
     let actions = std::mem::take(&mut timeline.fabric);
     let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.at).max();
     let seed = run.seed.unwrap_or(1);
@@ -113,6 +119,9 @@ pub(super) fn build(
         );
         warnings.push(("headroom_too_small".into(), text));
     }
+    if let Some(text) = ecmp::spread(&fabric, &hosts, &workloads) {
+        warnings.push(("ecmp_collisions".into(), text));
+    }
     Ok(Plan {
         name,
         question: doc.question.clone(),
@@ -168,10 +177,9 @@ fn clock(doc: &ProfileDoc) -> Result<Clock, Fault> {
 /// What the structures of a run take in memory.
 fn memory_units() -> MemoryUnits {
     MemoryUnits {
-        bytes_per_qp: (size_of::<crate::transport::qp::Qp>()
-            + size_of::<crate::transport::config::QpConfig>()) as u64,
-        bytes_per_rank: (size_of::<crate::workload::interp::Interp>()
-            + size_of::<crate::host::config::RankAddr>()) as u64,
+        bytes_per_qp: crate::host::Host::bytes_per_qp(),
+        bytes_per_rank: crate::host::Host::bytes_per_rank()
+            + size_of::<crate::host::config::RankAddr>() as u64,
         bytes_per_frame: crate::frame::boxed::BYTES_PER_FRAME as u64,
     }
 }

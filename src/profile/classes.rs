@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::doc::{ClassDoc, ProfileDoc};
 use super::preset::AZURE_DSCP_MAP;
+use super::sonic::Imported;
 use super::source::{Fault, fault, nearest};
 use crate::limits::CLASSES_MAX;
 use crate::transport::config::{ClassConfig, Ecn};
@@ -12,10 +13,10 @@ use crate::units::ClassIx;
 /// Warnings found while planning: (code, text).
 pub(super) type Warnings = Vec<(String, String)>;
 
-/// SONiC's AZURE map with the profile's own entries. Entries that are no DSCP are left out; [`build`]
+/// The imported map, or SONiC's AZURE map, with the profile's own entries. Entries that are no DSCP are left out; [`build`]
 /// refuses them.
-pub(super) fn dscp_map(doc: &ProfileDoc) -> [u8; 64] {
-    let mut map = AZURE_DSCP_MAP;
+pub(super) fn dscp_map(doc: &ProfileDoc, imported: Option<&Imported>) -> [u8; 64] {
+    let mut map = imported.map_or(AZURE_DSCP_MAP, |i| i.dscp_map);
     for (dscp, priority) in doc.switch.iter().flat_map(|s| &s.dscp_map) {
         if let Some(slot) = dscp.parse::<usize>().ok().and_then(|d| map.get_mut(d)) {
             *slot = *priority;
@@ -47,7 +48,11 @@ pub(super) struct Classes {
 }
 
 /// All classes, checked against the map.
-pub(super) fn build(doc: &ProfileDoc, warnings: &mut Warnings) -> Result<Classes, Fault> {
+pub(super) fn build(
+    doc: &ProfileDoc,
+    imported: Option<&Imported>,
+    warnings: &mut Warnings,
+) -> Result<Classes, Fault> {
     for (dscp, priority) in doc.switch.iter().flat_map(|s| &s.dscp_map) {
         let path = format!("switch.dscp_map.{dscp}");
         if dscp.parse::<u8>().map_or(true, |d| d > 63) {
@@ -58,7 +63,7 @@ pub(super) fn build(doc: &ProfileDoc, warnings: &mut Warnings) -> Result<Classes
     if doc.class.len() > CLASSES_MAX {
         return fault("class", format!("{} classes; at most {CLASSES_MAX}", doc.class.len()));
     }
-    let map = dscp_map(doc);
+    let map = dscp_map(doc, imported);
     let mut lossless: [Option<(bool, &str)>; 8] = [None; 8];
     let mut classes = Vec::with_capacity(doc.class.len());
     for (name, class) in &doc.class {
@@ -76,7 +81,7 @@ pub(super) fn build(doc: &ProfileDoc, warnings: &mut Warnings) -> Result<Classes
             }
             _ => *slot = Some((config.lossless, name)),
         }
-        if config.lossless && matches!(config.dscp, 24 | 26) {
+        if imported.is_none() && config.lossless && matches!(config.dscp, 24 | 26) {
             let text = format!(
                 "class {name}: DSCP {} is lossy on a SONiC switch with the default map (queue 1); the \
                      real switch \
@@ -85,9 +90,24 @@ pub(super) fn build(doc: &ProfileDoc, warnings: &mut Warnings) -> Result<Classes
             );
             warnings.push(("dscp_lossy_by_default".into(), text));
         }
+        if let Some(i) = imported
+            && i.priorities[usize::from(config.priority)].lossless != config.lossless
+        {
+            let (says, does) = if config.lossless {
+                ("lossless", "has no PFC there and may drop its frames")
+            } else {
+                ("lossy", "has PFC there and pauses instead of dropping")
+            };
+            let text =
+                format!("class {name} is {says}, but the switch on priority {} {does}", config.priority);
+            warnings.push(("class_and_switch_differ".into(), text));
+        }
         classes.push(config);
     }
-    let flags = lossless.map(|l| l.is_some_and(|(lossless, _)| lossless));
+    let flags = match imported {
+        Some(i) => std::array::from_fn(|p| i.priorities[p].lossless),
+        None => lossless.map(|l| l.is_some_and(|(lossless, _)| lossless)),
+    };
     for class in &classes {
         if class.lossless && !flags[usize::from(class.ack_priority)] {
             let text = format!(

@@ -3,6 +3,7 @@
 use super::doc::*;
 use super::preset::{PIPELINE, PRESETS, Preset, WEIGHTS};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
+use super::sonic::Imported;
 use super::source::{Fault, fault, nearest};
 use crate::limits::SWITCH_PORTS_MAX;
 use crate::plan::predict::response_quanta;
@@ -17,7 +18,9 @@ pub(super) const CLASS: &str = "roce";
 pub(super) fn fill(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     doc.schema.get_or_insert(1);
     run(doc);
-    classes(doc);
+    if doc.class.is_empty() {
+        doc.class.insert(CLASS.into(), ClassDoc::default());
+    }
     let class = only_class(doc);
     for (i, w) in doc.workload.iter_mut().enumerate() {
         workload(w, i, &class)?;
@@ -51,17 +54,23 @@ fn run(doc: &mut ProfileDoc) {
     run.hairpin.get_or_insert(false);
 }
 
-fn classes(doc: &mut ProfileDoc) {
-    if doc.class.is_empty() {
-        doc.class.insert(CLASS.into(), ClassDoc::default());
+/// Fills the classes: their priority is what the switch's map says, lossless is what the switch guards (3 and 4 where
+/// no configuration says).
+pub(super) fn classes(doc: &mut ProfileDoc, imported: Option<&Imported>) {
+    if let (Some(sw), Some(i)) = (&mut doc.switch, imported) {
+        sw.cell = Some(i.cell);
     }
-    let map = super::classes::dscp_map(doc);
+    let map = super::classes::dscp_map(doc, imported);
+    let guarded = |p: u8| match imported {
+        Some(i) => i.priorities.get(usize::from(p)).is_some_and(|p| p.lossless),
+        None => p == 3 || p == 4,
+    };
     for class in doc.class.values_mut() {
         let dscp = *class.dscp.get_or_insert(3);
         // Out-of-range values are complained about later; here they only must not stop the filling.
         let mapped = map.get(usize::from(dscp)).copied().unwrap_or(0);
         let priority = *class.priority.get_or_insert(mapped);
-        class.lossless.get_or_insert(priority == 3 || priority == 4);
+        class.lossless.get_or_insert(guarded(priority));
         class.ecn.get_or_insert(EcnDoc::Ect0);
         class.ack_dscp.get_or_insert(dscp);
         class.cnp_dscp.get_or_insert(48);
@@ -165,12 +174,15 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     let ranks = ranks_needed(doc, replay_ranks);
     let leaf_spine = doc.fabric.as_ref().is_some_and(|f| f.kind == Some(FabricKind::LeafSpine));
     let sw = doc.switch.get_or_insert_default();
-    if sw.config.is_some() {
-        let text =
-            "reading a SONiC configuration is not supported yet; give preset, buffer, alpha, ... instead";
-        return fault("switch.config", text);
-    }
-    let name = sw.preset.get_or_insert_with(|| "generic-32mib".into());
+    // A configuration says what a preset would; of a preset that is named beside it only the cell acts.
+    let imported = sw.config.is_some();
+    let generic = || "generic-32mib".to_owned();
+    let name = match (&mut sw.preset, imported) {
+        (Some(name), _) => name.clone(),
+        (none, false) => none.insert(generic()).clone(),
+        (None, true) => generic(),
+    };
+    let name = name.as_str();
     let Some(preset) = Preset::named(name) else {
         let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
         let text = match nearest(name, &names) {
@@ -180,8 +192,10 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         return fault("switch.preset", text);
     };
     sw.name.get_or_insert_with(|| if leaf_spine { "fabric".into() } else { "sw0".into() });
-    sw.cell.get_or_insert(preset.cell);
-    sw.buffer.get_or_insert(Size(preset.buffer));
+    if !imported {
+        sw.cell.get_or_insert(preset.cell);
+        sw.buffer.get_or_insert(Size(preset.buffer));
+    }
     let from_exponent = match sw.dynamic_th.take() {
         None => None,
         Some(x) => match Alpha::from_dynamic_th(x) {
@@ -195,16 +209,19 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
             None => return fault("switch.dynamic_th", "must be from -8 to 7 (alpha = 2^x)"),
         },
     };
-    sw.alpha = sw.alpha.or(from_exponent).or(Some(preset.alpha));
-    sw.lossy_alpha.get_or_insert(Alpha { num: 1, den: 1 });
-    sw.reserved.get_or_insert(Size(Bytes(preset.reserved)));
-    sw.xon_offset.get_or_insert(Size(Bytes(preset.xon_offset)));
-    sw.wred.get_or_insert(WredDoc::Off);
+    sw.alpha = sw.alpha.or(from_exponent);
+    if !imported {
+        sw.alpha.get_or_insert(preset.alpha);
+        sw.lossy_alpha.get_or_insert(Alpha { num: 1, den: 1 });
+        sw.reserved.get_or_insert(Size(Bytes(preset.reserved)));
+        sw.xon_offset.get_or_insert(Size(Bytes(preset.xon_offset)));
+        sw.wred.get_or_insert(WredDoc::Off);
+        sw.weights.get_or_insert(WEIGHTS);
+    }
     sw.mark_at.get_or_insert(MarkDoc::Dequeue);
     sw.balance.get_or_insert(BalanceDoc::Ecmp);
     sw.pipeline.get_or_insert(Dur(PIPELINE));
     sw.pause_quanta.get_or_insert(65_535);
-    sw.weights.get_or_insert(WEIGHTS);
 
     let ports = sw.ports.get_or_insert_default();
     let fabric = doc.fabric.get_or_insert_default();
@@ -285,7 +302,7 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         p.ranks_per_port.get_or_insert(each);
         p.pfc.get_or_insert(PfcDoc::Hardware);
     }
-    if sw.xoff_headroom.is_none() {
+    if sw.xoff_headroom.is_none() && !imported {
         let Some(headroom) = preset.headroom_for(rate_max.0) else {
             let text = format!(
                 "preset {:?} has no headroom for {rate_max}; set xoff_headroom (`rankstorm check` \

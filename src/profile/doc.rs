@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
-pub use super::values::{Dilation, Imix, PortRef, WredCurve, WredDoc};
+pub use super::values::{Dilation, Files, Imix, PortRef, WredCurve, WredDoc};
 use crate::plan::Mode;
 use crate::switch::config::{LoadBalance, MarkAt};
 use crate::transport::config::{Ecn, Verb};
@@ -406,8 +406,10 @@ table! {
         name: Option<String>,
         /// A named set of sizes; see [`super::preset`].
         preset: Option<String>,
-        /// A SONiC config_db.json.
-        config: Option<String>,
+        /// A SONiC config_db.json, or the buffer and QoS renderings as a list; see [`super::sonic`].
+        config: Option<Files>,
+        /// The platform's pg_profile_lookup.ini, for headroom that `config` leaves to be looked up.
+        pg_profile_lookup: Option<String>,
         /// Cell size in bytes.
         cell: Option<u16>,
         /// Packet buffer, all of it.

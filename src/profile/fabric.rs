@@ -3,6 +3,7 @@
 use super::classes::{Classes, ranged};
 use super::doc::{FabricDoc, FabricKind, Fec, ProfileDoc, SwitchDoc, WredDoc};
 use super::ports::{Layout, check_rate};
+use super::sonic::Imported;
 use super::source::{Fault, fault};
 use crate::limits::SWITCH_PORTS_MAX;
 use crate::switch::config::{FixedDelays, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, Wred};
@@ -21,17 +22,32 @@ fn fec_delay(fec: Fec, rate: Rate) -> Span {
 }
 
 /// The fabric of the profile: the shape from [`crate::topology`], then each link's own cable and FEC.
-pub(super) fn build(doc: &ProfileDoc, layout: &Layout, classes: &Classes) -> Result<Fabric, Fault> {
+pub(super) fn build(
+    doc: &ProfileDoc,
+    layout: &Layout,
+    classes: &Classes,
+    imported: Option<&Imported>,
+) -> Result<Fabric, Fault> {
     let (Some(switch), Some(fabric)) = (&doc.switch, &doc.fabric) else {
         return fault("switch", "is missing");
     };
     let seed = doc.run.as_ref().and_then(|r| r.seed).unwrap_or(1);
+    ranged("switch.cell", switch.cell, 32, 8192)?;
+    ranged("switch.pause_quanta", switch.pause_quanta, 3, u16::MAX)?;
+    let priorities = match imported {
+        Some(i) => imported_priorities(switch, i)?,
+        None => priorities(switch, &classes.list, classes.lossless)?,
+    };
+    let shared = imported.and_then(|i| i.shared);
     let prototype = SwitchConfig {
         name: switch.name.clone().unwrap_or_default(),
         ports: Vec::new(),
-        buffer: switch.buffer.map_or(Bytes(0), |s| s.0),
+        buffer: match shared {
+            Some(shared) => buffer_for(shared, SWITCH_PORTS_MAX, &priorities, switch.cell.unwrap_or(0)),
+            None => switch.buffer.map_or(Bytes(0), |s| s.0),
+        },
         cell: switch.cell.unwrap_or(0),
-        priorities: priorities(switch, &classes.list, classes.lossless)?,
+        priorities,
         dscp_map: classes.dscp_map,
         balance: switch.balance.map_or(LoadBalance::Ecmp, LoadBalance::from),
         hash_seed: seed,
@@ -52,6 +68,11 @@ pub(super) fn build(doc: &ProfileDoc, layout: &Layout, classes: &Classes) -> Res
         }
         _ => single_switch(&SingleSwitch { host_rates, cable_m: 0, delays, prototype }).map_err(place)?,
     };
+    if let Some(shared) = shared {
+        for s in &mut built.switches {
+            s.buffer = buffer_for(shared, s.ports.len(), &s.priorities, s.cell);
+        }
+    }
     let trunk_cable = fabric.cable.map_or(Span::ZERO, |c| c.delay());
     let trunk_fec = switch.ports.as_ref().and_then(|p| p.fec).unwrap_or(Fec::None);
     retime(&mut built, layout, trunk_cable, trunk_fec);
@@ -107,21 +128,8 @@ fn priorities(
     classes: &[ClassConfig],
     lossless: [bool; 8],
 ) -> Result<[PriorityConfig; 8], Fault> {
-    ranged("switch.cell", switch.cell, 32, 8192)?;
-    ranged("switch.pause_quanta", switch.pause_quanta, 3, u16::MAX)?;
     let bytes = |s: Option<super::quantity::Size>| s.map_or(Bytes(0), |s| s.0);
-    let wred = match switch.wred {
-        Some(WredDoc::On(curve)) => {
-            if curve.kmin > curve.kmax {
-                return fault("switch.wred", "kmin must not be above kmax");
-            }
-            if !(0.0..=1.0).contains(&curve.pmax) {
-                return fault("switch.wred", format!("pmax = {} must be from 0 to 1", curve.pmax));
-            }
-            Some(Wred { kmin: curve.kmin.0, kmax: curve.kmax.0, pmax: curve.pmax })
-        }
-        _ => None,
-    };
+    let wred = wred(switch)?;
     let (Some(alpha), Some(lossy), Some(weights)) = (switch.alpha, switch.lossy_alpha, switch.weights) else {
         return fault("switch", "alpha, lossy_alpha or weights is missing");
     };
@@ -140,4 +148,54 @@ fn priorities(
             weight: weights[p],
         }
     }))
+}
+
+fn wred(switch: &SwitchDoc) -> Result<Option<Wred>, Fault> {
+    let Some(WredDoc::On(curve)) = switch.wred else { return Ok(None) };
+    if curve.kmin > curve.kmax {
+        return fault("switch.wred", "kmin must not be above kmax");
+    }
+    if !(0.0..=1.0).contains(&curve.pmax) {
+        return fault("switch.wred", format!("pmax = {} must be from 0 to 1", curve.pmax));
+    }
+    Ok(Some(Wred { kmin: curve.kmin.0, kmax: curve.kmax.0, pmax: curve.pmax }))
+}
+
+/// What a real switch's configuration says, with the keys that the profile gives itself on top.
+fn imported_priorities(switch: &SwitchDoc, imported: &Imported) -> Result<[PriorityConfig; 8], Fault> {
+    let own = wred(switch)?;
+    let mut all = imported.priorities;
+    for (i, p) in all.iter_mut().enumerate() {
+        let alpha = if p.lossless { switch.alpha } else { switch.lossy_alpha };
+        p.alpha = alpha.map_or(p.alpha, |a| (a.num, a.den));
+        if let Some(a) = switch.lossy_egress_alpha.filter(|_| !p.lossless) {
+            p.egress_alpha = Some((a.num, a.den));
+        }
+        p.xon_offset = switch.xon_offset.map_or(p.xon_offset, |s| s.0);
+        if p.lossless {
+            p.reserved = switch.reserved.map_or(p.reserved, |s| s.0);
+            p.headroom = switch.xoff_headroom.map_or(p.headroom, |s| s.0);
+        }
+        if switch.wred.is_some() {
+            p.wred = own;
+        }
+        p.weight = switch.weights.map_or(p.weight, |w| w[i]);
+    }
+    Ok(all)
+}
+
+/// The buffer whose shared part is `shared` when `ports` ports have taken what `priorities` reserve.
+fn buffer_for(shared: Bytes, ports: usize, priorities: &[PriorityConfig; 8], cell: u16) -> Bytes {
+    let cell = u64::from(cell.max(1));
+    let each: u64 =
+        priorities.iter().map(|p| p.reserved.0.div_ceil(cell) + p.headroom().0.div_ceil(cell)).sum();
+    Bytes((shared.0 / cell + each * ports as u64) * cell)
+}
+
+/// Gives the ports of a single switch the names of those that stand for them.
+pub(super) fn name_ports(doc: &ProfileDoc, layout: &mut Layout, imported: &Imported) {
+    let single = doc.fabric.as_ref().is_none_or(|f| f.kind != Some(FabricKind::LeafSpine));
+    for (port, name) in layout.ports.iter_mut().zip(&imported.ports).filter(|_| single) {
+        port.dut_port = port.dut_port.take().or_else(|| name.clone());
+    }
 }

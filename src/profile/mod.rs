@@ -11,11 +11,13 @@ mod classes;
 mod connect;
 mod defaults;
 pub mod doc;
+mod ecmp;
 mod expect;
 mod fabric;
 mod ports;
 pub mod preset;
 pub mod quantity;
+pub mod sonic;
 mod source;
 mod traffic;
 mod values;
@@ -83,8 +85,11 @@ fn make(name: &str, text: &str, overrides: &Overrides, path: Option<PathBuf>) ->
     let locate = |fault: Fault| source.locate(fault);
     let schedules = schedules(&mut doc, overrides, path.as_deref()).map_err(locate)?;
     let ranks: Vec<u32> = schedules.iter().map(|s| s.as_ref().map_or(0, |s| s.ranks.len() as u32)).collect();
+    let configuration = sonic::read(&mut doc, path.as_deref()).map_err(locate)?;
     defaults::fill(&mut doc, &ranks).map_err(locate)?;
-    let mut plan = build::build(&doc, &schedules, path).map_err(locate)?;
+    let imported = configuration.map(|c| c.resolve(&doc)).transpose().map_err(locate)?;
+    defaults::classes(&mut doc, imported.as_ref());
+    let mut plan = build::build(&doc, &schedules, imported.as_ref(), path).map_err(locate)?;
     plan.effective = effective(&doc, name)?;
     Ok(plan)
 }

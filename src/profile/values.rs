@@ -54,6 +54,42 @@ impl<'de> Deserialize<'de> for Dilation {
     }
 }
 
+/// One file or a list of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files(pub Vec<String>);
+
+impl Serialize for Files {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => s.serialize_str(one),
+            all => all.serialize(s),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Files;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a file like \"config_db.json\" or a list of files")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Files, E> {
+                Ok(Files(vec![text.into()]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Files, A::Error> {
+                let mut files = Vec::new();
+                while let Some(file) = seq.next_element::<String>()? {
+                    files.push(file);
+                }
+                Ok(Files(files))
+            }
+        }
+        d.deserialize_any(V)
+    }
+}
+
 /// A port by number or by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]

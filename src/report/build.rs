@@ -260,13 +260,18 @@ impl Builder<'_> {
         let count =
             |h: &crate::host::config::HostConfig| h.streams.len() + h.actions.iter().filter(bursts).count();
         let streams: usize = self.plan.hosts.iter().map(count).sum();
-        let frames_tx = self.sum(|h| h.stream_tx);
+        let (frames_tx, frames_rx) = (self.sum(|h| h.stream_tx), self.sum(|h| h.stream_rx));
+        // Gaps in the sequence numbers cannot show that the end of a stream is missing; when nothing is on its way any
+        // more, what was sent and not received shows it.
+        let drained = self.result.conservation.inside_frames == 0;
+        let missing = if drained { frames_tx.saturating_sub(frames_rx) } else { 0 };
+        let lost = self.sum(|h| h.stream_lost).max(missing);
         (streams > 0).then(|| Streams {
             streams: streams as u32,
             frames_tx,
-            frames_rx: self.sum(|h| h.stream_rx),
-            lost: self.sum(|h| h.stream_lost),
-            loss_ratio: ratio(self.sum(|h| h.stream_lost) as f64, frames_tx as f64),
+            frames_rx,
+            lost,
+            loss_ratio: ratio(lost as f64, frames_tx as f64),
         })
     }
 

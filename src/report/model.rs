@@ -231,7 +231,8 @@ pub struct Streams {
     pub frames_tx: u64,
     /// Frames received.
     pub frames_rx: u64,
-    /// Frames missing at the receivers, by their sequence numbers.
+    /// Frames that never arrived: by gaps in their sequence numbers, and at the end of a run also those behind the last
+    /// frame that did.
     pub lost: u64,
     /// `lost` over `frames_tx`.
     pub loss_ratio: Option<f64>,

@@ -52,6 +52,8 @@ pub struct Calendar {
     /// Slot number (time >> shift) that nothing pending lies before.
     base: u64,
     heads: Vec<u32>,
+    /// Last node of each slot that is not empty: events of one instant mostly come in order.
+    tails: Vec<u32>,
     bits: [u64; WORDS],
     summary: u64,
     nodes: Vec<Node>,
@@ -69,6 +71,7 @@ impl Calendar {
             shift,
             base: 0,
             heads: vec![NIL; SLOTS],
+            tails: vec![NIL; SLOTS],
             bits: [0; WORDS],
             summary: 0,
             nodes: Vec::with_capacity(pending),
@@ -101,8 +104,15 @@ impl Calendar {
         let mut at = self.heads[s];
         if at == NIL {
             self.heads[s] = n;
+            self.tails[s] = n;
             self.bits[s / 64] |= 1 << (s % 64);
             self.summary |= 1 << (s / 64);
+            return;
+        }
+        let tail = self.tails[s];
+        if self.order(tail) <= (time.0, key.0) {
+            self.nodes[tail as usize].next = n;
+            self.tails[s] = n;
             return;
         }
         if (time.0, key.0) < self.order(at) {

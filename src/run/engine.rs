@@ -16,6 +16,7 @@ use crate::host::{Host, HostEvent};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
 use crate::switch::{Admit, Switch};
+use crate::sys::prefetch::prefetch;
 use crate::topology::{End, Fabric};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 
@@ -398,6 +399,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         if self.tx[link].busy_until <= now {
             slot.host.poll_tx(now, 1, &mut self.pool, &mut self.batch, &mut self.recorder);
             if let Some(frame) = self.batch.control.pop().or_else(|| self.batch.data.pop()) {
+                if let Some(next) = self.pool.upcoming() {
+                    next.cache_lines().into_iter().for_each(prefetch);
+                }
                 self.transmit(link, frame, true);
             }
         }
@@ -461,6 +465,12 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             return;
         }
         let Some(frame) = slot.switch.depart(now, port, &mut self.pool, &mut self.recorder) else { return };
+        // What waited in a buffer has left the caches: ask for it a frame time before it is needed.
+        prefetch(frame.cache_lines()[0]);
+        if let Some((next, behind)) = slot.switch.upcoming() {
+            next.cache_lines().into_iter().for_each(prefetch);
+            prefetch(behind);
+        }
         let more = slot.switch.has_pending(port);
         self.transmit(link as usize, frame, false);
         let tx = &mut self.tx[link as usize];

@@ -77,6 +77,16 @@ impl Shared {
         self.end.fetch_min(at.min(self.limit).0, Ordering::Release);
     }
 
+    /// Ends the run at `at` (or as soon as it can), with the reason; the first one stays.
+    pub fn give_up(&self, at: Time, why: &str) {
+        let mut s = self.lock();
+        if s.failures.is_empty() {
+            s.failures.push(why.to_owned());
+        }
+        drop(s);
+        self.end_at(at);
+    }
+
     /// Iterations that every rank finished, warm-up included.
     pub fn iterations_done(&self) -> u32 {
         self.lock().iterations_done

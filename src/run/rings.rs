@@ -37,6 +37,13 @@ use crate::units::{Span, Time};
 
 /// Loops without an event before a worker lets others have its core.
 const IDLE_LOOPS: u32 = 2_000;
+/// Events a worker on a free clock handles between two looks at its rings, the end and the stop flag: one that has
+/// fallen behind would otherwise not come back before it has caught up, which may be never.
+const FREE_BUDGET: u64 = 4_096;
+/// Real seconds behind the free clock at which a worker gives up: it will not catch up, and the answer is known.
+const FREE_LAG_S: f64 = 0.25;
+/// What a report then misses.
+const GAVE_UP: &str = "given up: a worker cannot keep up with clock = \"free\"; raise run.dilation";
 /// Window of the TSC calibration.
 const CALIBRATION: Duration = Duration::from_millis(100);
 /// Worker statistics go to the control thread this often, in real seconds.
@@ -123,6 +130,7 @@ impl Worker {
         let (mut last, mut worked, mut published) = (began, false, Time::ZERO);
         let report_ticks = pace.tsc.ticks_in(Span((REPORT_S * 1e12) as u64));
         let mut next_report = began + report_ticks;
+        let free_lag = Span((FREE_LAG_S * 1e12 / pace.dilation) as u64);
         let mut burst = Burst::new();
         let mut end;
         loop {
@@ -154,8 +162,15 @@ impl Worker {
                 }
             }
             self.engine.take_milestones();
-            let handled = self.engine.advance(bound, u64::MAX);
+            let handled = self.engine.advance(bound, if pace.free { FREE_BUDGET } else { u64::MAX });
             self.flush(&mut burst);
+            if pace.free && handled == FREE_BUDGET {
+                // Behind the clock, so this far and no further.
+                bound = bound.min(self.engine.now());
+                if pace.nominal(tsc).since(bound).0 > free_lag.0 {
+                    self.shared.give_up(bound, GAVE_UP);
+                }
+            }
             if bound > published {
                 published = bound;
                 self.clock.0.store(bound.0, Ordering::Release);

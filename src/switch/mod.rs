@@ -123,6 +123,8 @@ pub struct Switch<F> {
     imitates: bool,
     /// Ports to try next; each at most once.
     wakes: VecDeque<(u16, Time)>,
+    /// Queue that the last data frame left.
+    last_queue: usize,
     /// No pause ends and no refresh is due before.
     deadline: Time,
     stats: SwitchStats,
@@ -166,6 +168,7 @@ impl<F: Frame> Switch<F> {
             pause_quanta: config.pause_quanta,
             imitates: false,
             wakes: VecDeque::with_capacity(n),
+            last_queue: 0,
             deadline: Time::NEVER,
             stats,
         })
@@ -294,6 +297,13 @@ impl<F: Frame> Switch<F> {
         frame
     }
 
+    /// The frame that will leave after the last one, when it waits in the same queue, and where the entry behind it
+    /// lies. For prefetching: it leaves a frame time later.
+    #[inline]
+    pub fn upcoming(&self) -> Option<(&F, *const u8)> {
+        self.queues.upcoming(self.last_queue)
+    }
+
     #[inline]
     fn depart_data(&mut self, now: Time, egress: u16) -> Option<F> {
         let p = usize::from(egress);
@@ -301,6 +311,7 @@ impl<F: Frame> Switch<F> {
         let queues = &self.queues;
         let priority = self.sched.pick(p, ready, |q| queues.head_bytes(slot(egress, q)))?;
         let queue = slot(egress, priority);
+        self.last_queue = queue;
         let Entry { mut frame, bytes, cells, ingress } = self.queues.pop(queue)?;
         if self.queues.is_empty(queue) {
             self.ports[p].waiting &= !(1 << priority);

@@ -111,6 +111,14 @@ impl<F> Queues<F> {
         Some(entry)
     }
 
+    /// What will leave a queue next: the frame, and where the entry behind it lies. For prefetching.
+    #[inline]
+    pub fn upcoming(&self, queue: usize) -> Option<(&F, *const u8)> {
+        let head = self.nodes.get(self.queues[queue].head as usize)?;
+        let behind =
+            self.nodes.get(head.next as usize).map_or(std::ptr::null(), |n| std::ptr::from_ref(n).cast());
+        head.frame.as_ref().map(|f| (f, behind))
+    }
     /// Bytes of the frame that would leave next; 0 when the queue is empty.
     #[inline]
     pub fn head_bytes(&self, queue: usize) -> u32 {

@@ -8,6 +8,7 @@
 pub mod affinity;
 pub mod cpu;
 pub mod memory;
+pub mod prefetch;
 pub mod signals;
 pub mod tsc;
 

@@ -7,8 +7,8 @@ use super::config::{Skew, WorkloadConfig, WorkloadKind};
 use super::generate::ring::Split;
 use super::generate::{pairs, traffic};
 use super::interp::Interp;
-use crate::transport::config::Verb;
-use crate::units::{FRAME_LEN_MIN, PortId, RankId, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
+use crate::transport::config::{ClassConfig, Verb};
+use crate::units::{FRAME_LEN_MIN, FrameLen, PortId, RankId, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
 
 /// How messages become frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +24,33 @@ pub struct Framing {
 }
 
 impl Framing {
+    /// The framing of a class's messages.
+    pub fn of(class: &ClassConfig, verb: Verb, v6: bool) -> Framing {
+        Framing { mtu: class.mtu, verb, v6, vlan: class.vlan.is_some() }
+    }
+    fn headers(&self) -> u64 {
+        14 + if self.vlan { 4 } else { 0 } + if self.v6 { 40 } else { 20 } + 8 + 12 + 4
+    }
+    /// Length of a full frame in the middle of a message, without FCS.
+    pub fn full_len(&self) -> FrameLen {
+        FrameLen((u64::from(self.mtu) + self.headers()) as u16)
+    }
+    /// Frames of one message.
+    pub fn frames(&self, message_bytes: u64) -> u64 {
+        message_bytes.div_ceil(u64::from(self.mtu.max(1))).max(1)
+    }
+    /// Bytes of one message on the wire, preamble and gap counted.
+    pub fn wire(&self, message_bytes: u64) -> u64 {
+        self.wire_bytes(message_bytes).1
+    }
     /// Frames of one message and the bytes they occupy on the wire: Ethernet 14 (+4 VLAN), IP 20 or 40, UDP
     /// 8, BTH 12, payload, pad to 4 bytes, ICRC 4, padded to the shortest frame, and 24 of FCS, preamble and
     /// gap. RETH adds 16 to the first frame of a WRITE, the immediate 4 to the last (IBTA volume 1 chapter
     /// 9).
     pub fn wire_bytes(&self, message_bytes: u64) -> (u64, u64) {
         let mtu = u64::from(self.mtu.max(1));
-        let frames = message_bytes.div_ceil(mtu).max(1);
-        let headers = 14 + if self.vlan { 4 } else { 0 } + if self.v6 { 40 } else { 20 } + 8 + 12 + 4;
+        let frames = self.frames(message_bytes);
+        let headers = self.headers();
         let overhead = u64::from(WIRE_OVERHEAD_BYTES);
         let first = if self.verb == Verb::Send { 0 } else { 16 };
         let last = if self.verb == Verb::WriteImm { 4 } else { 0 };

@@ -1,0 +1,207 @@
+//! Two hosts back to back, without links: what a frame costs the sender and the receiver, by the number of queue pairs
+//! that all want to send. Also the fixture of `benches/host.rs`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::bail;
+
+use super::{Figure, Peer, ROUNDS, Rounds, Unit};
+use crate::frame::boxed::{BoxFrame, BoxPool};
+use crate::frame::{FramePool, TxBatch};
+use crate::host::Host;
+use crate::host::config::{HostConfig, RankAddr};
+use crate::measure::record::NoRecord;
+use crate::sys;
+use crate::transport::config::{ClassConfig, Ecn, QPN_FIRST, QpConfig, RateControl, RcConfig, Verb};
+use crate::units::{ClassIx, PortId, RankId, Rate, Span, Time};
+use crate::workload::config::{Skew, WorkloadConfig, WorkloadKind};
+use crate::workload::schedule::{Op, OpKind, Schedule};
+
+/// Line rate of both hosts.
+pub const LINE: Rate = Rate::gbps(100);
+/// Wire time of 32 full frames.
+const BURST_TIME: Span = Span(32 * 334_240);
+
+fn config(host: u32, qps: u32, rate_control: RateControl) -> HostConfig {
+    let bytes = 1u64 << 31;
+    let send = |tag| Op::new(OpKind::Send { peer: RankId(1), bytes, tag });
+    let recv = |tag| Op::new(OpKind::Recv { peer: RankId(0), bytes, tag });
+    let ranks = vec![(0..qps).map(send).collect(), (0..qps).map(recv).collect()];
+    let workload = WorkloadConfig {
+        name: "w".into(),
+        kind: WorkloadKind::Replay(Arc::new(Schedule { ranks, ..Schedule::default() })),
+        ranks: Arc::from([RankId(0), RankId(1)]),
+        class: ClassIx(0),
+        verb: Verb::Write,
+        qps_per_pair: qps.min(u32::from(u16::MAX)) as u16,
+        rate_control,
+        rc: RcConfig::default(),
+        skew: Skew::Fixed(Span::ZERO),
+    };
+    let class = ClassConfig {
+        name: "roce".into(),
+        dscp: 3,
+        priority: 3,
+        lossless: true,
+        ecn: Ecn::Ect0,
+        ack_dscp: 3,
+        ack_priority: 3,
+        cnp_dscp: 48,
+        cnp_priority: 6,
+        mtu: 4096,
+        vlan: None,
+    };
+    let ip = |h: u32| IpAddr::from([198, 18, 0, h as u8 + 1]);
+    let qp = |i: u32| QpConfig {
+        workload: 0,
+        local_rank: RankId(host),
+        peer_rank: RankId(1 - host),
+        local_ip: ip(host),
+        peer_ip: ip(1 - host),
+        peer_mac: [2, 0, 0, 0, 0, 1 - host as u8],
+        local_qpn: QPN_FIRST + i,
+        peer_qpn: QPN_FIRST + i,
+        sport: 0xc000 + (i & 0x3fff) as u16,
+        psn_first: 0,
+        peer_psn_first: 0,
+        class: ClassIx(0),
+    };
+    HostConfig {
+        port: PortId(host),
+        name: "p".into(),
+        host: "h".into(),
+        mac: [2, 0, 0, 0, 0, host as u8],
+        rate: LINE,
+        ranks: vec![RankAddr { rank: RankId(host), port: PortId(host), ip: ip(host) }],
+        classes: Arc::from([class]),
+        workloads: Arc::from([workload]),
+        qps: (0..qps).map(qp).collect(),
+        local_delivery: true,
+        streams: Vec::new(),
+        stream_to: Vec::new(),
+        actions: Vec::new(),
+        pfc_response: Span::ZERO,
+        seed: 1,
+    }
+}
+
+/// Frames of one burst, the most a host gives at once.
+const BURST: usize = 32;
+/// Bursts between two looks at the clock: a look costs some 100 ns, and 128 frames stay in the first-level cache.
+const BURSTS: usize = 4;
+
+/// CPU seconds of each part.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    /// Data out of the sender.
+    pub poll_tx: f64,
+    /// Data into the receiver.
+    pub on_frame: f64,
+    /// ACKs out of the receiver and into the sender.
+    pub acks: f64,
+    /// Data frames that went through.
+    pub frames: u64,
+}
+
+/// A sender and a receiver.
+#[derive(Debug)]
+pub struct Pair {
+    hosts: [Host; 2],
+    pool: BoxPool,
+    now: Time,
+    on_the_way: Vec<BoxFrame>,
+}
+
+impl Pair {
+    /// Two hosts with `qps` queue pairs between them, each with 2 GiB to send, after every queue pair had its turns.
+    pub fn new(qps: u32, rate_control: &RateControl) -> Pair {
+        let mut hosts = [0, 1].map(|h| Host::new(config(h, qps, rate_control.clone())));
+        hosts.iter_mut().for_each(|h| h.start_iteration(0, Time::ZERO));
+        let pool = BoxPool::new(512, 512);
+        let mut pair = Pair { hosts, pool, now: Time::ZERO, on_the_way: Vec::with_capacity(BURST * BURSTS) };
+        pair.run(4 * u64::from(qps));
+        pair
+    }
+
+    /// Sends at least `frames` data frames and acknowledges them.
+    pub fn run(&mut self, frames: u64) -> Spent {
+        let (mut data, mut acks) = (TxBatch::<BoxFrame>::new(), TxBatch::<BoxFrame>::new());
+        let mut spent = Spent::default();
+        let mut idle = 0;
+        // Hosts that have nothing more to send end it.
+        while spent.frames < frames && idle < 1_000 {
+            let t0 = sys::cpu::thread_cpu_s();
+            for _ in 0..BURSTS {
+                self.now += BURST_TIME;
+                self.hosts[0].poll_tx(self.now, BURST, &mut self.pool, &mut data, &mut NoRecord);
+                self.on_the_way.extend(data.data.drain(..));
+            }
+            let t1 = sys::cpu::thread_cpu_s();
+            idle = if self.on_the_way.is_empty() { idle + 1 } else { 0 };
+            spent.frames += self.on_the_way.len() as u64;
+            for f in self.on_the_way.drain(..) {
+                self.hosts[1].on_frame(self.now, &f, &mut NoRecord);
+                self.pool.give(f);
+            }
+            let t2 = sys::cpu::thread_cpu_s();
+            for _ in 0..BURSTS {
+                self.hosts[1].poll_tx(self.now, BURST, &mut self.pool, &mut acks, &mut NoRecord);
+                for f in acks.control.drain(..) {
+                    self.hosts[0].on_frame(self.now, &f, &mut NoRecord);
+                    self.pool.give(f);
+                }
+            }
+            let t3 = sys::cpu::thread_cpu_s();
+            spent.poll_tx += t1 - t0;
+            spent.on_frame += t2 - t1;
+            spent.acks += t3 - t2;
+        }
+        spent
+    }
+}
+
+/// `host`: sending and receiving by the number of queue pairs, each beside the fewest.
+pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    let mut fewest: Option<[Rounds; 2]> = None;
+    for qps in [64u32, 1_024, 16_384, 65_536] {
+        let mut pair = Pair::new(qps, &RateControl::None);
+        let (mut out, mut into) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let spent = pair.run(2 * u64::from(qps).max(100_000));
+            if spent.frames == 0 {
+                bail!("the host with {qps} queue pairs sent nothing");
+            }
+            out.push(spent.poll_tx * 1e9 / spent.frames as f64);
+            into.push(spent.on_frame * 1e9 / spent.frames as f64);
+        }
+        let rounds = [Rounds::from(out), Rounds::from(into)];
+        let fewest = fewest.get_or_insert_with(|| rounds.clone());
+        for (part, (ours, few)) in ["poll_tx", "on_frame"].into_iter().zip(rounds.iter().zip(fewest.iter())) {
+            let peer = match qps {
+                64 => Peer::Missing("no peer".into()),
+                _ => Peer::measured("same, 64 queue pairs", few),
+            };
+            let name = format!("host/{part}-{qps}");
+            figures.push(Figure::new(name, Unit::Nanoseconds, ours.clone(), peer));
+        }
+    }
+    Ok(figures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_queue_pair_of_the_fixture_sends_and_is_acknowledged() {
+        let mut pair = Pair::new(64, &RateControl::None);
+        let spent = pair.run(10_000);
+        assert!(spent.frames >= 10_000 && spent.poll_tx > 0.0 && spent.on_frame > 0.0 && spent.acks > 0.0);
+        let [sender, receiver] = pair.hosts.each_ref().map(|h| h.stats().clone());
+        assert_eq!(sender.retransmitted, 0);
+        assert!(receiver.rx_frames >= 10_000, "{receiver:?}");
+        assert_eq!(pair.pool.in_use(), 0);
+    }
+}

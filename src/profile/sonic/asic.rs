@@ -1,0 +1,63 @@
+//! What a database does not say: the chip's cell size, and how its SONiC counts a pool's size.
+
+/// How the size of an ingress pool relates to what is reserved beside the shared cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolSize {
+    /// As SAI defines it (Broadcom): reserved cells and private headroom are taken from the pool's size.
+    Whole,
+    /// As SONiC computes it for Spectrum: the size is what is left when everything reserved is taken away.
+    SharedOnly,
+}
+
+/// A chip family as far as the import needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asic {
+    /// Name in reports.
+    pub name: &'static str,
+    /// Cell size, bytes.
+    pub cell: u16,
+}
+
+/// Words in `hwsku` or `platform` (lower case, without - _), most telling first, and the chip. Cell sizes: sonic-mgmt's
+/// QoS tables (Broadcom), SONiC's generator of QoS parameters (Spectrum).
+const KNOWN: [(&[&str], Asic); 8] = [
+    (&["7060x6"], Asic { name: "Tomahawk 5", cell: 254 }),
+    (&["7260cx3"], Asic { name: "Tomahawk 2", cell: 208 }),
+    (&["7060cx", "z9100", "s6100"], Asic { name: "Tomahawk", cell: 208 }),
+    (&["7050cx3"], Asic { name: "Trident 3", cell: 256 }),
+    (&["s6000", "7050qx"], Asic { name: "Trident 2", cell: 208 }),
+    (&["sn2"], Asic { name: "Spectrum", cell: 96 }),
+    (&["sn3", "sn4"], Asic { name: "Spectrum-2 or -3", cell: 144 }),
+    (&["sn5"], Asic { name: "Spectrum-4", cell: 192 }),
+];
+
+/// The chip of a platform, if it is known.
+pub fn of_platform(hwsku: &str, platform: &str) -> Option<Asic> {
+    let plain = |s: &str| s.to_ascii_lowercase().replace(['-', '_'], "");
+    let names = [plain(hwsku), plain(platform)];
+    let tells = |words: &[&str]| names.iter().any(|n| words.iter().any(|w| n.contains(w)));
+    KNOWN.iter().find(|(words, _)| tells(words)).map(|(_, asic)| *asic)
+}
+
+/// How a chip with cells of this size counts its pools. Only Spectrum has cells of 96, 144 and 192 bytes.
+pub fn pool_size(cell: u16) -> PoolSize {
+    if matches!(cell, 96 | 144 | 192) { PoolSize::SharedOnly } else { PoolSize::Whole }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_tell_their_cell() {
+        let cell = |sku, platform| of_platform(sku, platform).map(|a| a.cell);
+        assert_eq!(cell("ACS-MSN3700", "x86_64-mlnx_msn3700-r0"), Some(144));
+        assert_eq!(cell("ACS-SN5600", "x86_64-nvidia_sn5600-r0"), Some(192));
+        assert_eq!(cell("Arista-7260CX3-D108C8", "x86_64-arista_7260cx3_64"), Some(208));
+        assert_eq!(cell("Arista-7060X6-64PE-B-O128", ""), Some(254));
+        assert_eq!(cell("Force10-S6000", "x86_64-dell_s6000_s1220-r0"), Some(208));
+        assert_eq!(cell("Unheard-Of", "x86_64-none-r0"), None);
+        assert_eq!(pool_size(144), PoolSize::SharedOnly);
+        assert_eq!(pool_size(254), PoolSize::Whole);
+    }
+}

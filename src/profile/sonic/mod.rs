@@ -1,0 +1,119 @@
+//! A SONiC switch's own configuration as the embedded switch: `config_db.json` (or the buffer and QoS renderings) and
+//! `pg_profile_lookup.ini` become limits, maps, weights and marking per priority. What the model lacks is listed as
+//! warnings, never left out silently. See `docs/SONIC.md`.
+
+pub mod asic;
+mod database;
+mod groups;
+mod lookup;
+mod model;
+mod notes;
+mod qos;
+
+use std::path::Path;
+
+pub use database::{Database, SonicError};
+pub use lookup::{Lookup, LookupLine};
+pub use model::{Imported, Wanted, WantedPort, resolve};
+
+use super::doc::ProfileDoc;
+use super::preset::Preset;
+use super::quantity::Cable;
+use super::source::{Fault, fault};
+use super::values::Files;
+use crate::units::Rate;
+
+/// The configuration that a profile names, read.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    db: Database,
+    lookup: Option<Lookup>,
+}
+
+/// Reads the files of `[switch] config` and `pg_profile_lookup`, which are looked for beside the profile. The document
+/// then holds their full paths, so that the effective profile finds them from any folder.
+pub(super) fn read(doc: &mut ProfileDoc, profile: Option<&Path>) -> Result<Option<Configuration>, Fault> {
+    let folder = profile.and_then(Path::parent).unwrap_or(Path::new("."));
+    let Some(switch) = &mut doc.switch else { return Ok(None) };
+    let Some(Files(files)) = &mut switch.config else {
+        return match switch.pg_profile_lookup {
+            Some(_) => {
+                fault("switch.pg_profile_lookup", "acts on a SONiC configuration only; give config too")
+            }
+            None => Ok(None),
+        };
+    };
+    if files.is_empty() {
+        return fault("switch.config", "names no file; give config = \"config_db.json\"");
+    }
+    let mut texts = Vec::with_capacity(files.len());
+    for file in files {
+        texts.push(open(folder, file, "switch.config")?);
+    }
+    let texts: Vec<(&str, &str)> = texts.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+    let place = |path: &str, e: SonicError| Fault { path: path.into(), text: e.to_string() };
+    let db = Database::parse(&texts).map_err(|e| place("switch.config", e))?;
+    let lookup = match &mut switch.pg_profile_lookup {
+        Some(file) => {
+            let path = "switch.pg_profile_lookup";
+            let (name, text) = open(folder, file, path)?;
+            Some(Lookup::parse(&name, &text).map_err(|e| place(path, e))?)
+        }
+        None => None,
+    };
+    Ok(Some(Configuration { db, lookup }))
+}
+
+/// Name and text of a file; `file` becomes its full path.
+fn open(folder: &Path, file: &mut String, key: &str) -> Result<(String, String), Fault> {
+    let read = |path: &Path| -> std::io::Result<_> {
+        let full = std::fs::canonicalize(path)?;
+        let text = std::fs::read_to_string(&full)?;
+        Ok((full, text))
+    };
+    let (full, text) = read(&folder.join(&*file)).map_err(|e| Fault {
+        path: key.into(),
+        text: format!("{file} cannot be read: {e}; give a path beside the profile"),
+    })?;
+    let name = full.file_name().map_or_else(|| file.clone(), |n| n.to_string_lossy().into_owned());
+    *file = full.display().to_string();
+    Ok((name, text))
+}
+
+impl Configuration {
+    /// The switch for the ports of a filled document (its classes need not be).
+    pub(super) fn resolve(&self, doc: &ProfileDoc) -> Result<Imported, Fault> {
+        let (Some(switch), Some(fabric)) = (&doc.switch, &doc.fabric) else {
+            return fault("switch", "is missing");
+        };
+        let shared = switch.ports.clone().unwrap_or_default();
+        let mbps =
+            |r: Option<super::quantity::BitRate>| r.map_or(Rate::gbps(100), |r| r.0).bits_per_s / 1_000_000;
+        let metres = |c: Option<Cable>| match c {
+            Some(Cable::Length(mm)) if mm % 1_000 == 0 => Some(mm / 1_000),
+            _ => None,
+        };
+        // Of a fabric, the ports of its first leaf.
+        let count =
+            fabric.hosts_per_leaf.or(shared.count).unwrap_or(1).min(crate::limits::SWITCH_PORTS_MAX as u32);
+        let any = || WantedPort { name: None, speed: mbps(shared.rate), cable: metres(shared.cable) };
+        let typed = doc.port.iter().take(count as usize).map(|p| WantedPort {
+            name: p.dut_port.clone(),
+            speed: mbps(p.rate.or(shared.rate)),
+            cable: metres(p.cable.or(shared.cable)),
+        });
+        let mut ports: Vec<WantedPort> = typed.collect();
+        if ports.is_empty() {
+            ports = (0..count).map(|_| any()).collect();
+        }
+        let preset = switch.preset.as_deref().and_then(Preset::named);
+        let wanted = Wanted {
+            ports,
+            cell: switch.cell.or(preset.map(|p| p.cell)),
+            buffer: switch.buffer.map(|b| b.0),
+            headroom: switch.xoff_headroom.is_some(),
+        };
+        let fault = |e: SonicError| Fault { path: "switch.config".into(), text: e.to_string() };
+        resolve(&self.db, self.lookup.as_ref(), &wanted).map_err(fault)
+    }
+}

@@ -1,0 +1,170 @@
+//! What the import has to say: each thing once, in groups, under the code of its kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::database::{Database, READ};
+
+/// Collected remarks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Notes {
+    not_modelled: BTreeSet<String>,
+    assumed: BTreeSet<String>,
+    differ: BTreeSet<String>,
+    can_drop: BTreeSet<String>,
+    unscheduled: BTreeSet<usize>,
+}
+
+/// Fields that are read, or that say nothing about queues and buffers, by table.
+const FIELDS: [(&str, &[&str]); 11] = [
+    ("BUFFER_PG", &["profile"]),
+    ("BUFFER_POOL", &["size", "type", "mode", "xoff"]),
+    (
+        "BUFFER_PROFILE",
+        &["pool", "size", "xon", "xon_offset", "xoff", "dynamic_th", "static_th", "headroom_type", "mode"],
+    ),
+    ("BUFFER_QUEUE", &["profile"]),
+    ("DEFAULT_LOSSLESS_BUFFER_PARAMETER", &["default_dynamic_th"]),
+    (
+        "PORT",
+        &[
+            "speed",
+            "alias",
+            "index",
+            "lanes",
+            "description",
+            "admin_status",
+            "mtu",
+            "fec",
+            "autoneg",
+            "pfc_asym",
+            "tpid",
+            "role",
+            "subport",
+            "adv_speeds",
+            "adv_interface_types",
+            "interface_type",
+            "mode",
+        ],
+    ),
+    (
+        "PORT_QOS_MAP",
+        &[
+            "dscp_to_tc_map",
+            "tc_to_queue_map",
+            "tc_to_pg_map",
+            "pfc_to_queue_map",
+            "pfc_to_pg_map",
+            "pfc_enable",
+            "pfcwd_sw_enable",
+        ],
+    ),
+    ("QUEUE", &["scheduler", "wred_profile"]),
+    ("SCHEDULER", &["type", "weight", "cir", "pir", "cbs", "pbs", "meter_type", "priority"]),
+    (
+        "WRED_PROFILE",
+        &[
+            "ecn",
+            "wred_green_enable",
+            "wred_yellow_enable",
+            "wred_red_enable",
+            "green_min_threshold",
+            "green_max_threshold",
+            "green_drop_probability",
+            "yellow_min_threshold",
+            "yellow_max_threshold",
+            "yellow_drop_probability",
+            "red_min_threshold",
+            "red_max_threshold",
+            "red_drop_probability",
+        ],
+    ),
+    ("BUFFER_PORT_INGRESS_PROFILE_LIST", &["profile_list"]),
+];
+
+impl Notes {
+    /// Acts on a real switch and not here.
+    pub fn not_modelled(&mut self, text: impl Into<String>) {
+        self.not_modelled.insert(text.into());
+    }
+    /// The database does not say; this was taken.
+    pub fn assumed(&mut self, text: impl Into<String>) {
+        self.assumed.insert(text.into());
+    }
+    /// Ports differ from each other, or from the profile.
+    pub fn differ(&mut self, text: impl Into<String>) {
+        self.differ.insert(text.into());
+    }
+    /// A lossless class that may lose frames on the real switch.
+    pub fn can_drop(&mut self, text: impl Into<String>) {
+        self.can_drop.insert(text.into());
+    }
+    /// A queue without a scheduler.
+    pub fn unscheduled(&mut self, queue: usize) {
+        self.unscheduled.insert(queue);
+    }
+
+    /// Takes over what another set says.
+    pub fn add(&mut self, other: Notes) {
+        self.not_modelled.extend(other.not_modelled);
+        self.assumed.extend(other.assumed);
+        self.differ.extend(other.differ);
+        self.can_drop.extend(other.can_drop);
+        self.unscheduled.extend(other.unscheduled);
+    }
+
+    /// What the whole database holds that the model does not.
+    pub fn of_tables(&mut self, db: &Database) {
+        if !db.unread().is_empty() {
+            let all: Vec<String> = db.unread().iter().map(|(t, n)| format!("{t} ({n})")).collect();
+            self.not_modelled(format!("tables not read: {}", all.join(", ")));
+        }
+        let mut fields: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for (table, known) in FIELDS {
+            for (_, row) in db.rows(table) {
+                for (field, _) in row.fields().filter(|(f, _)| !known.contains(f)) {
+                    *fields.entry((table, field)).or_insert(0) += 1;
+                }
+            }
+        }
+        if !fields.is_empty() {
+            let all: Vec<String> = fields.iter().map(|((t, f), n)| format!("{t}.{f} ({n})")).collect();
+            self.not_modelled(format!("fields not read: {}", all.join(", ")));
+        }
+        let watched = db.rows("PORT_QOS_MAP").filter(|(_, r)| r.text("pfcwd_sw_enable").is_some()).count();
+        let watchdogs = db.rows("PFC_WD").filter(|(k, _)| *k != "GLOBAL").count();
+        if watched + watchdogs > 0 {
+            self.not_modelled(format!("PFC watchdog ({} ports)", watched.max(watchdogs)));
+        }
+        let asymmetric = db.rows("PORT").filter(|(_, r)| r.text("pfc_asym") == Some("on")).count();
+        if asymmetric > 0 {
+            self.not_modelled(format!("asymmetric PFC ({asymmetric} ports)"));
+        }
+        for table in READ.iter().filter(|t| t.ends_with("_PROFILE_LIST")) {
+            let lists: BTreeSet<&str> = db.rows(table).filter_map(|(_, r)| r.text("profile_list")).collect();
+            if !lists.is_empty() {
+                let lists: Vec<&str> = lists.into_iter().collect();
+                self.not_modelled(format!("{table}: limits of whole ports ({})", lists.join("; ")));
+            }
+        }
+    }
+
+    /// As warnings of the plan: (code, text).
+    pub fn warnings(mut self) -> Vec<(String, String)> {
+        if !self.unscheduled.is_empty() {
+            let all: Vec<String> = self.unscheduled.iter().map(usize::to_string).collect();
+            self.assumed(format!(
+                "queues {} have no scheduler: SAI's default, DWRR with weight 1",
+                all.join(",")
+            ));
+        }
+        let kinds = [
+            ("sonic_can_drop", self.can_drop),
+            ("sonic_ports_differ", self.differ),
+            ("sonic_assumed", self.assumed),
+            ("sonic_not_modelled", self.not_modelled),
+        ];
+        let each =
+            kinds.into_iter().flat_map(|(code, texts)| texts.into_iter().map(move |t| (code.to_owned(), t)));
+        each.collect()
+    }
+}

@@ -1,0 +1,237 @@
+//! Maps and schedulers of one port: which priority a DSCP gets, which priorities PFC guards, weights, WRED.
+
+use super::database::{Database, Row, SonicError, refuse};
+use super::notes::Notes;
+use crate::limits::PRIORITIES;
+use crate::profile::preset::AZURE_DSCP_MAP;
+use crate::switch::config::Wred;
+use crate::units::Bytes;
+
+/// Maps of one port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Maps {
+    /// DSCP to queue.
+    pub dscp: [u8; 64],
+    /// Priority group that feeds each queue.
+    pub group_of: [usize; PRIORITIES],
+    /// PFC is on.
+    pub pfc: [bool; PRIORITIES],
+}
+
+/// PFC priorities in `pfc_enable`; `None` when the database has no PORT_QOS_MAP row for the port.
+pub(super) fn pfc_enabled(db: &Database, port: &str) -> Result<Option<[bool; PRIORITIES]>, SonicError> {
+    let Some(row) = qos_row(db, port) else { return Ok(None) };
+    let mut on = [false; PRIORITIES];
+    for word in row.text("pfc_enable").unwrap_or_default().split(',').map(str::trim).filter(|w| !w.is_empty())
+    {
+        match word.parse::<usize>().ok().and_then(|p| on.get_mut(p)) {
+            Some(slot) => *slot = true,
+            None => return refuse(row.at("pfc_enable"), format!("{word:?} is no priority from 0 to 7")),
+        }
+    }
+    Ok(Some(on))
+}
+
+/// The row of a port, alone or in a list of ports.
+fn qos_row<'d>(db: &'d Database, port: &str) -> Option<&'d Row> {
+    let listed = |key: &str| key.split(',').any(|name| name.trim() == port);
+    db.get("PORT_QOS_MAP", port).or_else(|| db.rows("PORT_QOS_MAP").find(|(k, _)| listed(k)).map(|(_, r)| r))
+}
+
+impl Maps {
+    /// The maps of `port` with PFC on for `pfc`.
+    pub fn of(
+        db: &Database,
+        port: &str,
+        pfc: [bool; PRIORITIES],
+        notes: &mut Notes,
+    ) -> Result<Maps, SonicError> {
+        let own = qos_row(db, port);
+        let global = db.get("PORT_QOS_MAP", "global");
+        let find = |field: &str, table: &str| match own.filter(|r| r.text(field).is_some()).or(global) {
+            Some(row) => db.referred(table, row, field),
+            None => Ok(None),
+        };
+        let tc = match find("dscp_to_tc_map", "DSCP_TO_TC_MAP")? {
+            Some(row) => numbers::<64>(row, [0; 64])?,
+            None => {
+                notes.assumed("no dscp_to_tc_map: SONiC's default AZURE map is taken");
+                AZURE_DSCP_MAP
+            }
+        };
+        let identity = std::array::from_fn(|i| i as u8);
+        let map = |field: &str, table: &str| match find(field, table)? {
+            Some(row) => numbers::<PRIORITIES>(row, [0; PRIORITIES]),
+            None => Ok(identity),
+        };
+        let queues = map("tc_to_queue_map", "TC_TO_QUEUE_MAP")?;
+        let groups = map("tc_to_pg_map", "TC_TO_PRIORITY_GROUP_MAP")?;
+        let pfc_group = map("pfc_to_pg_map", "PFC_PRIORITY_TO_PRIORITY_GROUP_MAP")?;
+        let queue_table = match db.has("MAP_PFC_PRIORITY_TO_QUEUE") {
+            true => "MAP_PFC_PRIORITY_TO_QUEUE",
+            false => "PFC_PRIORITY_TO_QUEUE_MAP",
+        };
+        let pfc_queue = map("pfc_to_queue_map", queue_table)?;
+        let place = || own.or(global).map_or_else(|| db.name(), |r| r.place().to_owned());
+        for p in (0..PRIORITIES).filter(|p| pfc[*p]) {
+            if (usize::from(pfc_group[p]), usize::from(pfc_queue[p])) != (p, p) {
+                let text = format!(
+                    "PFC priority {p} guards priority group {} and queue {}; only maps where all three have one \
+                     number are modelled",
+                    pfc_group[p], pfc_queue[p]
+                );
+                return refuse(place(), text);
+            }
+        }
+        for t in 0..PRIORITIES {
+            let (queue, group) = (usize::from(queues[t]), usize::from(groups[t]));
+            if queue != group && (pfc[queue] || pfc[group]) {
+                let text = format!(
+                    "traffic class {t} goes to priority group {group} and queue {queue}, and one of them is \
+                     lossless; only lossless classes whose group and queue have one number are modelled"
+                );
+                return refuse(place(), text);
+            }
+        }
+        let group_of = std::array::from_fn(|q| {
+            let first = (0..PRIORITIES).find(|t| usize::from(queues[*t]) == q);
+            first.map_or(q, |t| usize::from(groups[t]))
+        });
+        for g in 0..PRIORITIES {
+            let shared: Vec<String> = (0..PRIORITIES)
+                .filter(|t| usize::from(groups[*t]) == g && usize::from(queues[*t]) != g)
+                .map(|t| t.to_string())
+                .collect();
+            if !shared.is_empty() {
+                notes.not_modelled(format!(
+                    "traffic classes {} share priority group {g}: each has a group of its own in the model, with the \
+                     limits of group {g}",
+                    shared.join(",")
+                ));
+            }
+        }
+        Ok(Maps { dscp: tc.map(|t| queues[usize::from(t) % PRIORITIES]), group_of, pfc })
+    }
+}
+
+/// A map's row: keys 0 to N - 1, values 0 to 7; a key may be a list or range.
+fn numbers<const N: usize>(row: &Row, mut map: [u8; N]) -> Result<[u8; N], SonicError> {
+    for (key, value) in row.fields() {
+        let Some(to) = value.trim().parse::<u8>().ok().filter(|v| usize::from(*v) < PRIORITIES) else {
+            return refuse(row.at(key), format!("{value:?} must be from 0 to 7"));
+        };
+        let (low, high) = key.split_once('-').unwrap_or((key, key));
+        match (low.trim().parse::<usize>(), high.trim().parse::<usize>()) {
+            (Ok(low), Ok(high)) if low <= high && high < N => map[low..=high].fill(to),
+            _ => return refuse(row.at(key), format!("the key must be from 0 to {}", N - 1)),
+        }
+    }
+    Ok(map)
+}
+
+/// Scheduling weight of a queue (0 = strict) and its WRED curve.
+pub(super) fn queue(
+    db: &Database,
+    queue: usize,
+    row: Option<&Row>,
+    notes: &mut Notes,
+) -> Result<(u16, Option<Wred>), SonicError> {
+    let scheduler = row.map_or(Ok(None), |r| db.referred("SCHEDULER", r, "scheduler"))?;
+    let weight = match scheduler {
+        None => {
+            notes.unscheduled(queue);
+            1
+        }
+        Some(s) => weight(s, notes)?,
+    };
+    let profile = row.map_or(Ok(None), |r| db.referred("WRED_PROFILE", r, "wred_profile"))?;
+    Ok((weight, profile.map_or(Ok(None), |p| wred(p, notes))?))
+}
+
+fn weight(row: &Row, notes: &mut Notes) -> Result<u16, SonicError> {
+    let shaped: Vec<&str> = ["cir", "pir", "cbs", "pbs"]
+        .into_iter()
+        .filter(|f| row.text(f).is_some_and(|v| v != "0" && !v.is_empty()))
+        .collect();
+    if !shaped.is_empty() {
+        notes.not_modelled(format!("{}: shaper ({})", row.place(), shaped.join(", ")));
+    }
+    let kind = row.text("type").unwrap_or("DWRR").to_ascii_uppercase();
+    match kind.as_str() {
+        "STRICT" => Ok(0),
+        "DWRR" | "WRR" => {
+            if kind == "WRR" {
+                notes.not_modelled(format!("{}: WRR counts frames; modelled as DWRR, by bytes", row.place()));
+            }
+            match row.number("weight", 1_000)? {
+                Some(0) => {
+                    refuse(row.at("weight"), "must be at least 1; type STRICT comes before all weights")
+                }
+                Some(w) => Ok(w as u16),
+                None => Ok(1),
+            }
+        }
+        _ => refuse(row.at("type"), format!("{kind:?} is none of DWRR, WRR, STRICT")),
+    }
+}
+
+/// RoCE frames are green: the green curve is the one that acts.
+fn wred(row: &Row, notes: &mut Notes) -> Result<Option<Wred>, SonicError> {
+    let on = |colour: &str| {
+        row.text(&format!("wred_{colour}_enable")).is_some_and(|v| v.eq_ignore_ascii_case("true"))
+    };
+    let ecn = row.text("ecn").unwrap_or("ecn_none");
+    let known = [
+        "ecn_none",
+        "ecn_green",
+        "ecn_yellow",
+        "ecn_red",
+        "ecn_green_yellow",
+        "ecn_green_red",
+        "ecn_yellow_red",
+        "ecn_all",
+    ];
+    if !known.contains(&ecn) {
+        return refuse(row.at("ecn"), format!("{ecn:?} is none of {}", known.join(", ")));
+    }
+    let bytes = |field: &str| row.number(field, u64::from(u32::MAX));
+    let curve = |colour: &str| -> Result<_, SonicError> {
+        Ok((
+            bytes(&format!("{colour}_min_threshold"))?,
+            bytes(&format!("{colour}_max_threshold"))?,
+            row.number(&format!("{colour}_drop_probability"), 100)?,
+        ))
+    };
+    let green = curve("green")?;
+    for colour in ["yellow", "red"] {
+        if on(colour) && curve(colour)? != green {
+            notes.not_modelled(format!("{}: the {colour} curve (all frames are green)", row.place()));
+        }
+    }
+    if !on("green") {
+        notes.not_modelled(format!(
+            "{}: green frames have no WRED, so queues of this profile mark nothing",
+            row.place()
+        ));
+        return Ok(None);
+    }
+    if !matches!(ecn, "ecn_green" | "ecn_green_yellow" | "ecn_green_red" | "ecn_all") {
+        notes.not_modelled(format!(
+            "{}: WRED that drops green ECN-capable frames (ecn = {ecn}) is left out",
+            row.place()
+        ));
+        return Ok(None);
+    }
+    let (Some(kmin), Some(kmax)) = (green.0, green.1) else {
+        return refuse(
+            row.place(),
+            "green_min_threshold or green_max_threshold is missing; give both in bytes",
+        );
+    };
+    if kmin > kmax {
+        return refuse(row.at("green_min_threshold"), format!("{kmin} is above green_max_threshold {kmax}"));
+    }
+    // SAI's default probability is 100 %.
+    let pmax = green.2.unwrap_or(100) as f64 / 100.0;
+    Ok(Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax }))
+}
