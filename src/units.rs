@@ -212,6 +212,13 @@ impl LinkTiming {
         let bytes = u64::from(len.0.max(FRAME_LEN_MIN)) + u64::from(self.overhead);
         Span(((u128::from(bytes) * u128::from(self.ps_per_byte_fp)) >> FP) as u64)
     }
+    /// Time of `bytes` at the link's rate, cut to whole nanoseconds, with no overhead of ours: the arithmetic of
+    /// simulators that count time in nanoseconds.
+    #[inline]
+    pub fn whole_ns(&self, bytes: u64) -> Span {
+        let ps = (u128::from(bytes) * u128::from(self.ps_per_byte_fp)) >> FP;
+        Span::from_ns((ps / 1_000) as u64)
+    }
     /// Nominal rate of the link.
     pub fn rate(&self) -> Rate {
         self.rate
@@ -253,6 +260,15 @@ mod tests {
         assert_eq!(LinkTiming::new(Rate::gbps(400), Span::ZERO).wire_time(FrameLen(4154)), Span(83_560));
         // The shortest frame: 64 B + 20 B = 84 B.
         assert_eq!(t.wire_time(FrameLen(30)), Span(6_720));
+    }
+
+    #[test]
+    fn whole_nanoseconds_are_cut_not_rounded() {
+        // HPCC ns-3: 1048 B take 83.84 ns at 100G and 20.96 ns at 400G; its ACK of 60 B 4.8 ns, its PFC frame of 43 B
+        // 3.44 ns.
+        let at = |gbps, bytes| LinkTiming::new(Rate::gbps(gbps), Span::ZERO).whole_ns(bytes).0 / 1_000;
+        assert_eq!([at(100, 1048), at(400, 1048), at(100, 60), at(100, 43)], [83, 20, 4, 3]);
+        assert_eq!(at(100, 1000), 80);
     }
 
     #[test]

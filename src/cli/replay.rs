@@ -4,16 +4,22 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::args::{ReplayArgs, ReplayMode};
 use super::run;
+use crate::plan::{Mode, hpcc};
 use crate::profile::{self, Overrides};
 use crate::workload::import::{self, Format};
 
-/// Replays a trace on the fabric of a profile, or on the default one: a port of 100G per rank on one switch.
+/// Replays a trace on the fabric of a profile, or on the default one: a port of 100G per rank on one switch. A folder of
+/// the HPCC simulator with its `config.txt` brings its own network and arithmetic.
 pub fn replay(args: &ReplayArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let imported = import::load(&args.file, Format::named(&args.format)?, args.mode.into())?;
+    let format = Format::named(&args.format)?;
+    if format == Some(Format::Hpcc) && args.with.is_none() && args.file.join("config.txt").is_file() {
+        return scenario(args, out);
+    }
+    let imported = import::load(&args.file, format, args.mode.into())?;
     let file = std::path::absolute(&args.file).with_context(|| args.file.display().to_string())?;
     let file = file.to_string_lossy().into_owned();
     let overrides = Overrides {
@@ -25,6 +31,20 @@ pub fn replay(args: &ReplayArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         Some(path) => profile::load(path, &overrides)?,
         None => profile::from_str(&name(&args.file), "schema = 1\n", &overrides)?,
     };
+    let repeat = command(args, plan.seed, plan.mode.map(|m| format!("{m:?}").to_lowercase()));
+    run::execute(&plan, &args.flags, Some(repeat), out)
+}
+
+/// Runs a folder of the HPCC simulator as it stands.
+fn scenario(args: &ReplayArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
+    if let Some(set) = args.flags.set.first() {
+        bail!(
+            "--set {set} changes a profile, and this folder has none: edit its config.txt, or give --with PROFILE"
+        );
+    }
+    let folder = import::load_hpcc(&args.file)?;
+    let mode = args.flags.on.map_or(Mode::Virtual, Mode::from);
+    let plan = hpcc::plan(&folder, name(&args.file), args.flags.seed.unwrap_or(1), Some(mode))?;
     let repeat = command(args, plan.seed, plan.mode.map(|m| format!("{m:?}").to_lowercase()));
     run::execute(&plan, &args.flags, Some(repeat), out)
 }

@@ -195,6 +195,16 @@ impl Host {
             && self.pfc_tx.next() == Time::NEVER
     }
 
+    /// Takes over the manners of a simulated NIC: an ACK of its own for every data frame, which also carries what a CNP
+    /// would say; pauses that hold until they are lifted; pacing in whole nanoseconds over the payload and `overhead`
+    /// bytes. Before the first frame only.
+    pub fn imitate(&mut self, overhead: u16) {
+        self.pfc_rx.endless = true;
+        for s in &mut self.shared {
+            (s.ack_each, s.pace_overhead) = (true, overhead);
+        }
+    }
+
     /// Takes the oldest event.
     pub fn poll_event(&mut self) -> Option<HostEvent> {
         self.events.pop_front()

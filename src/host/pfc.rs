@@ -16,6 +16,8 @@ pub(super) const QUANTA_MAX: u16 = 0xffff;
 pub(super) struct Obeyed {
     rate: Rate,
     response: Span,
+    /// A pause holds until it is lifted, whatever its quanta.
+    pub(super) endless: bool,
     /// Bit p: priority p is paused.
     mask: u16,
     until: [Time; PRIORITIES],
@@ -30,6 +32,7 @@ impl Obeyed {
         Obeyed {
             rate,
             response,
+            endless: false,
             mask: 0,
             until: [Time::NEVER; PRIORITIES],
             pending: VecDeque::with_capacity(64),
@@ -114,15 +117,19 @@ impl Obeyed {
             (0, false) => {}
             (_, true) => {
                 count.refresh_rx += 1;
-                self.until[usize::from(priority)] = at + self.rate.quanta(quanta);
+                self.until[usize::from(priority)] = self.end_of(at, quanta);
             }
             (_, false) => {
                 count.xoff_rx += 1;
-                self.until[usize::from(priority)] = at + self.rate.quanta(quanta);
+                self.until[usize::from(priority)] = self.end_of(at, quanta);
                 self.mask |= 1 << priority;
                 rec.port_pause(at, port, priority, true);
             }
         }
+    }
+
+    fn end_of(&self, at: Time, quanta: u16) -> Time {
+        if self.endless { Time::NEVER } else { at + self.rate.quanta(quanta) }
     }
 
     fn resume(&mut self, at: Time, priority: u8, port: u32, rec: &mut impl Record) {

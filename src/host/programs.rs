@@ -154,6 +154,22 @@ impl Host {
         }
     }
 
+    /// Word from outside for the program of `rank` in `workload`, as if a message without bytes had come from `from`.
+    pub fn on_signal(
+        &mut self,
+        now: Time,
+        workload: u16,
+        rank: RankId,
+        from: RankId,
+        tag: u32,
+        rec: &mut impl Record,
+    ) {
+        let Some(slot) = self.programs.find(workload, rank) else { return };
+        self.programs.slots[slot as usize].interp.on_recv(now, from, tag, 0);
+        self.programs.touch(slot);
+        self.run_programs(now, rec);
+    }
+
     /// Lets programs post what they can, until none has anything new to say.
     pub(super) fn run_programs(&mut self, now: Time, rec: &mut impl Record) {
         while let Some(slot) = self.programs.dirty.pop_front() {

@@ -129,10 +129,10 @@ impl Host {
             Verdict::Invalid | Verdict::Ignored => {}
         }
         let q = &mut self.qps[qp as usize];
-        if q.resp.rx.wants_control() {
+        let shared = &self.shared[usize::from(q.req.profile)];
+        if q.resp.rx.wants_control() || shared.ack_each {
             q.resp.rx.flags |= flags::ACK_QUEUED;
-            let list = self.shared[usize::from(q.req.profile)].ack_priority;
-            self.control.join(list, 2 * qp);
+            self.control.join(shared.ack_priority, 2 * qp);
         }
     }
 
@@ -151,6 +151,10 @@ impl Host {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let Some(interval) = shared.cnp_interval else { return };
+        if shared.ack_each {
+            q.resp.rx.flags |= flags::ECHO;
+            return;
+        }
         let cold = &mut self.cold[qp as usize];
         if now < cold.cnp_after || q.resp.rx.flags & flags::CNP_QUEUED != 0 {
             return;
@@ -211,6 +215,9 @@ impl Host {
                 if req.acknowledge(now, psn::add(f.psn, 1), shared) {
                     self.complete(now, qp, rec);
                     self.wake(qp, now);
+                }
+                if f.becn {
+                    self.on_cnp(now, qp);
                 }
             }
             Syndrome::RnrNak { timer } => {

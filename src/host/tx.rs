@@ -158,7 +158,7 @@ impl Host {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let rx = &mut q.resp.rx;
-        if !is_cnp && rx.flags & (answer::ACK | answer::NAK) == 0 {
+        if !is_cnp && rx.flags & (answer::ACK | answer::NAK) == 0 && !shared.ack_each {
             rx.flags &= !answer::ACK_QUEUED;
             self.control.leave(list);
             return Step::Skipped;
@@ -176,13 +176,16 @@ impl Host {
             flow.cnp.write_cnp(frame.head_mut(), q.peer_qpn())
         } else {
             let (psn, syndrome, msn) = rx.answer();
+            let becn = rx.flags & answer::ECHO != 0;
+            rx.flags &= !answer::ECHO;
             rx.answered();
+            self.stats.cnp_tx += u64::from(becn);
             match syndrome >> 5 {
                 0 => self.stats.ack_tx += 1,
                 _ => self.stats.nak_tx += 1,
             }
             let opcode = Opcode::RcAck as u8;
-            let bth = BthFields { opcode, dest_qp: q.peer_qpn(), psn, ..BthFields::default() };
+            let bth = BthFields { opcode, dest_qp: q.peer_qpn(), psn, becn, ..BthFields::default() };
             flow.ack.write(frame.head_mut(), &bth, &Ext::Aeth(Aeth { syndrome, msn }), 0)
         };
         self.control.leave(list);
@@ -222,7 +225,10 @@ impl Host {
         let mut counter_expired = false;
         if q.resp.pace.limited() {
             let pace = &mut q.resp.pace;
-            let gap = pace.charge(now, len);
+            let gap = match shared.pace_overhead {
+                0 => pace.charge(now, len),
+                overhead => pace.charge_whole_ns(now, u64::from(p.payload_len + overhead)),
+            };
             p.ack_req |= gap >= SLOW_GAP;
             pace.bytes_left = pace.bytes_left.saturating_sub(u32::from(len.0) + 4);
             counter_expired = pace.bytes_left == 0;

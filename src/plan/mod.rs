@@ -1,6 +1,8 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
+pub mod hpcc;
 pub mod predict;
+mod steer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use crate::topology::Fabric;
 use crate::transport::config::ClassConfig;
 use crate::units::{Bytes, Span, Time};
 use crate::workload::config::{TimedAction, WorkloadConfig};
+
+pub use self::hpcc::{Hpcc, HpccFrames};
 
 /// Where the frames go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,16 @@ pub enum Clock {
     },
 }
 
+/// Whose arithmetic a run follows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Compat {
+    /// Ours: picoseconds, the overhead of real Ethernet, CNPs as frames, quanta.
+    #[default]
+    Own,
+    /// That of the HPCC ns-3 simulator, for comparing point by point.
+    Hpcc(Hpcc),
+}
+
 /// A complete, validated run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -60,6 +74,8 @@ pub struct Plan {
     pub gap: Span,
     /// Nominal end of the run, whatever happens.
     pub limit: Span,
+    /// Whose arithmetic the run follows.
+    pub compat: Compat,
     /// Clock of a rings run.
     pub clock: Clock,
     /// Mode the profile names, used when `--on` does not.

@@ -10,7 +10,7 @@ use super::traffic::{self, Ground};
 use super::{classes, connect, ecmp, expect, fabric, ports};
 use crate::limits::RUN_SECONDS_MAX;
 use crate::plan::predict::{Basis, MemoryUnits, predict};
-use crate::plan::{Clock, Plan};
+use crate::plan::{Clock, Compat, Plan};
 use crate::units::{Span, Time};
 use crate::workload::config::{WorkloadConfig, WorkloadKind};
 use crate::workload::generate;
@@ -131,6 +131,7 @@ pub(super) fn build(
         repeats,
         gap,
         limit,
+        compat: Compat::Own,
         clock: clock(doc)?,
         mode: run.on,
         classes: class_list,

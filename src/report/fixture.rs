@@ -104,6 +104,7 @@ fn plan(name: &str, ports: u16, classes: Vec<ClassConfig>, workloads: Vec<Worklo
         repeats: 20,
         gap: Span::from_ms(2),
         limit: Span::from_ms(60_000),
+        compat: Compat::Own,
         clock: Clock::Elastic { dilation: None },
         mode: None,
         hosts: (0..ports).map(host).collect(),

@@ -3,6 +3,7 @@
 //! [`execute`] runs a plan in one of its modes. Virtual time is one engine ([`virtual_time`]); a rings run is the same
 //! engine cut in parts that run on pinned workers and exchange mbufs over DPDK rings (`rings`).
 
+mod agenda;
 pub mod assemble;
 pub mod calendar;
 pub mod engine;
@@ -10,13 +11,14 @@ pub mod phases;
 pub mod result;
 #[cfg(feature = "dpdk")]
 pub mod rings;
+mod sequenced;
 pub mod tee;
 pub mod virtual_time;
 
 use std::path::PathBuf;
 
 use crate::frame::Frame;
-use crate::plan::{Mode, Plan};
+use crate::plan::{Compat, Mode, Plan};
 use crate::sys::signals::StopFlag;
 use crate::units::Time;
 
@@ -33,6 +35,9 @@ pub enum RunError {
         "--on {0} needs DPDK, and this rankstorm was built without it: rebuild with the default features (tools/setup installs libdpdk-dev), or use --on virtual"
     )]
     NoDpdk(&'static str),
+    /// Another simulator's arithmetic has one order of events and no real time.
+    #[error("compat = \"hpcc\" runs in virtual time only: use --on virtual")]
+    CompatVirtual,
     /// Not there yet.
     #[error("--on ports is not supported yet: use --on rings (embedded switch) or --on virtual")]
     NoPorts,
@@ -108,6 +113,12 @@ pub fn supported(mode: Mode) -> Result<(), RunError> {
 /// [`RunError`] with the place and the fix; nothing has been sent then.
 pub fn execute(plan: &Plan, opts: Options<'_>) -> Result<RunResult, RunError> {
     supported(opts.mode)?;
+    if let Compat::Hpcc(rules) = &plan.compat {
+        return match opts.mode {
+            Mode::Virtual => sequenced::run(plan, rules, opts),
+            _ => Err(RunError::CompatVirtual),
+        };
+    }
     match opts.mode {
         #[cfg(feature = "dpdk")]
         Mode::Rings => rings::run(plan, opts),

@@ -116,6 +116,8 @@ pub struct Mmu {
     cell: u32,
     /// ceil(2^40 / cell): division by the cell size as a multiplication, exact below 2^17.
     cell_inverse: u64,
+    /// Shorter frames are padded to this.
+    frame_len_min: u16,
     peaks: Peaks,
 }
 
@@ -136,14 +138,26 @@ impl Mmu {
             total_used: 0,
             cell: u32::from(config.cell),
             cell_inverse: (1u64 << 40).div_ceil(cell),
+            frame_len_min: FRAME_LEN_MIN,
             peaks: Peaks::default(),
         })
+    }
+
+    /// Bytes of a frame in buffers and counters: with padding and FCS.
+    #[inline]
+    pub fn frame_bytes(&self, len: FrameLen) -> u32 {
+        u32::from(len.0.max(self.frame_len_min)) + u32::from(FCS_BYTES)
+    }
+
+    /// Pads frames to another length than Ethernet's.
+    pub fn set_frame_len_min(&mut self, bytes: u16) {
+        self.frame_len_min = bytes;
     }
 
     /// Cells that a frame of `len` holds: its bytes with FCS, rounded up.
     #[inline]
     pub fn cells(&self, len: FrameLen) -> u16 {
-        let bytes = u64::from(len.0.max(FRAME_LEN_MIN)) + u64::from(FCS_BYTES);
+        let bytes = u64::from(self.frame_bytes(len));
         let cells = ((bytes + u64::from(self.cell) - 1) * self.cell_inverse) >> 40;
         cells.min(u64::from(u16::MAX)) as u16
     }

@@ -22,7 +22,7 @@ mod sched;
 use std::collections::VecDeque;
 
 pub use self::config::buffer_frames_max;
-use self::config::{ConfigError, FCS_BYTES, MarkAt, SwitchConfig, SwitchPortConfig};
+use self::config::{ConfigError, MarkAt, SwitchConfig, SwitchPortConfig};
 use self::ecn::Marker;
 use self::headers::Seen;
 use self::mmu::Mmu;
@@ -119,6 +119,8 @@ pub struct Switch<F> {
     addresses: AddressMap,
     dscp_map: [u8; 64],
     pause_quanta: u16,
+    /// Manners of a simulated switch, see [`Switch::imitate`].
+    imitates: bool,
     /// Ports to try next; each at most once.
     wakes: VecDeque<(u16, Time)>,
     /// Queue that the last data frame left.
@@ -132,12 +134,6 @@ pub struct Switch<F> {
 #[inline]
 fn slot(port: u16, priority: u8) -> usize {
     usize::from(port) * PRIORITIES + usize::from(priority)
-}
-
-/// Bytes of a frame in buffers and counters: with padding and FCS.
-#[inline]
-fn frame_bytes(len: FrameLen) -> u32 {
-    u32::from(len.0.max(FRAME_LEN_MIN)) + u32::from(FCS_BYTES)
 }
 
 impl<F: Frame> Switch<F> {
@@ -170,11 +166,20 @@ impl<F: Frame> Switch<F> {
             addresses,
             dscp_map: config.dscp_map,
             pause_quanta: config.pause_quanta,
+            imitates: false,
             wakes: VecDeque::with_capacity(n),
             last_queue: 0,
             deadline: Time::NEVER,
             stats,
         })
+    }
+
+    /// Takes over the manners of a simulated switch: frames count with the length they claim, however short; pauses
+    /// hold until they are lifted; WRED never drops. Before the first frame only.
+    pub fn imitate(&mut self) {
+        self.imitates = true;
+        self.mmu.set_frame_len_min(0);
+        self.ports.iter_mut().for_each(|p| p.refresh = Span(u64::MAX));
     }
 
     /// A frame has arrived at port `ingress`, all of it.
@@ -193,7 +198,7 @@ impl<F: Frame> Switch<F> {
                 Err(reason) => refused = Some(reason),
             }
         }
-        let bytes = frame_bytes(frame.len());
+        let bytes = self.mmu.frame_bytes(frame.len());
         self.stats.rx_frames += 1;
         self.stats.rx_bytes += u64::from(bytes);
         if let Some(reason) = refused {
@@ -213,7 +218,9 @@ impl<F: Frame> Switch<F> {
         let mut mark = false;
         if self.marker.applies(priority, depth) {
             let capable = headers::is_ecn_capable(frame.head());
-            if (!capable || self.marker.at() == MarkAt::Enqueue) && self.marker.hits(priority, depth) {
+            if ((!capable && !self.imitates) || self.marker.at() == MarkAt::Enqueue)
+                && self.marker.hits(priority, depth)
+            {
                 if !capable {
                     return self.refuse(now, ingress, Some(egress), frame, DropReason::Wred, rec);
                 }
@@ -354,7 +361,11 @@ impl<F: Frame> Switch<F> {
         for priority in bits(message.enable) {
             // PFC is per priority a setting of both directions: one that does not send it does not obey it.
             if self.mmu.is_lossless(priority as u8) {
-                let pause = port.egress.rate().quanta(message.quanta[priority]);
+                let pause = match message.quanta[priority] {
+                    0 => Span::ZERO,
+                    _ if self.imitates => Span(u64::MAX),
+                    quanta => port.egress.rate().quanta(quanta),
+                };
                 port.pfc.receive(now, priority, pause, &mut self.stats.ports[p].pfc[priority]);
             }
         }
@@ -395,7 +406,7 @@ impl<F: Frame> Switch<F> {
     ) -> Admit<F> {
         let priority = frame.meta().priority & 7;
         self.stats.drops += 1;
-        self.stats.drop_bytes += u64::from(frame_bytes(frame.len()));
+        self.stats.drop_bytes += u64::from(self.mmu.frame_bytes(frame.len()));
         let classified = frame.meta().flags & flags::PARSED != 0;
         self.stats.drops_lossless += u64::from(classified && self.mmu.is_lossless(priority));
         self.stats.ports[usize::from(ingress)].ingress_drops += 1;

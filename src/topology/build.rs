@@ -124,6 +124,79 @@ pub fn leaf_spine(shape: &LeafSpine) -> Result<Fabric, TopologyError> {
     b.finish()
 }
 
+/// Any wiring, cable by cable.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// Name of the shape for reports.
+    pub shape: String,
+    /// Endpoints.
+    pub hosts: usize,
+    /// Switches, with their names and seeds; `ports` are filled in, in the order of the cables.
+    pub switches: Vec<SwitchConfig>,
+    /// Cables.
+    pub cables: Vec<GraphCable>,
+}
+
+/// A cable of a [`Graph`].
+#[derive(Clone, Copy, Debug)]
+pub struct GraphCable {
+    /// Its two ends.
+    pub ends: [GraphEnd; 2],
+    /// Rate of both directions.
+    pub rate: Rate,
+    /// From a bit leaving one end to that bit being seen at the other.
+    pub delay: Span,
+}
+
+/// One end of a cable: the next free port of what it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraphEnd {
+    /// An endpoint; it has one port.
+    Host(u32),
+    /// A switch.
+    Switch(u16),
+}
+
+/// Wires any graph.
+///
+/// # Errors
+/// [`TopologyError`] with the place and the fix.
+pub fn graph(shape: Graph) -> Result<Fabric, TopologyError> {
+    check_hosts(&shape.shape, shape.hosts)?;
+    let delays = FixedDelays { pipeline: Span::ZERO, fec: Span::ZERO };
+    let mut b = Builder::new(shape.shape, shape.hosts, delays);
+    for switch in &shape.switches {
+        b.add_switch(switch, switch.name.clone(), switch.hash_seed);
+    }
+    let mut wired = vec![0u32; shape.hosts];
+    for cable in &shape.cables {
+        let [from, to] = cable.ends.map(|end| match end {
+            GraphEnd::Host(e) => End::Host(PortId(e)),
+            GraphEnd::Switch(s) => b.next_port(usize::from(s)),
+        });
+        for end in [from, to] {
+            if let End::Host(e) = end {
+                wired[e.0 as usize] += 1;
+                if wired[e.0 as usize] > 1 {
+                    return Err(TopologyError::Miswired { end, links: 2 });
+                }
+            }
+            if let End::Switch(s, p) = end
+                && usize::from(p) >= SWITCH_PORTS_MAX
+            {
+                let switch = b.fabric.switches[usize::from(s)].name.clone();
+                return Err(TopologyError::TooManyPorts {
+                    switch,
+                    ports: usize::from(p) + 1,
+                    fix: "more switches",
+                });
+            }
+        }
+        b.cable_of(from, to, cable.rate, [cable.delay; 2])?;
+    }
+    b.finish()
+}
+
 fn check_hosts(shape: &str, hosts: usize) -> Result<(), TopologyError> {
     match hosts {
         0 => Err(TopologyError::NoHosts { shape: shape.into() }),
@@ -165,16 +238,22 @@ impl Builder {
     }
 
     fn cable(&mut self, a: End, b: End, rate: Rate, cable_m: u32) -> Result<(), TopologyError> {
-        for (from, to) in [(a, b), (b, a)] {
+        let in_cable = Span(CABLE_SPAN_PER_M.0 * u64::from(cable_m));
+        let delay_to = |end| match end {
+            End::Host(_) => in_cable + self.delays.fec,
+            End::Switch(..) => in_cable + self.delays.fec + self.delays.pipeline,
+        };
+        let delays = [delay_to(b), delay_to(a)];
+        self.cable_of(a, b, rate, delays)
+    }
+
+    /// Wires two ends; `delays` are those towards `b` and towards `a`.
+    fn cable_of(&mut self, a: End, b: End, rate: Rate, delays: [Span; 2]) -> Result<(), TopologyError> {
+        for ((from, to), delay) in [(a, b), (b, a)].into_iter().zip(delays) {
             if rate.bits_per_s == 0 {
                 return Err(TopologyError::NoRate { from, to });
             }
-            let in_cable = Span(CABLE_SPAN_PER_M.0 * u64::from(cable_m));
-            let at_far_end = match to {
-                End::Host(_) => self.delays.fec,
-                End::Switch(..) => self.delays.fec + self.delays.pipeline,
-            };
-            let timing = LinkTiming::new(rate, in_cable + at_far_end);
+            let timing = LinkTiming::new(rate, delay);
             self.fabric.links.push(Link { from, to, timing });
             if let End::Switch(s, p) = from {
                 let [s_hi, s_lo] = s.to_be_bytes();

@@ -5,7 +5,9 @@ mod paths;
 
 use std::fmt;
 
-pub use self::build::{LeafSpine, SingleSwitch, leaf_spine, single_switch};
+pub use self::build::{
+    Graph, GraphCable, GraphEnd, LeafSpine, SingleSwitch, graph, leaf_spine, single_switch,
+};
 pub use self::paths::{
     Bound, Collisions, Flow, HashedFlow, Wiring, collisions, fabric_bound, link_bytes, paths,
 };

@@ -60,6 +60,13 @@ impl Pace {
         self.next = self.next.max(Time(now.0.saturating_sub(CATCH_UP.0))) + gap;
         gap
     }
+    /// As [`Pace::charge`] for a frame of `bytes`, all told, with gaps in whole nanoseconds and nothing made up for.
+    pub fn charge_whole_ns(&mut self, now: Time, bytes: u64) -> Span {
+        let ps = (u128::from(bytes) * u128::from(self.ps_per_byte_fp)) >> FP;
+        let gap = Span::from_ns(u64::try_from(ps / 1_000).unwrap_or(u64::MAX));
+        self.next = now + gap;
+        gap
+    }
     /// Gives up whatever could be made up for: after a cut the new rate holds at once.
     #[inline]
     pub fn forget_lag(&mut self, now: Time) {

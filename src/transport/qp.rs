@@ -86,6 +86,11 @@ pub struct Shared {
     pub base_len: u16,
     /// Constant rate, if any.
     pub fixed_rate: Option<Rate>,
+    /// Every data frame is answered by an ACK of its own, and one that carried CE is told there (BECN) instead of by a
+    /// CNP.
+    pub ack_each: bool,
+    /// Pace counts the payload and so many bytes of each frame, gaps cut to whole nanoseconds; 0 = every bit on the wire.
+    pub pace_overhead: u16,
 }
 
 impl Shared {
@@ -124,6 +129,8 @@ impl Shared {
                 RateControl::Fixed(rate) => Some(*rate),
                 RateControl::None | RateControl::Dcqcn(_) => None,
             },
+            ack_each: false,
+            pace_overhead: 0,
         }
     }
 }

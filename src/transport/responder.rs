@@ -42,6 +42,8 @@ pub mod flags {
     pub const ACK_QUEUED: u8 = 16;
     /// Stands in the list of those with a CNP to send.
     pub const CNP_QUEUED: u8 = 32;
+    /// The next ACK tells of a frame that carried CE.
+    pub const ECHO: u8 = 64;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

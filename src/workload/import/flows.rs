@@ -18,11 +18,15 @@ use crate::workload::schedule::{OpId, OpKind, Schedule};
 const TIME_RANGE: &str = "0 to 213 days";
 
 #[derive(Clone, Copy, Debug)]
-struct Flow {
-    from: u32,
-    to: u32,
-    bytes: u64,
-    start: Time,
+pub(super) struct Flow {
+    pub from: u32,
+    pub to: u32,
+    /// Priority group; 0 where the format has none.
+    pub group: u8,
+    /// Destination port; 0 where the format has none.
+    pub dport: u16,
+    pub bytes: u64,
+    pub start: Time,
     line: u64,
 }
 
@@ -34,6 +38,19 @@ pub fn read_hpcc(
     reader: impl BufRead,
     deps: Option<(String, impl BufRead)>,
 ) -> Result<Schedule, ImportError> {
+    let (flows, warnings) = read_flows(file, reader)?;
+    let (origin, waits) = match deps {
+        Some((name, reader)) => {
+            let waits = read_deps(&name, reader, &flows, true)?;
+            (format!("{file} with {name}"), waits)
+        }
+        None => (file.to_string(), Waits::new()),
+    };
+    lower(file, origin, &flows, &waits, warnings)
+}
+
+/// The flows of a `flow.txt`, and what is to be said about them.
+pub(super) fn read_flows(file: &str, reader: impl BufRead) -> Result<(Vec<Flow>, Vec<String>), ImportError> {
     let mut lines = Lines::new(file, reader);
     let Some(first) = lines.next()? else {
         return Err(ImportError::File { file: file.into(), what: "empty: expected a count of flows".into() });
@@ -53,13 +70,19 @@ pub fn read_hpcc(
             )));
         };
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let [src, dst, _priority_group, _dport, bytes, start] = columns[..] else {
+        let [src, dst, group, dport, bytes, start] = columns[..] else {
             return Err(lines.error(format!(
                 "{} columns instead of 6: src dst pg dport bytes start_seconds",
                 columns.len()
             )));
         };
-        let flow = flow(&lines, src, dst, bytes, time(start, 1_000_000_000_000), start)?;
+        let mut flow = flow(&lines, src, dst, bytes, time(start, 1_000_000_000_000), start)?;
+        flow.group = match group.parse() {
+            Ok(group) if group < 8 => group,
+            _ => return Err(lines.error(format!("priority group \"{group}\": 0 to 7"))),
+        };
+        flow.dport =
+            dport.parse().map_err(|_| lines.error(format!("dport \"{dport}\": a port from 0 to 65535")))?;
         if let Some(last) = flows.last()
             && flow.start < last.start
         {
@@ -78,14 +101,7 @@ pub fn read_hpcc(
     if trailing > 0 {
         warnings.push(format!("{trailing} lines beyond the count of {count} were ignored"));
     }
-    let (origin, waits) = match deps {
-        Some((name, reader)) => {
-            let waits = read_deps(&name, reader, &flows)?;
-            (format!("{file} with {name}"), waits)
-        }
-        None => (file.to_string(), Waits::new()),
-    };
-    lower(file, origin, &flows, &waits, warnings)
+    Ok((flows, warnings))
 }
 
 /// The first line of a CSV list of flows.
@@ -145,13 +161,19 @@ fn flow<R: BufRead>(
     let start = start.ok_or_else(|| {
         lines.error(format!("start \"{start_text}\" is no time: a number within {TIME_RANGE}"))
     })?;
-    Ok(Flow { from, to, bytes, start, line: lines.number() })
+    Ok(Flow { from, to, group: 0, dport: 0, bytes, start, line: lines.number() })
 }
 
 /// Prerequisites by flow.
-type Waits = BTreeMap<u32, Vec<u32>>;
+pub(super) type Waits = BTreeMap<u32, Vec<u32>>;
 
-fn read_deps(file: &str, reader: impl BufRead, flows: &[Flow]) -> Result<Waits, ImportError> {
+/// Lines `flow prerequisite`. With `near` a flow may only wait for one that its source sends or receives.
+pub(super) fn read_deps(
+    file: &str,
+    reader: impl BufRead,
+    flows: &[Flow],
+    near: bool,
+) -> Result<Waits, ImportError> {
     let mut lines = Lines::new(file, reader);
     let mut waits = Waits::new();
     let mut count = 0usize;
@@ -163,7 +185,7 @@ fn read_deps(file: &str, reader: impl BufRead, flows: &[Flow]) -> Result<Waits, 
         let (Some(f), Some(p)) = (flows.get(flow as usize), flows.get(on as usize)) else {
             return Err(lines.error(format!("flows are numbered 0 to {}", flows.len().saturating_sub(1))));
         };
-        if p.to != f.from && p.from != f.from {
+        if near && p.to != f.from && p.from != f.from {
             return Err(lines.error(format!(
                 "flow {flow} starts at node {}, which flow {on} ({} -> {}) neither leaves nor reaches: \
                  a node knows only its own flows",
@@ -180,7 +202,7 @@ fn read_deps(file: &str, reader: impl BufRead, flows: &[Flow]) -> Result<Waits, 
 }
 
 /// Flows in an order where prerequisites come first, otherwise as in the file.
-fn ordered(file: &str, flows: &[Flow], waits: &Waits) -> Result<Vec<u32>, ImportError> {
+pub(super) fn ordered(file: &str, flows: &[Flow], waits: &Waits) -> Result<Vec<u32>, ImportError> {
     let mut open: Vec<u32> = vec![0; flows.len()];
     let mut dependants: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for (flow, on) in waits.iter().flat_map(|(flow, on)| on.iter().map(move |on| (*flow, *on))) {

@@ -5,6 +5,7 @@
 
 mod captured;
 pub mod flows;
+pub mod hpcc;
 mod lines;
 mod messages;
 pub mod pcap;
@@ -201,6 +202,33 @@ pub fn load(path: &Path, format: Option<Format>, replay: Replay) -> Result<Impor
     };
     schedule.check().map_err(|error| ImportError::File { file, what: error.to_string() })?;
     Ok(Imported { format, schedule })
+}
+
+/// Reads a folder as the HPCC simulator takes it: `config.txt` and the files that it names.
+pub fn load_hpcc(dir: &Path) -> Result<hpcc::Folder, ImportError> {
+    let text = |name: &str| {
+        let path = dir.join(name);
+        let file = path.display().to_string();
+        std::fs::read(&path)
+            .map(|bytes| (file.clone(), bytes))
+            .map_err(|error| ImportError::Io { file, error })
+    };
+    let there = |name: &&String| dir.join(name).is_file();
+    let (file, bytes) = text("config.txt")?;
+    let config = hpcc::Config::read(&file, &bytes[..])?;
+    let (topology_file, topology) = text(&config.topology_file)?;
+    let (flow_file, flows) = text(&config.flow_file)?;
+    let deps = config.dep_file.as_ref().map(|name| text(name)).transpose()?;
+    let pins = config.path_file.as_ref().filter(there).map(|name| text(name)).transpose()?;
+    let part = |part: &Option<(String, Vec<u8>)>| part.as_ref().map(|(f, b)| (f.clone(), b.clone()));
+    hpcc::Folder::read(
+        dir.display().to_string(),
+        config,
+        (topology_file, topology),
+        (flow_file, flows),
+        part(&deps),
+        part(&pins),
+    )
 }
 
 /// The `dep.txt` that belongs to a `flow.txt`: same folder, same name but for that word.

@@ -1,0 +1,361 @@
+//! The plan of an HPCC scenario: its parameters turned into ours, once, so that nothing later asks where they came
+//! from.
+//!
+//! Arithmetic of HPCC ns-3 (alibaba-edu, commit 9f4be2a): a packet is its payload and 48 bytes, an ACK 60, a PFC frame
+//! 43; serialisation is cut to whole nanoseconds; per ingress port a threshold of (buffer - headroom of all ports -
+//! 4 KiB per port - shared use) / 8, XON 3 KiB below it; headroom 3 x rate x delay; ECN at dequeue on what is left in
+//! the queue; ACKs share the queue of the data in switches and have one of their own in senders.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use super::predict::{Basis, MemoryUnits, predict};
+use super::steer::Steering;
+use super::{Clock, Compat, Mode, Plan};
+use crate::host::config::{HostConfig, RankAddr};
+use crate::limits::PORTS_MAX;
+use crate::rng::{Rng, mix};
+use crate::switch::config::{ConfigError, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, Wred};
+use crate::topology::{End, Fabric, Graph, GraphCable, GraphEnd, TopologyError, Wiring, graph};
+use crate::transport::config::{
+    ClassConfig, DcqcnParams, Ecn, QPN_FIRST, QpConfig, RateControl, RcConfig, Verb,
+};
+use crate::units::{Bytes, ClassIx, PortId, RankId, Span, Time};
+use crate::workload::config::{Skew, WorkloadConfig, WorkloadKind};
+use crate::workload::import::hpcc::{Folder, Marking, Rates, Topology};
+
+/// Lengths of frames in that simulator, on links and in buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HpccFrames {
+    /// Bytes of a data packet beside its payload.
+    pub data_overhead: u16,
+    /// Bytes of an ACK.
+    pub ack: u16,
+    /// Bytes of a PFC frame.
+    pub pfc: u16,
+}
+
+/// What a run by that simulator's rules needs beside the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hpcc {
+    /// Lengths of frames.
+    pub frames: HpccFrames,
+    /// `started_by[tag]`: ranks and their ports that wait for this message to end at its sender, in order.
+    pub started_by: Vec<Vec<(PortId, RankId)>>,
+}
+
+/// Why a scenario cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum HpccError {
+    /// The network cannot be built.
+    #[error("topology: {0}")]
+    Topology(#[from] TopologyError),
+    /// A switch cannot be built.
+    #[error("topology: {0}")]
+    Switch(#[from] ConfigError),
+    /// Something this version does not model.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Reserved bytes of every ingress port's group, and how far below the threshold it resumes.
+const RESERVED: Bytes = Bytes(4 << 10);
+const RESUME_OFFSET: Bytes = Bytes(3 << 10);
+/// The dynamic threshold is the free buffer shifted by this.
+const ALPHA_SHIFT: u32 = 3;
+/// Silence after the last flow, before the run ends.
+const GAP: Span = Span::from_us(10);
+
+/// The plan of a scenario; `seed` decides marking and what is not pinned.
+///
+/// # Errors
+/// What is not modelled, with its place.
+pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Result<Plan, HpccError> {
+    let hosts = folder.topology.hosts();
+    if hosts.len() > PORTS_MAX {
+        return Err(HpccError::Refused(format!("{} hosts; at most {PORTS_MAX}", hosts.len())));
+    }
+    let fabric = fabric(folder, &hosts, seed)?;
+    let line =
+        |end: u32| fabric.links.iter().find(|l| l.from == End::Host(PortId(end))).map(|l| l.timing.rate());
+    let group = folder.group;
+    let classes: Arc<[ClassConfig]> = Arc::new([ClassConfig {
+        name: format!("pg{group}"),
+        dscp: group,
+        priority: group,
+        lossless: true,
+        ecn: if folder.config.ecn { Ecn::Ect0 } else { Ecn::Off },
+        ack_dscp: group,
+        ack_priority: if folder.config.acks_first { 0 } else { group },
+        cnp_dscp: group,
+        cnp_priority: 0,
+        mtu: folder.config.payload,
+        vlan: None,
+    }]);
+    let rank = |i: usize| RankAddr {
+        rank: RankId(i as u32),
+        port: PortId(i as u32),
+        ip: IpAddr::V4(Ipv4Addr::from_bits(0xc612_0001 + i as u32)), // 198.18.0.0/15, RFC 2544
+    };
+    let ranks: Arc<[RankAddr]> = (0..hosts.len()).map(rank).collect();
+    let workloads: Arc<[WorkloadConfig]> = Arc::new([WorkloadConfig {
+        name: "flows".into(),
+        kind: WorkloadKind::Replay(folder.schedule.clone()),
+        ranks: ranks.iter().map(|r| r.rank).collect(),
+        class: ClassIx(0),
+        verb: Verb::Send,
+        qps_per_pair: 1,
+        rate_control: folder
+            .config
+            .rates
+            .as_ref()
+            .map_or(RateControl::None, |r| RateControl::Dcqcn(dcqcn(r))),
+        rc: RcConfig { ack_every: 1, ack_req_every: 1, ack_timeout: Span::ZERO, ..RcConfig::default() },
+        skew: Skew::Fixed(Span::ZERO),
+    }]);
+    let mut host_configs: Vec<HostConfig> = (hosts.iter().enumerate())
+        .map(|(i, node)| HostConfig {
+            port: PortId(i as u32),
+            name: format!("node{node}"),
+            host: "local".into(),
+            mac: [0x02, 0x48, 0, (i >> 16) as u8, (i >> 8) as u8, i as u8], // locally administered, "H" for host
+            rate: line(i as u32).unwrap_or_default(),
+            ranks: vec![ranks[i]],
+            classes: classes.clone(),
+            workloads: workloads.clone(),
+            qps: Vec::new(),
+            local_delivery: false,
+            streams: Vec::new(),
+            stream_to: Vec::new(),
+            actions: Vec::new(),
+            pfc_response: Span::ZERO,
+            seed,
+        })
+        .collect();
+    connect(folder, &hosts, &fabric, &ranks, seed, &mut host_configs)?;
+    let limit = folder.config.stop.since(folder.base);
+    if limit == Span::ZERO {
+        return Err(HpccError::Refused("SIMULATOR_STOP_TIME is not after the first flow: raise it".into()));
+    }
+    let at_rank = |flow: &u32| {
+        let node = folder.flows[*flow as usize].src;
+        let i = hosts.binary_search(&node).unwrap_or(0) as u32;
+        (PortId(i), RankId(i))
+    };
+    let started_by = folder.waiting.iter().map(|flows| flows.iter().map(at_rank).collect()).collect();
+    let frames = HpccFrames { data_overhead: 48, ack: 60, pfc: 43 };
+    let predicted = predict(&Basis {
+        hosts: &host_configs,
+        workloads: &workloads,
+        ranks: &ranks,
+        classes: &classes,
+        fabric: &fabric,
+        iterations: 1,
+        gap: GAP,
+        last_action: Time::ZERO,
+        memory: MemoryUnits {
+            bytes_per_qp: crate::host::Host::bytes_per_qp(),
+            bytes_per_rank: crate::host::Host::bytes_per_rank(),
+            bytes_per_frame: crate::frame::boxed::BYTES_PER_FRAME as u64,
+        },
+    });
+    Ok(Plan {
+        name,
+        question: Some(format!("what the flows of {} do by the HPCC simulator's arithmetic", folder.dir)),
+        expectation: None,
+        seed,
+        warmup: 0,
+        repeats: 1,
+        gap: GAP,
+        limit: limit.min(Span(crate::limits::RUN_SECONDS_MAX * 1_000_000_000_000)),
+        compat: Compat::Hpcc(Hpcc { frames, started_by }),
+        clock: Clock::Elastic { dilation: None },
+        mode,
+        classes,
+        ranks,
+        hosts: host_configs,
+        workloads,
+        actions: Vec::new(),
+        fabric,
+        expect: Vec::new(),
+        predicted,
+        warnings: folder.notes.iter().map(|n| ("hpcc".to_owned(), n.clone())).collect(),
+        effective: format!("# No profile: the parameters are those of {}/config.txt.\n", folder.dir),
+        source: None,
+    })
+}
+
+fn dcqcn(r: &Rates) -> DcqcnParams {
+    DcqcnParams {
+        name: "hpcc-config".into(),
+        origin: "config.txt of the scenario; every ACK of a marked frame acts as a CNP".into(),
+        cnp_interval: Span::ZERO,
+        alpha_period: r.alpha_period,
+        decrease_period: r.decrease_period,
+        increase_timer: r.increase_timer,
+        byte_counter: 0,
+        fast_recovery: r.fast_recovery,
+        g: r.g,
+        rate_ai: r.rate_ai,
+        rate_hai: r.rate_hai,
+        rate_min: r.rate_min,
+        clamp_target: r.clamp_target,
+        cut_max: 1.0,
+        alpha_initial: 1.0,
+    }
+}
+
+fn fabric(folder: &Folder, hosts: &[u32], seed: u64) -> Result<Fabric, HpccError> {
+    let t = &folder.topology;
+    let end = |node: u32| match t.switches.binary_search(&node) {
+        Ok(s) => GraphEnd::Switch(s as u16),
+        Err(_) => GraphEnd::Host(hosts.binary_search(&node).unwrap_or(0) as u32),
+    };
+    let cables =
+        t.cables.iter().map(|c| GraphCable { ends: [end(c.a), end(c.b)], rate: c.rate, delay: c.delay });
+    let mut switches = Vec::new();
+    for (s, node) in t.switches.iter().enumerate() {
+        switches.push(switch(folder, t, *node, mix(seed ^ mix(s as u64)), seed)?);
+    }
+    let n = (hosts.len(), switches.len());
+    let shape = format!("{} hosts, {} switches as wired in {}", n.0, n.1, folder.config.topology_file);
+    Ok(graph(Graph { shape, hosts: hosts.len(), switches, cables: cables.collect() })?)
+}
+
+fn switch(
+    folder: &Folder,
+    t: &Topology,
+    node: u32,
+    hash_seed: u64,
+    seed: u64,
+) -> Result<SwitchConfig, HpccError> {
+    let mine: Vec<_> = t.cables.iter().filter(|c| c.a == node || c.b == node).collect();
+    let rate = mine.first().map(|c| c.rate).unwrap_or_default();
+    if let Some(other) = mine.iter().find(|c| c.rate != rate) {
+        return Err(HpccError::Refused(format!(
+            "switch {node} has ports of {rate} and {}: thresholds per port are not modelled yet, \
+             use one rate per switch",
+            other.rate
+        )));
+    }
+    let headroom = |c: &Span| Bytes(rate.bits_per_s / 8 * (c.0 / 1_000) / 1_000_000_000 * 3);
+    let delay = mine.first().map(|c| c.delay).unwrap_or_default();
+    if let Some(other) = mine.iter().find(|c| c.delay != delay) {
+        return Err(HpccError::Refused(format!(
+            "switch {node} has cables of {delay} and {}: headroom per port is not modelled yet, use one \
+             delay per switch",
+            other.delay
+        )));
+    }
+    let wred = |m: &Marking| Wred { kmin: m.kmin, kmax: m.kmax, pmax: m.pmax };
+    let marking = folder.config.marking.iter().find(|m| m.rate == rate).map(wred);
+    if folder.config.ecn && marking.is_none() {
+        return Err(HpccError::Refused(format!(
+            "KMIN_MAP has no entry for {rate}, the rate of switch {node}"
+        )));
+    }
+    let idle = PriorityConfig {
+        lossless: false,
+        alpha: (1, 1 << ALPHA_SHIFT),
+        reserved: Bytes(0),
+        headroom: Bytes(0),
+        xon_offset: Bytes(0),
+        egress_alpha: None,
+        wred: None,
+        weight: 1,
+    };
+    let mut priorities = [idle; 8];
+    priorities[usize::from(folder.group)] = PriorityConfig {
+        lossless: true,
+        reserved: RESERVED,
+        headroom: headroom(&delay),
+        xon_offset: RESUME_OFFSET,
+        wred: marking.filter(|_| folder.config.ecn),
+        ..idle
+    };
+    Ok(SwitchConfig {
+        name: format!("switch{node}"),
+        ports: Vec::new(),
+        buffer: folder.config.buffer,
+        cell: 1,
+        priorities,
+        dscp_map: std::array::from_fn(|dscp| (dscp & 7) as u8),
+        balance: LoadBalance::Ecmp,
+        hash_seed,
+        pause_quanta: u16::MAX,
+        mark_at: MarkAt::Dequeue,
+        seed,
+    })
+}
+
+/// A queue pair for every flow: the n-th flow of a pair of hosts takes the n-th of theirs.
+fn connect(
+    folder: &Folder,
+    hosts: &[u32],
+    fabric: &Fabric,
+    ranks: &[RankAddr],
+    seed: u64,
+    configs: &mut [HostConfig],
+) -> Result<(), HpccError> {
+    let rank = |node: u32| hosts.binary_search(&node).unwrap_or(0) as u32;
+    let mut flows: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+    for f in &folder.flows {
+        *flows.entry((rank(f.src), rank(f.dst))).or_default() += 1;
+    }
+    let mut links: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+    for (&(from, to), &n) in &flows {
+        let link = links.entry((from.min(to), from.max(to))).or_default();
+        *link = (*link).max(n);
+    }
+    let wiring = Wiring::new(fabric)?;
+    let steering = Steering::new(folder, fabric, &wiring, ranks)?;
+    // The ends of every connection, port by port, so that those of a pair of ranks stand together.
+    let mut ends = Vec::new();
+    for (&(a, b), &n) in &links {
+        for nth in 0..n {
+            let number = ends.len() as u64;
+            let sport = steering.sport(a, b, nth).ok_or_else(|| {
+                let (a, b) = (hosts[a as usize], hosts[b as usize]);
+                HpccError::Refused(format!(
+                    "paths: no source port takes flow {nth} between nodes {a} and {b} along its path"
+                ))
+            })?;
+            ends.push((a, b, nth, sport, number));
+            ends.push((b, a, nth, sport, number));
+        }
+    }
+    ends.sort_unstable_by_key(|e| (e.0, e.1, e.2));
+    let mut qpn: BTreeMap<(u32, u32, u32), u32> = BTreeMap::new();
+    let mut count = vec![0u32; configs.len()];
+    for &(local, peer, nth, _, _) in &ends {
+        qpn.insert((local, peer, nth), QPN_FIRST + count[local as usize]);
+        count[local as usize] += 1;
+    }
+    let psn = |number: u64, forward: bool| {
+        Rng::new(seed, "psn", number * 2 + u64::from(forward)).below(1 << 24) as u32
+    };
+    for &(local, peer, nth, sport, number) in &ends {
+        let first_link = &fabric.links[wiring.from_host[local as usize] as usize];
+        let peer_mac = match first_link.to {
+            End::Switch(s, p) => fabric.switches[usize::from(s)].ports[usize::from(p)].mac,
+            End::Host(_) => [0; 6],
+        };
+        let number_of = |key| qpn.get(&key).copied().unwrap_or_default();
+        configs[local as usize].qps.push(QpConfig {
+            workload: 0,
+            local_rank: RankId(local),
+            peer_rank: RankId(peer),
+            local_ip: ranks[local as usize].ip,
+            peer_ip: ranks[peer as usize].ip,
+            peer_mac,
+            local_qpn: number_of((local, peer, nth)),
+            peer_qpn: number_of((peer, local, nth)),
+            sport,
+            psn_first: psn(number, local < peer),
+            peer_psn_first: psn(number, local > peer),
+            class: ClassIx(0),
+        });
+    }
+    Ok(())
+}
