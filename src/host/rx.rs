@@ -1,7 +1,7 @@
 //! Frames in: data to responders, answers to requesters, pauses to the port.
 
 use super::{Failure, Host};
-use crate::frame::{Frame, FrameMeta, HEAD_MAX};
+use crate::frame::{Frame, FrameMeta, HEAD_MAX, flags as flags_of};
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
 use crate::transport::config::QPN_FIRST;
@@ -10,6 +10,7 @@ use crate::transport::responder::{Data, Verdict, flags};
 use crate::units::{ClassIx, FRAME_LEN_MIN, FrameLen, Time};
 use crate::wire::aeth::{NakCode, Syndrome, rnr_timer};
 use crate::wire::fast::{self, Fast, IpKey, Kind};
+use crate::wire::icrc;
 use crate::wire::opcode::Opcode;
 use crate::wire::pfc::PfcFrame;
 use crate::wire::psn;
@@ -34,6 +35,10 @@ impl Host {
     pub fn on_frame<F: Frame>(&mut self, now: Time, frame: &F, rec: &mut impl Record) {
         self.stats.rx_frames += 1;
         self.stats.rx_bytes += counted(frame.len());
+        if frame.meta().flags & flags_of::CORRUPT != 0 && !intact(frame) {
+            self.stats.rx_malformed += 1;
+            return;
+        }
         let head = frame.head();
         match fast::parse(head, frame.len()) {
             Ok(f) if f.kind == Kind::Roce => self.on_roce(now, &f, head, frame.meta(), rec),
@@ -267,6 +272,12 @@ impl Host {
         }
         rec.arrival(now, meta, ClassIx(class));
     }
+}
+
+/// A frame marked as broken is whole after all: only where the driver carries bytes to check.
+#[cold]
+fn intact<F: Frame>(frame: &F) -> bool {
+    frame.wire_bytes().is_some_and(|bytes| icrc::verify(bytes).unwrap_or(false))
 }
 
 /// Takes over what rate control decided.

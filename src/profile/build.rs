@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::doc::{ClockDoc, Dilation, ProfileDoc};
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
-use super::{classes, connect, expect, fabric, ports};
+use super::{classes, connect, expect, fabric, faults, ports};
 use crate::limits::RUN_SECONDS_MAX;
 use crate::plan::predict::{Basis, MemoryUnits, predict};
 use crate::plan::{Clock, Plan};
@@ -54,6 +54,7 @@ pub(super) fn build(
     let mut timeline = traffic::timeline(&ground)?;
     streams.append(&mut timeline.bursts);
     let fabric = fabric::build(doc, &layout, &class_plan)?;
+    let faults = faults::build(doc, &layout, &mut warnings)?;
     let actions = std::mem::take(&mut timeline.fabric);
     let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.at).max();
     let seed = run.seed.unwrap_or(1);
@@ -130,6 +131,7 @@ pub(super) fn build(
         workloads,
         actions,
         fabric,
+        faults,
         expect: expect::build(doc.expect.as_ref())?,
         predicted,
         warnings,

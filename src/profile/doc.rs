@@ -75,6 +75,8 @@ table! {
         fabric: Option<FabricDoc>,
         /// `[[port]]`
         port: Vec<PortDoc>,
+        /// `[[fault]]`
+        fault: Vec<FaultDoc>,
         /// `[dut]`
         dut: Option<DutDoc>,
         /// `[expect]`
@@ -225,6 +227,50 @@ table! {
         /// Unacknowledged packets in flight.
         window: Option<u32>,
     }
+}
+
+table! {
+    /// `[[fault]]`: frames of one link that are lost, doubled, reordered, delayed, broken or marked on purpose.
+    FaultDoc {
+        /// `"port NAME tx"` (what the tester port sends) or `"port NAME rx"` (what it receives).
+        link: Option<String>,
+        /// `"drop"`, `"duplicate"`, `"swap"`, `"corrupt"`, `"delay"` or `"mark-ce"`.
+        effect: Option<FaultEffect>,
+        /// delay: how long; swap: the longest wait for the next frame.
+        span: Option<Dur>,
+        /// An opcode (`"write-last"`) or a group: `"data"`, `"ack"`, `"send"`, `"write"`, `"read-request"`, ...
+        opcode: Option<String>,
+        /// Destination queue pair on the wire.
+        qp: Option<u32>,
+        /// Number of the sending queue pair or stream on its port, from 0.
+        flow: Option<u32>,
+        /// One PSN.
+        psn: Option<u32>,
+        /// First matching frame to act on, from 1.
+        nth: Option<u64>,
+        /// How many matching frames in a row from there.
+        count: Option<u64>,
+        /// Probability for each of them.
+        probability: Option<f64>,
+    }
+}
+
+/// `effect = ...` of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultEffect {
+    /// Lost.
+    Drop,
+    /// Seen twice.
+    Duplicate,
+    /// Changes places with the next frame.
+    Swap,
+    /// Its ICRC is broken.
+    Corrupt,
+    /// Held back.
+    Delay,
+    /// Congestion experienced.
+    MarkCe,
 }
 
 /// `timing = ...` of a replay.

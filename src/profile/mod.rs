@@ -13,6 +13,7 @@ mod defaults;
 pub mod doc;
 mod expect;
 mod fabric;
+mod faults;
 mod ports;
 pub mod preset;
 pub mod quantity;

@@ -6,6 +6,7 @@
 pub mod assemble;
 pub mod calendar;
 pub mod engine;
+mod faults;
 pub mod phases;
 pub mod result;
 #[cfg(feature = "dpdk")]
