@@ -21,6 +21,8 @@ mod stream;
 mod tests;
 mod tx;
 
+pub use tx::RKEY;
+
 use std::collections::VecDeque;
 
 use crate::measure::record::{Outcome, Record};
@@ -30,6 +32,7 @@ use crate::transport::dcqcn::ReactionPoint;
 use crate::transport::messages::Messages;
 use crate::transport::qp::{Qp, Shared};
 use crate::transport::ready::{self, Ready};
+use crate::transport::reorder::Reorder;
 use crate::transport::wheel::{self, Wheel};
 use crate::units::{PortId, RankId, Time};
 use crate::wire::template::{SpecError, Template};
@@ -68,6 +71,8 @@ pub enum HostEvent {
 pub enum Failure {
     /// The queue pair ran out of retries.
     RetryExceeded,
+    /// The receiver was not ready after all retries.
+    RnrRetryExceeded,
     /// The responder refused a request.
     RemoteError,
     /// The plan has no connection between the two.
@@ -82,6 +87,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::RetryExceeded => f.write_str("no acknowledgement after all retries"),
+            Failure::RnrRetryExceeded => f.write_str("the receiver was not ready after all retries"),
             Failure::RemoteError => f.write_str("the responder refused the request"),
             Failure::NoConnection => f.write_str("the plan has no connection between them"),
             Failure::MessageTooLong => f.write_str("the message is longer than 2^31 bytes"),
@@ -93,7 +99,7 @@ impl std::fmt::Display for Failure {
 impl Failure {
     fn outcome(self) -> Outcome {
         match self {
-            Failure::RetryExceeded => Outcome::RetryExceeded,
+            Failure::RetryExceeded | Failure::RnrRetryExceeded => Outcome::RetryExceeded,
             _ => Outcome::RemoteError,
         }
     }
@@ -120,6 +126,8 @@ struct Cold {
     psn_post: u32,
     /// Reaction point; `NONE` without DCQCN.
     reaction: u32,
+    /// What came out of order; `NONE` with go-back-N.
+    reorder: u32,
     /// No CNP before this (notification point).
     cnp_after: Time,
     failure: Option<Failure>,
@@ -141,6 +149,8 @@ pub struct Host {
     /// DCQCN parameters by workload.
     dcqcn: Vec<Option<DcqcnParams>>,
     messages: Messages,
+    /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
+    reorders: Vec<Reorder>,
     /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
     wheel: Wheel,
     timers: Timers,

@@ -14,8 +14,8 @@ use crate::wire::opcode::Opcode;
 use crate::wire::pfc::{PFC_LEN, PfcFrame};
 use crate::wire::template::{BthFields, WireLen};
 
-/// R_Key of every WRITE: receivers here do not check it, dissectors show it.
-const RKEY: u32 = 0x1234_5678;
+/// R_Key of every WRITE; a request with another one is refused.
+pub const RKEY: u32 = 0x1234_5678;
 
 /// How one attempt to send went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +205,7 @@ impl Host {
         let q = &mut self.qps[id as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let flow =
-            self.flows[id as usize].as_ref().filter(|_| q.req.has_work(shared) && q.resp.pace.next <= now);
+            self.flows[id as usize].as_mut().filter(|_| q.req.has_work(shared) && q.resp.pace.next <= now);
         let Some(flow) = flow else {
             self.ready.leave(list);
             q.req.flags &= !sender::READY;
@@ -235,6 +235,10 @@ impl Host {
             pad: p.pad,
             becn: false,
         };
+        if shared.sport_per_message && (p.first || p.again) {
+            let number = u64::from(q.peer_qpn()) << 24 | u64::from(self.messages.get(p.message).psn_first);
+            flow.data.set_sport(0xc000 | crate::rng::mix(number) as u16 & 0x3fff);
+        }
         let wire = flow.data.write(frame.head_mut(), &bth, &ext, p.payload_len);
         let meta = frame.meta_mut();
         (meta.intended, meta.class) = (p.intended, shared.class);

@@ -10,7 +10,7 @@ use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 pub use super::values::{Dilation, Imix, PortRef, WredCurve, WredDoc};
 use crate::plan::Mode;
 use crate::switch::config::{LoadBalance, MarkAt};
-use crate::transport::config::{Ecn, Verb};
+use crate::transport::config::{Ecn, Retransmission, Verb};
 
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $ty:ty),* $(,)? }) => {
@@ -224,8 +224,16 @@ table! {
         ack_timeout: Option<Dur>,
         /// Retries before a queue pair fails.
         retry_count: Option<u8>,
+        /// Waits for a receiver that is not ready before a queue pair fails; 7 = for ever.
+        rnr_retry: Option<u8>,
         /// Unacknowledged packets in flight.
         window: Option<u32>,
+        /// `"go-back-n"` or `"selective-repeat"`.
+        retransmission: Option<RetransmissionDoc>,
+        /// selective-repeat: packets that may overtake a missing one before it is asked for.
+        reorder: Option<u16>,
+        /// `"kernel"`, `"qpn"`, `"fixed:49152"`, `"random"` or `"per-message"`.
+        source_port: Option<String>,
     }
 }
 
@@ -281,6 +289,25 @@ pub enum TimingDoc {
     Dependent,
     /// Messages keep the spacing they had.
     Timed,
+}
+
+/// `retransmission = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetransmissionDoc {
+    /// Everything from the lost packet on.
+    GoBackN,
+    /// The lost packet alone.
+    SelectiveRepeat,
+}
+
+impl From<RetransmissionDoc> for Retransmission {
+    fn from(r: RetransmissionDoc) -> Retransmission {
+        match r {
+            RetransmissionDoc::GoBackN => Retransmission::GoBackN,
+            RetransmissionDoc::SelectiveRepeat => Retransmission::SelectiveRepeat,
+        }
+    }
 }
 
 /// `verb = ...`
