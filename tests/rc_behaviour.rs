@@ -67,13 +67,16 @@ fn goodput_against_loss() {
     insta::assert_snapshot!(table);
 }
 
-/// Two leaves, four spines at half the rate, every frame another way: data and ACKs queue up unevenly.
+/// Two leaves, three spines at half the rate, every frame another way; a mix of frame lengths beside our message makes
+/// the queues of the spines uneven.
 fn sprayed(retransmission: &str) -> RunResult {
     run(&format!(
-        "[[workload]]\nkind = \"ring-all-reduce\"\nranks = 8\nvector = \"8 MB\"\nchunk = \"256 KiB\"\n\
-         placement = \"interleaved\"\nack_timeout = \"500 us\"\nretransmission = \"{retransmission}\"\n\
+        "[[workload]]\nkind = \"incast\"\nsenders = 1\nreceiver = 2\nmessage = \"8 MiB\"\n\
+         ack_timeout = \"5 ms\"\nretransmission = \"{retransmission}\"\n\
+         [[stream]]\nfrom = 1\nto = 3\nimix = [[1518, 3], [4158, 2], [64, 2]]\nload = \"45 %\"\n\
+         duration = \"500 us\"\n\
          [switch]\nbalance = \"spray\"\n\
-         [fabric]\nkind = \"leaf-spine\"\nleaves = 2\nspines = 4\nhosts_per_leaf = 4\nhost_rate = \"100G\"\n\
+         [fabric]\nkind = \"leaf-spine\"\nleaves = 2\nspines = 3\nhosts_per_leaf = 2\nhost_rate = \"100G\"\n\
          uplink_rate = \"50G\"\nuplinks = 1\n"
     ))
 }
@@ -87,7 +90,7 @@ fn spraying_needs_a_receiver_that_takes_any_order() {
     let done = |r: &RunResult| r.recorder.rows().iter().map(|m| m.finished).max().unwrap();
     let (plain, any) = (sprayed("go-back-n"), sprayed("selective-repeat"));
     let ((_, naks, again), (late, any_naks, any_again)) = (sum(&plain), sum(&any));
-    assert!(naks > 100 && again > 1000, "go-back-N takes disorder for loss: {naks} NAKs, {again} sent again");
+    assert!(naks > 50 && again > 500, "go-back-N takes disorder for loss: {naks} NAKs, {again} sent again");
     assert!(late > 0, "frames did overtake");
     assert_eq!((any_naks, any_again), (0, 0), "nothing was lost, so nothing is asked for or sent again");
     assert!(done(&any) < done(&plain));

@@ -39,7 +39,10 @@ fn capture(name: &str) -> Vec<Seen> {
         let n = f.bytes.len().min(HEAD_MAX);
         head[..n].copy_from_slice(&f.bytes[..n]);
         let line = line_of(&head, FrameLen(f.bytes.len() as u16));
-        let answer = Opcode::from_u8(line.opcode).unwrap().operation() == Operation::Acknowledge;
+        let answer = matches!(
+            Opcode::from_u8(line.opcode).unwrap().operation(),
+            Operation::Acknowledge | Operation::ReadResponse | Operation::AtomicAcknowledge
+        );
         frames.push(Seen { line, answer, intact: icrc::verify(f.bytes).unwrap(), ce: head[15] & 3 == 3 });
     }
     frames
@@ -181,6 +184,37 @@ fn losses_are_answered_as_the_kernel_does() {
     ] {
         let b = as_responder(name, false);
         assert_eq!(b.counter("payload_bytes"), Some(bytes), "{name}: every byte once");
+    }
+}
+
+#[test]
+fn reads_and_atomics_are_answered_as_the_kernel_does() {
+    for name in ["rc_read_5000.pcap", "rc_read_only.pcap", "rc_atomic_fadd.pcap"] {
+        let frames = capture(name);
+        let psn = frames[0].line.psn;
+        let setup = Setup {
+            requester: false,
+            messages: vec![1],
+            verb: Verb::Write,
+            mtu: 1024,
+            psn,
+            rc: RcConfig::default(),
+        };
+        let mut bench = Bench::new(&setup);
+        for f in frames.iter().filter(|f| !f.answer) {
+            bench.now += Span::from_us(1);
+            bench.inject(&f.line, false, false);
+            bench.run(bench.now + Span::from_us(5));
+        }
+        let said = |l: &Line| (l.opcode, l.psn, l.len, l.aeth);
+        let ours: Vec<_> = bench.sent.iter().map(|(_, l)| said(l)).collect();
+        let kernel: Vec<_> = frames.iter().filter(|f| f.answer).map(|f| said(&f.line)).collect();
+        assert_eq!(ours, kernel, "{name}");
+        // What an atomic found depends on the memory it worked on; by how much it grew does not.
+        let values: Vec<u64> = bench.sent.iter().filter_map(|(_, l)| l.value).collect();
+        let kernel: Vec<u64> = frames.iter().filter(|f| f.answer).filter_map(|f| f.line.value).collect();
+        let steps = |v: &[u64]| v.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect::<Vec<_>>();
+        assert_eq!(steps(&values), steps(&kernel), "{name}");
     }
 }
 

@@ -117,6 +117,7 @@ fn frame(words: &[&str], mtu: u16) -> Spoken {
             ("aeth", v) => syndrome = Some(number(v) as u8),
             ("msn", v) => msn = number(v) as u32,
             ("ackreq", _) => s.line.ack_req = true,
+            ("value", v) => s.line.value = Some(number(v)),
             ("corrupt", _) => s.corrupt = true,
             ("ce", _) => s.ce = true,
             ("bad-key", _) => s.line.bad_key = true,
@@ -133,6 +134,7 @@ fn same(want: &Spoken, got: &Line) -> bool {
         && (!want.len || w.len == got.len)
         && (!want.reth || w.reth == got.reth)
         && (!want.imm || w.imm == got.imm)
+        && w.value.is_none_or(|v| Some(v) == got.value)
 }
 
 /// Runs a script; the error says which line and what came instead.

@@ -316,7 +316,7 @@ mod tests {
                 out.push(psn(&f));
                 pool.give(f);
             }
-            now = now + Span::from_us(1);
+            now += Span::from_us(1);
         }
         out.extend(line.drain().map(|f| psn(&f)));
         out

@@ -103,6 +103,7 @@ impl Host {
             cold,
             reactions,
             reorders,
+            answers: Default::default(),
             dcqcn,
             wheel,
             timers,

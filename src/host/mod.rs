@@ -4,6 +4,7 @@
 //! the time to ask again ([`Host::next_deadline`]). It may do so one frame at a time (virtual time) or in
 //! bursts (rings, ports): the host only knows the `now` it is given.
 //!
+//! * `answers`: READ and atomic requests answered
 //! * `build`: from the configuration to queue pairs, streams and programs
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
@@ -11,6 +12,7 @@
 //! * `stream`: open-loop streams, both ends
 //! * `programs`: the ranks' programs, their posts and what reaches them
 
+mod answers;
 mod build;
 pub mod config;
 mod pfc;
@@ -149,6 +151,8 @@ pub struct Host {
     /// DCQCN parameters by workload.
     dcqcn: Vec<Option<DcqcnParams>>,
     messages: Messages,
+    /// Answers to READ and atomic requests.
+    answers: answers::AllAnswers,
     /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
     reorders: Vec<Reorder>,
     /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.

@@ -93,6 +93,7 @@ impl Host {
             ) => self.on_data(now, qp, op, f, head, meta, rec),
             Some(RcAck) => self.on_acknowledge(now, qp, f, head, rec),
             Some(Cnp) => self.on_cnp(now, qp),
+            Some(op @ (RcReadRequest | RcCompareSwap | RcFetchAdd)) => self.on_request(qp, op, f, head),
             _ => self.stats.rx_unknown += 1,
         }
     }

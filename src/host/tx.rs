@@ -19,7 +19,7 @@ pub const RKEY: u32 = 0x1234_5678;
 
 /// How one attempt to send went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// A frame is in the batch.
     Sent,
     /// Nothing to send there after all; try again.
@@ -155,6 +155,9 @@ impl Host {
     fn send_control<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
         let Some((list, entry)) = self.control.front(self.pfc_rx.mask()) else { return Step::Nobody };
         let (qp, is_cnp) = (entry / 2, entry % 2 == 1);
+        if !is_cnp && self.answers.due(qp) {
+            return self.send_answer(now, list, qp, pool, out);
+        }
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let rx = &mut q.resp.rx;
@@ -316,7 +319,7 @@ impl Host {
 
     /// Completes a frame whose headers are written.
     #[inline]
-    fn seal<P: FramePool>(
+    pub(super) fn seal<P: FramePool>(
         &mut self,
         now: Time,
         frame: &mut P::Frame,

@@ -235,6 +235,25 @@ impl Responder {
         if self.phase == Phase::Send { Opcode::RcSendMiddle } else { Opcode::RcWriteMiddle }
     }
 
+    /// No message is half way in.
+    pub fn idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    /// Messages completed, 24 bits.
+    pub fn msn(&self) -> u32 {
+        self.msn
+    }
+
+    /// Takes the expected packet as a request that is answered with `packets` PSNs. The answer acknowledges
+    /// everything before it.
+    pub fn take_request(&mut self, packets: u32) {
+        self.epsn = psn::add(self.epsn, packets);
+        self.msn = (self.msn + 1) & psn::MASK;
+        self.unacked = 0;
+        self.flags &= !(flags::GAP | flags::NAK | flags::ACK);
+    }
+
     /// Next PSN expected.
     pub fn expected_psn(&self) -> u32 {
         self.epsn

@@ -13,7 +13,7 @@ use rankstorm::measure::record::NoRecord;
 use rankstorm::transport::config::{ClassConfig, Ecn, QPN_FIRST, QpConfig, RateControl, RcConfig, Verb};
 use rankstorm::units::{ClassIx, FrameLen, LinkTiming, PortId, RankId, Rate, Span, Time};
 use rankstorm::wire::fast;
-use rankstorm::wire::headers::{Aeth, Ext, ExtLayout, ImmDt, Opcode, Reth};
+use rankstorm::wire::headers::{Aeth, AtomicEth, Ext, ExtLayout, ImmDt, Opcode, Reth};
 use rankstorm::wire::template::{BthFields, FrameSpec, Template};
 use rankstorm::workload::config::{Skew, WorkloadConfig, WorkloadKind};
 use rankstorm::workload::schedule::{Op, OpKind, Schedule};
@@ -34,6 +34,8 @@ pub struct Line {
     pub reth: Option<u32>,
     pub imm: Option<u32>,
     pub bad_key: bool,
+    /// Addend of a FetchAdd, value before of an atomic acknowledge.
+    pub value: Option<u64>,
 }
 
 impl std::fmt::Display for Line {
@@ -189,6 +191,10 @@ impl Bench {
             ExtLayout::Reth => Ext::Reth(reth),
             ExtLayout::RethImm => Ext::RethImm(reth, imm),
             ExtLayout::Imm => Ext::Imm(imm),
+            ExtLayout::Atomic => {
+                let swap_add = line.value.unwrap_or(0);
+                Ext::Atomic(AtomicEth { va: 0, rkey, swap_add, compare: 0 })
+            }
             ExtLayout::Aeth => Ext::Aeth(Aeth { syndrome, msn }),
             other => unreachable!("{other:?} is not part of these scripts"),
         };
@@ -238,5 +244,10 @@ pub fn line_of(head: &[u8; rankstorm::wire::HEAD_MAX], len: FrameLen) -> Line {
         reth: f.reth(head).map(|r| r.dma_len),
         imm: f.imm(head).map(|i| i.0),
         bad_key: false,
+        value: match f.ext(head) {
+            Some(Ext::Atomic(a)) => Some(a.swap_add),
+            Some(Ext::AethAtomicAck(_, a)) => Some(a.original),
+            _ => None,
+        },
     }
 }
