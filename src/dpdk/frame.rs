@@ -28,7 +28,7 @@ use dpdk_sys::{
 
 use super::mempool::MbufPool;
 use super::seal::Sealer;
-use crate::frame::{Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload};
+use crate::frame::{Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload, flags};
 use crate::units::FrameLen;
 use crate::wire::ICRC_LEN;
 
@@ -221,6 +221,17 @@ impl Drop for MbufFrame {
 impl Frame for MbufFrame {
     fn wire_bytes(&self) -> Option<&[u8]> {
         Some(self.bytes())
+    }
+    fn corrupt(&mut self) {
+        let end = usize::from(self.meta().len.0);
+        if self.meta().flags & flags::CORRUPT != 0 {
+            return;
+        }
+        self.meta_mut().flags |= flags::CORRUPT;
+        // Pad and ICRC end the frame, and the mark has them repaired before the mbuf's next use.
+        if let Some(icrc) = self.room_mut().get_mut(end.saturating_sub(ICRC_LEN)..end) {
+            icrc.iter_mut().for_each(|b| *b = !*b);
+        }
     }
     #[inline]
     fn head(&self) -> &[u8; HEAD_MAX] {

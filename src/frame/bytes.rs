@@ -3,10 +3,10 @@
 use crate::wire::fast::{self, Kind, Malformed};
 use crate::wire::{ICRC_LEN, icrc};
 
-use super::{Frame, PAYLOAD_BYTE, Payload};
+use super::{Frame, PAYLOAD_BYTE, Payload, flags};
 
 /// Writes the whole frame without FCS to `out`, which is cleared first: headers, payload, pad (zeros) and the
-/// right ICRC. PFC and other frames without an ICRC are written as their head, padded with zeros to their
+/// right ICRC (a wrong one for a frame that was broken on purpose). PFC and other frames without an ICRC are written as their head, padded with zeros to their
 /// length.
 ///
 /// Cost: one pass over the frame; for captures, not for the packet path.
@@ -31,6 +31,11 @@ pub fn materialise<F: Frame>(frame: &F, out: &mut Vec<u8>) -> Result<(), Malform
             icrc::IcrcError::Malformed(m) => m,
             icrc::IcrcError::NotRoce => Malformed::Short,
         })?;
+        if frame.meta().flags & flags::CORRUPT != 0
+            && let Some(last) = out.last_mut()
+        {
+            *last = !*last;
+        }
     }
     Ok(())
 }

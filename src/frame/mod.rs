@@ -6,6 +6,7 @@
 
 pub mod boxed;
 pub mod bytes;
+pub mod fault;
 
 use crate::limits::BURST;
 use crate::units::{FrameLen, Time};
@@ -74,6 +75,8 @@ pub mod flags {
     pub const IN_RESERVED: u8 = 32;
     /// PFC frame made by a switch or a host; never queued behind data.
     pub const PFC: u8 = 64;
+    /// Its ICRC is wrong ([`super::Frame::corrupt`]): the receiving host drops it.
+    pub const CORRUPT: u8 = 128;
 }
 
 const _: () = assert!(size_of::<FrameMeta>() == 64);
@@ -124,6 +127,11 @@ pub trait Frame: Sized + Send {
     #[inline]
     fn cache_lines(&self) -> [*const u8; 2] {
         [self.head().as_ptr(), std::ptr::from_ref(self.meta()).cast()]
+    }
+    /// Breaks the ICRC: sets [`flags::CORRUPT`], and flips the bytes where the driver carries them. Twice is as
+    /// good as once.
+    fn corrupt(&mut self) {
+        self.meta_mut().flags |= flags::CORRUPT;
     }
     /// Length without FCS.
     #[inline]

@@ -15,6 +15,7 @@ use crate::transport::dcqcn::ReactionPoint;
 use crate::transport::messages::Messages;
 use crate::transport::qp::{Qp, Shared};
 use crate::transport::ready::{Ready, UNPAUSED};
+use crate::transport::reorder::Reorder;
 use crate::transport::wheel::Wheel;
 use crate::units::{ClassIx, RankId, Time};
 use crate::wire::psn;
@@ -43,6 +44,7 @@ impl Host {
         let mut flows = Vec::with_capacity(cfg.qps.len());
         let mut cold = Vec::with_capacity(cfg.qps.len());
         let mut reactions = Vec::new();
+        let mut reorders = Vec::new();
         let mut capacity = [[0usize; PRIORITIES + 1]; 2];
         for q in &cfg.qps {
             let profile = b.profile(&cfg, q);
@@ -56,6 +58,11 @@ impl Host {
                 reaction = reactions.len() as u32;
                 reactions.push(ReactionPoint::new(p, cfg.rate));
             }
+            let mut reorder = NONE;
+            if shared.reorder != 0 {
+                reorder = reorders.len() as u32;
+                reorders.push(Reorder::default());
+            }
             capacity[0][usize::from(shared.priority)] += 1;
             capacity[1][usize::from(shared.ack_priority)] += 1;
             capacity[1][usize::from(shared.cnp_priority)] += usize::from(shared.cnp_interval.is_some());
@@ -68,6 +75,7 @@ impl Host {
                 tail: NONE,
                 psn_post: q.psn_first & psn::MASK,
                 reaction,
+                reorder,
                 cnp_after: Time::ZERO,
                 failure: flow.as_ref().err().copied(),
             });
@@ -94,6 +102,8 @@ impl Host {
             shared: b.shared,
             cold,
             reactions,
+            reorders,
+            answers: Default::default(),
             dcqcn,
             wheel,
             timers,

@@ -4,6 +4,7 @@
 //! the time to ask again ([`Host::next_deadline`]). It may do so one frame at a time (virtual time) or in
 //! bursts (rings, ports): the host only knows the `now` it is given.
 //!
+//! * `answers`: READ and atomic requests answered
 //! * `build`: from the configuration to queue pairs, streams and programs
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
@@ -11,6 +12,7 @@
 //! * `stream`: open-loop streams, both ends
 //! * `programs`: the ranks' programs, their posts and what reaches them
 
+mod answers;
 mod build;
 pub mod config;
 mod pfc;
@@ -21,6 +23,8 @@ mod stream;
 mod tests;
 mod tx;
 
+pub use tx::RKEY;
+
 use std::collections::VecDeque;
 
 use crate::measure::record::{Outcome, Record};
@@ -30,6 +34,7 @@ use crate::transport::dcqcn::ReactionPoint;
 use crate::transport::messages::Messages;
 use crate::transport::qp::{Qp, Shared};
 use crate::transport::ready::{self, Ready};
+use crate::transport::reorder::Reorder;
 use crate::transport::wheel::{self, Wheel};
 use crate::units::{PortId, RankId, Time};
 use crate::wire::template::{SpecError, Template};
@@ -68,6 +73,8 @@ pub enum HostEvent {
 pub enum Failure {
     /// The queue pair ran out of retries.
     RetryExceeded,
+    /// The receiver was not ready after all retries.
+    RnrRetryExceeded,
     /// The responder refused a request.
     RemoteError,
     /// The plan has no connection between the two.
@@ -82,6 +89,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::RetryExceeded => f.write_str("no acknowledgement after all retries"),
+            Failure::RnrRetryExceeded => f.write_str("the receiver was not ready after all retries"),
             Failure::RemoteError => f.write_str("the responder refused the request"),
             Failure::NoConnection => f.write_str("the plan has no connection between them"),
             Failure::MessageTooLong => f.write_str("the message is longer than 2^31 bytes"),
@@ -93,7 +101,7 @@ impl std::fmt::Display for Failure {
 impl Failure {
     fn outcome(self) -> Outcome {
         match self {
-            Failure::RetryExceeded => Outcome::RetryExceeded,
+            Failure::RetryExceeded | Failure::RnrRetryExceeded => Outcome::RetryExceeded,
             _ => Outcome::RemoteError,
         }
     }
@@ -120,6 +128,8 @@ struct Cold {
     psn_post: u32,
     /// Reaction point; `NONE` without DCQCN.
     reaction: u32,
+    /// What came out of order; `NONE` with go-back-N.
+    reorder: u32,
     /// No CNP before this (notification point).
     cnp_after: Time,
     failure: Option<Failure>,
@@ -141,6 +151,10 @@ pub struct Host {
     /// DCQCN parameters by workload.
     dcqcn: Vec<Option<DcqcnParams>>,
     messages: Messages,
+    /// Answers to READ and atomic requests.
+    answers: answers::AllAnswers,
+    /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
+    reorders: Vec<Reorder>,
     /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
     wheel: Wheel,
     timers: Timers,

@@ -1,7 +1,8 @@
 //! Frames in: data to responders, answers to requesters, pauses to the port.
 
+use super::tx::RKEY;
 use super::{Failure, Host};
-use crate::frame::{Frame, FrameMeta, HEAD_MAX};
+use crate::frame::{Frame, FrameMeta, HEAD_MAX, flags as flags_of};
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
 use crate::transport::config::QPN_FIRST;
@@ -10,6 +11,7 @@ use crate::transport::responder::{Data, Verdict, flags};
 use crate::units::{ClassIx, FRAME_LEN_MIN, FrameLen, Time};
 use crate::wire::aeth::{NakCode, Syndrome, rnr_timer};
 use crate::wire::fast::{self, Fast, IpKey, Kind};
+use crate::wire::icrc;
 use crate::wire::opcode::Opcode;
 use crate::wire::pfc::PfcFrame;
 use crate::wire::psn;
@@ -34,6 +36,10 @@ impl Host {
     pub fn on_frame<F: Frame>(&mut self, now: Time, frame: &F, rec: &mut impl Record) {
         self.stats.rx_frames += 1;
         self.stats.rx_bytes += counted(frame.len());
+        if frame.meta().flags & flags_of::CORRUPT != 0 && !intact(frame) {
+            self.stats.rx_malformed += 1;
+            return;
+        }
         let head = frame.head();
         match fast::parse(head, frame.len()) {
             Ok(f) if f.kind == Kind::Roce => self.on_roce(now, &f, head, frame.meta(), rec),
@@ -87,6 +93,7 @@ impl Host {
             ) => self.on_data(now, qp, op, f, head, meta, rec),
             Some(RcAck) => self.on_acknowledge(now, qp, f, head, rec),
             Some(Cnp) => self.on_cnp(now, qp),
+            Some(op @ (RcReadRequest | RcCompareSwap | RcFetchAdd)) => self.on_request(qp, op, f, head),
             _ => self.stats.rx_unknown += 1,
         }
     }
@@ -105,14 +112,21 @@ impl Host {
     ) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        let class = &mut self.stats.classes[usize::from(shared.class)];
+        let class_ix = shared.class;
+        let class = &mut self.stats.classes[usize::from(class_ix)];
         class.arrivals += 1;
         rec.arrival(now, meta, ClassIx(shared.class));
 
-        let reth = f.reth(head).map_or((0, 0), |r| ((r.va >> 32) as u32, r.dma_len));
+        let (reth, key_ok) =
+            f.reth(head).map_or(((0, 0), true), |r| (((r.va >> 32) as u32, r.dma_len), r.rkey == RKEY));
         let imm = f.imm(head).map_or(0, |i| i.0);
-        let data = Data { opcode, psn: f.psn, ack_req: f.ack_req, payload_len: f.payload_len, reth, imm };
-        let verdict = q.resp.rx.on_data(&data, shared);
+        let data =
+            Data { opcode, psn: f.psn, ack_req: f.ack_req, payload_len: f.payload_len, reth, imm, key_ok };
+        let verdict = match shared.reorder {
+            0 => q.resp.rx.on_data(&data, shared),
+            _ => self.on_data_any_order(now, qp, &data),
+        };
+        let class = &mut self.stats.classes[usize::from(class_ix)];
         if f.ecn == 3 {
             class.ce += 1;
             self.stats.ce_rx += 1;
@@ -125,6 +139,10 @@ impl Host {
                 self.deliver(now, qp, tag, bytes);
             }
             Verdict::Ahead => self.stats.out_of_order += 1,
+            Verdict::Stored => {
+                self.stats.out_of_order += 1;
+                self.stats.payload_bytes += u64::from(f.payload_len);
+            }
             Verdict::Duplicate => self.stats.duplicates += 1,
             Verdict::Invalid | Verdict::Ignored => {}
         }
@@ -133,6 +151,32 @@ impl Host {
         if q.resp.rx.wants_control() || shared.ack_each {
             q.resp.rx.flags |= flags::ACK_QUEUED;
             self.control.join(shared.ack_priority, 2 * qp);
+        }
+    }
+
+    /// A data packet with selective repeat. The messages it completes are delivered here.
+    #[cold]
+    fn on_data_any_order(&mut self, now: Time, qp: u32, data: &Data) -> Verdict {
+        let q = &mut self.qps[qp as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
+        let Some(reorder) = self.reorders.get_mut(self.cold[qp as usize].reorder as usize) else {
+            return q.resp.rx.on_data(data, shared);
+        };
+        let verdict = reorder.on_data(&mut q.resp.rx, data, shared);
+        match verdict {
+            Verdict::Complete { tag, bytes } => self.deliver(now, qp, tag, bytes),
+            Verdict::Accepted => {}
+            _ => return verdict,
+        }
+        loop {
+            let q = &mut self.qps[qp as usize];
+            let shared = &self.shared[usize::from(q.req.profile)];
+            let reorder = self.reorders.get_mut(self.cold[qp as usize].reorder as usize);
+            match reorder.and_then(|r| r.next(&mut q.resp.rx, shared)) {
+                Some(Verdict::Complete { tag, bytes }) => self.deliver(now, qp, tag, bytes),
+                Some(_) => {}
+                None => return Verdict::Accepted,
+            }
         }
     }
 
@@ -223,8 +267,11 @@ impl Host {
             Syndrome::RnrNak { timer } => {
                 self.stats.rnr_nak_rx += 1;
                 let resume = now + rnr_timer(timer);
-                self.qps[qp as usize].resp.pace.next = resume;
-                self.on_nak(now, qp, f.psn, rec);
+                let Some(retry) = req.rnr(now, resume, f.psn, shared) else { return };
+                let pace = &mut self.qps[qp as usize].resp.pace;
+                pace.next = pace.next.max(resume);
+                self.complete(now, qp, rec);
+                self.go_back(now, qp, retry, Failure::RnrRetryExceeded, rec);
             }
             Syndrome::Nak(NakCode::PsnSequenceError) => {
                 self.stats.nak_rx += 1;
@@ -246,14 +293,24 @@ impl Host {
         let req = &mut self.qps[qp as usize].req;
         let shared = &self.shared[usize::from(req.profile)];
         let Some(retry) = req.nak(now, expected, shared) else { return };
+        let selective = shared.reorder != 0;
         self.complete(now, qp, rec);
-        if retry {
+        if selective && retry {
             let req = &mut self.qps[qp as usize].req;
-            req.go_back(&self.messages, &self.shared[usize::from(req.profile)]);
-            self.wake(qp, now);
-        } else {
-            self.fail(now, qp, Failure::RetryExceeded, rec);
+            req.resend_one(&self.messages, &self.shared[usize::from(req.profile)]);
+            return self.wake(qp, now);
         }
+        self.go_back(now, qp, retry, Failure::RetryExceeded, rec);
+    }
+
+    /// Resends from the oldest unacknowledged packet, or gives up.
+    fn go_back(&mut self, now: Time, qp: u32, retry: bool, cause: Failure, rec: &mut impl Record) {
+        if !retry {
+            return self.fail(now, qp, cause, rec);
+        }
+        let req = &mut self.qps[qp as usize].req;
+        req.go_back(&self.messages, &self.shared[usize::from(req.profile)]);
+        self.wake(qp, now);
     }
 
     fn on_stream(&mut self, now: Time, f: &Fast, meta: &FrameMeta, rec: &mut impl Record) {
@@ -274,6 +331,12 @@ impl Host {
         }
         rec.arrival(now, meta, ClassIx(class));
     }
+}
+
+/// A frame marked as broken is whole after all: only where the driver carries bytes to check.
+#[cold]
+fn intact<F: Frame>(frame: &F) -> bool {
+    frame.wire_bytes().is_some_and(|bytes| icrc::verify(bytes).unwrap_or(false))
 }
 
 /// Takes over what rate control decided.

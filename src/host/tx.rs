@@ -14,12 +14,12 @@ use crate::wire::opcode::Opcode;
 use crate::wire::pfc::{PFC_LEN, PfcFrame};
 use crate::wire::template::{BthFields, WireLen};
 
-/// R_Key of every WRITE: receivers here do not check it, dissectors show it.
-const RKEY: u32 = 0x1234_5678;
+/// R_Key of every WRITE; a request with another one is refused.
+pub const RKEY: u32 = 0x1234_5678;
 
 /// How one attempt to send went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// A frame is in the batch.
     Sent,
     /// Nothing to send there after all; try again.
@@ -155,6 +155,9 @@ impl Host {
     fn send_control<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
         let Some((list, entry)) = self.control.front(self.pfc_rx.mask()) else { return Step::Nobody };
         let (qp, is_cnp) = (entry / 2, entry % 2 == 1);
+        if !is_cnp && self.answers.due(qp) {
+            return self.send_answer(now, list, qp, pool, out);
+        }
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let rx = &mut q.resp.rx;
@@ -208,7 +211,7 @@ impl Host {
         let q = &mut self.qps[id as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let flow =
-            self.flows[id as usize].as_ref().filter(|_| q.req.has_work(shared) && q.resp.pace.next <= now);
+            self.flows[id as usize].as_mut().filter(|_| q.req.has_work(shared) && q.resp.pace.next <= now);
         let Some(flow) = flow else {
             self.ready.leave(list);
             q.req.flags &= !sender::READY;
@@ -241,6 +244,10 @@ impl Host {
             pad: p.pad,
             becn: false,
         };
+        if shared.sport_per_message && (p.first || p.again) {
+            let number = u64::from(q.peer_qpn()) << 24 | u64::from(self.messages.get(p.message).psn_first);
+            flow.data.set_sport(0xc000 | crate::rng::mix(number) as u16 & 0x3fff);
+        }
         let wire = flow.data.write(frame.head_mut(), &bth, &ext, p.payload_len);
         let meta = frame.meta_mut();
         (meta.intended, meta.class) = (p.intended, shared.class);
@@ -318,7 +325,7 @@ impl Host {
 
     /// Completes a frame whose headers are written.
     #[inline]
-    fn seal<P: FramePool>(
+    pub(super) fn seal<P: FramePool>(
         &mut self,
         now: Time,
         frame: &mut P::Frame,

@@ -161,6 +161,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         },
     });
     Ok(Plan {
+        faults: Vec::new(),
         name,
         question: Some(format!("what the flows of {} do by the HPCC simulator's arithmetic", folder.dir)),
         expectation: None,

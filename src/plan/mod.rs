@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::frame::fault::Rule;
 use crate::host::config::{HostConfig, RankAddr};
 use crate::topology::Fabric;
 use crate::transport::config::ClassConfig;
-use crate::units::{Bytes, Span, Time};
+use crate::units::{Bytes, PortId, Span, Time};
 use crate::workload::config::{TimedAction, WorkloadConfig};
 
 pub use self::hpcc::{Hpcc, HpccFrames};
@@ -92,6 +93,8 @@ pub struct Plan {
     pub actions: Vec<TimedAction>,
     /// Switches, links, routes.
     pub fabric: Fabric,
+    /// Faults injected on purpose, in the order of the profile.
+    pub faults: Vec<LinkFault>,
     /// Expectations to judge.
     pub expect: Vec<Expectation>,
     /// Predictions and sizes, computed when the plan was made.
@@ -102,6 +105,17 @@ pub struct Plan {
     pub effective: String,
     /// Where the profile came from.
     pub source: Option<PathBuf>,
+}
+
+/// A fault rule and the end of the link it acts on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkFault {
+    /// Tester port.
+    pub port: PortId,
+    /// Acts on what the port receives; otherwise on what it sends.
+    pub rx: bool,
+    /// Which frames, and what happens to them.
+    pub rule: Rule,
 }
 
 /// One line of `[expect]`.

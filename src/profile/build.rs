@@ -7,7 +7,7 @@ use super::doc::{ClockDoc, Dilation, ProfileDoc};
 use super::sonic::Imported;
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
-use super::{classes, connect, ecmp, expect, fabric, ports};
+use super::{classes, connect, ecmp, expect, fabric, faults, ports};
 use crate::limits::RUN_SECONDS_MAX;
 use crate::plan::predict::{Basis, MemoryUnits, predict};
 use crate::plan::{Clock, Compat, Plan};
@@ -60,6 +60,7 @@ pub(super) fn build(
     let mut timeline = traffic::timeline(&ground)?;
     streams.append(&mut timeline.bursts);
     let fabric = fabric::build(doc, &layout, &class_plan, imported)?;
+    let faults = faults::build(doc, &layout, &mut warnings)?;
     let actions = std::mem::take(&mut timeline.fabric);
     let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.at).max();
     let seed = run.seed.unwrap_or(1);
@@ -140,6 +141,7 @@ pub(super) fn build(
         workloads,
         actions,
         fabric,
+        faults,
         expect: expect::build(doc.expect.as_ref())?,
         predicted,
         warnings,

@@ -9,7 +9,7 @@ use crate::host::config::{HostConfig, RankAddr, STREAM_QPN_FIRST, StreamPeer};
 use crate::limits::QPS_PER_PORT_MAX;
 use crate::rng::Rng;
 use crate::topology::{End, Fabric};
-use crate::transport::config::{ClassConfig, QPN_FIRST, QpConfig};
+use crate::transport::config::{ClassConfig, QPN_FIRST, QpConfig, SourcePort};
 use crate::units::{PortId, RankId};
 use crate::wire::template::udp_sport_kernel;
 use crate::workload::config::{Action, StreamConfig, WorkloadConfig};
@@ -159,13 +159,26 @@ fn connect(parts: &Parts<'_>, next_hops: &[[u8; 6]], hosts: &mut [HostConfig]) -
             peer_mac: next_hops[half.port as usize],
             local_qpn,
             peer_qpn,
-            sport: udp_sport_kernel(local_qpn, peer_qpn),
+            sport: source_port(parts, half, local_qpn, peer_qpn),
             psn_first: psn(half.connection, half.end),
             peer_psn_first: psn(half.connection, !half.end),
             class: parts.workloads[usize::from(half.workload)].class,
         });
     }
     Ok(())
+}
+
+/// UDP source port of one end of a connection, as its workload wants it.
+fn source_port(parts: &Parts<'_>, half: &Half, local_qpn: u32, peer_qpn: u32) -> u16 {
+    match parts.workloads[usize::from(half.workload)].rc.source_port {
+        SourcePort::Kernel | SourcePort::PerMessage => udp_sport_kernel(local_qpn, peer_qpn),
+        SourcePort::Qpn => 0xc000 | local_qpn as u16 & 0x3fff,
+        SourcePort::Fixed(port) => port,
+        SourcePort::Random => {
+            let stream = half.connection * 2 + u64::from(half.end);
+            0xc000 | Rng::new(parts.seed, "sport", stream).below(1 << 14) as u16
+        }
+    }
 }
 
 /// MAC of the switch port at the other end of each tester port.

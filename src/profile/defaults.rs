@@ -138,7 +138,16 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
     w.ack_req_every.get_or_insert(rc.ack_req_every);
     w.ack_timeout.get_or_insert(Dur(rc.ack_timeout));
     w.retry_count.get_or_insert(rc.retry_count);
+    w.rnr_retry.get_or_insert(rc.rnr_retry);
+    if *w.retransmission.get_or_insert(RetransmissionDoc::GoBackN) == RetransmissionDoc::SelectiveRepeat {
+        w.reorder.get_or_insert(rc.reorder);
+        w.window.get_or_insert(crate::transport::reorder::PACKETS_MAX);
+    } else if w.reorder.is_some() {
+        let text = "acts with retransmission = \"selective-repeat\" only; add that or remove it";
+        return fault(format!("{path}.reorder"), text);
+    }
     w.window.get_or_insert(rc.window);
+    w.source_port.get_or_insert_with(|| "kernel".into());
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 pub use super::values::{Dilation, Files, Imix, PortRef, WredCurve, WredDoc};
 use crate::plan::Mode;
 use crate::switch::config::{LoadBalance, MarkAt};
-use crate::transport::config::{Ecn, Verb};
+use crate::transport::config::{Ecn, Retransmission, Verb};
 
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $ty:ty),* $(,)? }) => {
@@ -75,6 +75,8 @@ table! {
         fabric: Option<FabricDoc>,
         /// `[[port]]`
         port: Vec<PortDoc>,
+        /// `[[fault]]`
+        fault: Vec<FaultDoc>,
         /// `[dut]`
         dut: Option<DutDoc>,
         /// `[expect]`
@@ -222,9 +224,61 @@ table! {
         ack_timeout: Option<Dur>,
         /// Retries before a queue pair fails.
         retry_count: Option<u8>,
+        /// Waits for a receiver that is not ready before a queue pair fails; 7 = for ever.
+        rnr_retry: Option<u8>,
         /// Unacknowledged packets in flight.
         window: Option<u32>,
+        /// `"go-back-n"` or `"selective-repeat"`.
+        retransmission: Option<RetransmissionDoc>,
+        /// selective-repeat: packets that may overtake a missing one before it is asked for.
+        reorder: Option<u16>,
+        /// `"kernel"`, `"qpn"`, `"fixed:49152"`, `"random"` or `"per-message"`.
+        source_port: Option<String>,
     }
+}
+
+table! {
+    /// `[[fault]]`: frames of one link that are lost, doubled, reordered, delayed, broken or marked on purpose.
+    FaultDoc {
+        /// `"port NAME tx"` (what the tester port sends) or `"port NAME rx"` (what it receives).
+        link: Option<String>,
+        /// `"drop"`, `"duplicate"`, `"swap"`, `"corrupt"`, `"delay"` or `"mark-ce"`.
+        effect: Option<FaultEffect>,
+        /// delay: how long; swap: the longest wait for the next frame.
+        span: Option<Dur>,
+        /// An opcode (`"write-last"`) or a group: `"data"`, `"ack"`, `"send"`, `"write"`, `"read-request"`, ...
+        opcode: Option<String>,
+        /// Destination queue pair on the wire.
+        qp: Option<u32>,
+        /// Number of the sending queue pair or stream on its port, from 0.
+        flow: Option<u32>,
+        /// One PSN.
+        psn: Option<u32>,
+        /// First matching frame to act on, from 1.
+        nth: Option<u64>,
+        /// How many matching frames in a row from there.
+        count: Option<u64>,
+        /// Probability for each of them.
+        probability: Option<f64>,
+    }
+}
+
+/// `effect = ...` of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultEffect {
+    /// Lost.
+    Drop,
+    /// Seen twice.
+    Duplicate,
+    /// Changes places with the next frame.
+    Swap,
+    /// Its ICRC is broken.
+    Corrupt,
+    /// Held back.
+    Delay,
+    /// Congestion experienced.
+    MarkCe,
 }
 
 /// `timing = ...` of a replay.
@@ -235,6 +289,25 @@ pub enum TimingDoc {
     Dependent,
     /// Messages keep the spacing they had.
     Timed,
+}
+
+/// `retransmission = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetransmissionDoc {
+    /// Everything from the lost packet on.
+    GoBackN,
+    /// The lost packet alone.
+    SelectiveRepeat,
+}
+
+impl From<RetransmissionDoc> for Retransmission {
+    fn from(r: RetransmissionDoc) -> Retransmission {
+        match r {
+            RetransmissionDoc::GoBackN => Retransmission::GoBackN,
+            RetransmissionDoc::SelectiveRepeat => Retransmission::SelectiveRepeat,
+        }
+    }
 }
 
 /// `verb = ...`

@@ -14,6 +14,7 @@ pub mod doc;
 mod ecmp;
 mod expect;
 mod fabric;
+mod faults;
 mod ports;
 pub mod preset;
 pub mod quantity;

@@ -7,7 +7,7 @@ use super::doc::*;
 use super::ports::Layout;
 use super::source::{Fault, fault, nearest};
 use crate::limits::{MESSAGE_BYTES_MAX, RANKS_MAX};
-use crate::transport::config::{ClassConfig, RateControl, RcConfig, Verb};
+use crate::transport::config::{ClassConfig, RateControl, RcConfig, Retransmission, SourcePort, Verb};
 use crate::transport::dcqcn;
 use crate::units::{Bytes, ClassIx, PortId, RankId, Rate, Span, Time};
 use crate::workload::config::{
@@ -72,13 +72,39 @@ fn workload(g: &Ground<'_>, i: usize, w: &WorkloadDoc) -> Result<WorkloadConfig,
 
 fn rc(w: &WorkloadDoc, i: usize) -> Result<RcConfig, Fault> {
     let key = |k: &str| format!("workload[{i}].{k}");
+    let retransmission = w.retransmission.map_or(Retransmission::GoBackN, Retransmission::from);
+    let window_max = match retransmission {
+        Retransmission::GoBackN => (1 << 23) - 1,
+        Retransmission::SelectiveRepeat => crate::transport::reorder::PACKETS_MAX,
+    };
     Ok(RcConfig {
         ack_every: ranged(&key("ack_every"), w.ack_every, 1, 4096)?,
         ack_req_every: ranged(&key("ack_req_every"), w.ack_req_every, 1, 4096)?,
         ack_timeout: w.ack_timeout.map_or(Span::ZERO, |d| d.0),
         retry_count: ranged(&key("retry_count"), w.retry_count, 0, 7)?,
-        window: ranged(&key("window"), w.window, 1, (1 << 23) - 1)?,
+        rnr_retry: ranged(&key("rnr_retry"), w.rnr_retry, 0, 7)?,
+        window: ranged(&key("window"), w.window, 1, window_max)?,
+        retransmission,
+        reorder: match w.reorder {
+            Some(_) => ranged(&key("reorder"), w.reorder, 1, 512)?,
+            None => RcConfig::default().reorder,
+        },
+        source_port: source_port(&key("source_port"), w.source_port.as_deref())?,
     })
+}
+
+fn source_port(path: &str, typed: Option<&str>) -> Result<SourcePort, Fault> {
+    let text = "must be \"kernel\", \"qpn\", \"fixed:49152\", \"random\" or \"per-message\"";
+    match typed.unwrap_or("kernel") {
+        "kernel" => Ok(SourcePort::Kernel),
+        "qpn" => Ok(SourcePort::Qpn),
+        "random" => Ok(SourcePort::Random),
+        "per-message" => Ok(SourcePort::PerMessage),
+        other => match other.strip_prefix("fixed:").and_then(|p| p.parse().ok()) {
+            Some(port) if port != 0 => Ok(SourcePort::Fixed(port)),
+            _ => fault(path, text),
+        },
+    }
 }
 
 fn skew(path: &str, start: Option<&StartDoc>) -> Result<Skew, Fault> {

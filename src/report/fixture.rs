@@ -119,6 +119,7 @@ fn plan(name: &str, ports: u16, classes: Vec<ClassConfig>, workloads: Vec<Worklo
             routes: Vec::new(),
             shape: "single switch".into(),
         },
+        faults: Vec::new(),
         expect: Vec::new(),
         predicted: Prediction::default(),
         warnings: Vec::new(),

@@ -120,7 +120,10 @@ pub fn engine<F: Frame, P: FramePool<Frame = F>>(
         .collect();
     let phases = Phases::new(shared.clone(), hosts.len() as u32);
     let recorder = Recorder::for_plan(plan);
-    Ok(Engine::new(&plan.fabric, Parts { hosts, switches }, pool, recorder, phases, snapshots, tee))
+    let mut engine =
+        Engine::new(&plan.fabric, Parts { hosts, switches }, pool, recorder, phases, snapshots, tee);
+    engine.inject_faults(&plan.fabric, &plan.faults, plan.seed);
+    Ok(engine)
 }
 
 /// Nominal end of a run: the agreed end, or where it was stopped.

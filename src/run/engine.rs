@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use super::calendar::{Calendar, Key};
+use super::faults::FaultLinks;
 use super::phases::{Milestone, Phases};
 use super::result::{Conservation, Snapshot, SwitchSnapshot};
 use crate::frame::{Frame, FramePool, TxBatch, flags};
@@ -21,7 +22,7 @@ use crate::topology::{End, Fabric};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 
 /// Kinds of event; those of one instant run in this order.
-mod kind {
+pub(super) mod kind {
     /// Counters start to count (end of the warm-up).
     pub const MARK: u32 = 0;
     /// An iteration starts.
@@ -38,6 +39,8 @@ mod kind {
     pub const SNAPSHOT: u32 = 6;
     /// See whether streams and timed actions are over.
     pub const OPEN_LOOP: u32 = 7;
+    /// A frame that a fault held back goes on.
+    pub const FAULT: u32 = 8;
 }
 
 /// FCS bytes, which counters include and captures do not.
@@ -114,8 +117,8 @@ pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     switches: Vec<SwitchSlot<F>>,
     tx: Vec<Tx>,
     rx: Vec<Rx<F>>,
-    calendar: Calendar,
-    now: Time,
+    pub(super) calendar: Calendar,
+    pub(super) now: Time,
     batch: TxBatch<F>,
     phases: Phases,
     snapshots: Vec<Snapshot>,
@@ -131,6 +134,8 @@ pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     /// Where events go.
     pub recorder: Recorder,
     tee: Option<Box<dyn Tee<F>>>,
+    /// `None` unless the plan injects faults here.
+    pub(super) faults: Option<Box<FaultLinks<F>>>,
 }
 
 impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
@@ -212,6 +217,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             pool,
             recorder,
             tee,
+            faults: None,
         };
         for (i, (at, _)) in engine.snapshot_names.iter().enumerate() {
             engine.calendar.push(*at, Key::new(kind::SNAPSHOT, i as u32));
@@ -290,6 +296,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 kind::RELEASE => self.release(key.index()),
                 kind::MARK => self.mark(),
                 kind::OPEN_LOOP => self.watch_open_loop(),
+                kind::FAULT => self.fault_due(key.index()),
                 _ => self.snapshot(key.index() as usize),
             }
         }
@@ -334,14 +341,10 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
         match rx.to {
             Place::Host(h) => {
-                let slot = &mut self.hosts[h as usize];
-                if let Some(tee) = &mut self.tee {
-                    tee.frame(now, &frame);
+                if self.faults.is_some() {
+                    return self.arrive_faulty(link as usize, h as usize, frame);
                 }
-                slot.host.on_frame(now, &frame, &mut self.recorder);
-                self.conservation.received_frames += 1;
-                self.conservation.received_bytes += bytes_of(frame.len());
-                self.pool.give(frame);
+                self.hand_over(h as usize, frame);
                 self.kick_host(h as usize);
             }
             Place::Switch(s, port) => {
@@ -366,9 +369,21 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
+    /// Gives a frame to a host.
+    #[inline]
+    pub(super) fn hand_over(&mut self, h: usize, frame: F) {
+        if let Some(tee) = &mut self.tee {
+            tee.frame(self.now, &frame);
+        }
+        self.hosts[h].host.on_frame(self.now, &frame, &mut self.recorder);
+        self.conservation.received_frames += 1;
+        self.conservation.received_bytes += bytes_of(frame.len());
+        self.pool.give(frame);
+    }
+
     /// Puts a frame on its link now; the link is idle.
     #[inline]
-    fn transmit(&mut self, link: usize, mut frame: F, first_hop: bool) {
+    pub(super) fn transmit(&mut self, link: usize, mut frame: F, first_hop: bool) {
         let now = self.now;
         let tx = &mut self.tx[link];
         let end = now + tx.timing.wire_time(frame.len());
@@ -391,8 +406,27 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
+    /// Puts a frame on its link behind what is on it already.
+    pub(super) fn transmit_queued(&mut self, link: usize, frame: F) {
+        let (now, free) = (self.now, self.tx[link].busy_until);
+        self.now = now.max(free);
+        self.transmit(link, frame, true);
+        self.now = now;
+    }
+
+    /// Takes a frame's time on its link without sending it.
+    pub(super) fn occupy(&mut self, link: usize, frame: &F) {
+        let tx = &mut self.tx[link];
+        tx.busy_until = self.now.max(tx.busy_until) + tx.timing.wire_time(frame.len());
+    }
+
+    /// Number here of the host of a port.
+    pub(super) fn host_index(&self, port: crate::units::PortId) -> Option<usize> {
+        self.hosts.iter().position(|s| s.host.port() == port)
+    }
+
     /// Lets a host send if its link is idle, hears what it has to say, and sets its alarm.
-    fn kick_host(&mut self, h: usize) {
+    pub(super) fn kick_host(&mut self, h: usize) {
         let now = self.now;
         let slot = &mut self.hosts[h];
         let link = slot.link as usize;
@@ -402,7 +436,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 if let Some(next) = self.pool.upcoming() {
                     next.cache_lines().into_iter().for_each(prefetch);
                 }
-                self.transmit(link, frame, true);
+                if self.faults.is_some() {
+                    self.transmit_faulty(link, frame);
+                } else {
+                    self.transmit(link, frame, true);
+                }
             }
         }
         while let Some(event) = self.hosts[h].host.poll_event() {
@@ -541,6 +579,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 self.pool.give(f);
             }
         }
+        self.drain_faults();
         while let Some(f) = self.outbox.pop_front() {
             self.conservation.inside_frames += 1;
             self.pool.give(f);
@@ -567,7 +606,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 }
 
 #[inline]
-fn bytes_of(len: FrameLen) -> u64 {
+pub(super) fn bytes_of(len: FrameLen) -> u64 {
     u64::from(len.0) + FCS
 }
 

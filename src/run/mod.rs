@@ -7,6 +7,7 @@ mod agenda;
 pub mod assemble;
 pub mod calendar;
 pub mod engine;
+mod faults;
 pub mod phases;
 pub mod result;
 #[cfg(feature = "dpdk")]

@@ -103,7 +103,7 @@ pub struct Conservation {
     pub received_frames: u64,
     /// Their bytes.
     pub received_bytes: u64,
-    /// Frames dropped by switches.
+    /// Frames dropped by switches and by faults injected on purpose.
     pub dropped_frames: u64,
     /// Their bytes.
     pub dropped_bytes: u64,

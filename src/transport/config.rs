@@ -68,6 +68,34 @@ pub enum Verb {
     Send,
 }
 
+/// What a requester sends again after a loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retransmission {
+    /// Everything from the lost packet on; the responder throws away what comes out of order (IBTA volume 1, 9.7).
+    #[default]
+    GoBackN,
+    /// The lost packet alone; the responder keeps what comes out of order ([`super::reorder`]).
+    SelectiveRepeat,
+}
+
+/// How the UDP source ports of a workload's queue pairs are chosen: the entropy that ECMP sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourcePort {
+    /// From both queue pair numbers, as the Linux kernel does.
+    #[default]
+    Kernel,
+    /// The lower 14 bits of the local queue pair number.
+    Qpn,
+    /// One port for all.
+    Fixed(u16),
+    /// Random per queue pair, from the seed.
+    Random,
+    /// Another one for each message; its packets stay together.
+    PerMessage,
+}
+
 /// Reliability knobs of a queue pair (IBTA volume 1 chapter 9; the names are those of `ibv_modify_qp`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RcConfig {
@@ -79,8 +107,16 @@ pub struct RcConfig {
     pub ack_timeout: Span,
     /// Retries before the queue pair fails.
     pub retry_count: u8,
+    /// Waits for a receiver that is not ready before the queue pair fails; 7 = for ever.
+    pub rnr_retry: u8,
     /// Unacknowledged packets allowed in flight (static window), 1..=2^23-1.
     pub window: u32,
+    /// What is sent again after a loss.
+    pub retransmission: Retransmission,
+    /// Selective repeat: packets that may overtake a missing one before the responder asks for it.
+    pub reorder: u16,
+    /// UDP source ports of data.
+    pub source_port: SourcePort,
 }
 
 impl Default for RcConfig {
@@ -92,7 +128,11 @@ impl Default for RcConfig {
             ack_req_every: 64,
             ack_timeout: Span(4_096_000 << 14),
             retry_count: 7,
+            rnr_retry: 7,
             window: (1 << 23) - 1,
+            retransmission: Retransmission::GoBackN,
+            reorder: 32,
+            source_port: SourcePort::Kernel,
         }
     }
 }

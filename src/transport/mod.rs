@@ -10,6 +10,7 @@ pub mod messages;
 pub mod pace;
 pub mod qp;
 pub mod ready;
+pub mod reorder;
 pub mod requester;
 pub mod responder;
 pub mod wheel;

@@ -1,6 +1,6 @@
 //! A queue pair as two adjacent cache lines, and what the queue pairs of one workload and class share.
 
-use super::config::{ClassConfig, QpConfig, RateControl, RcConfig, Verb};
+use super::config::{ClassConfig, QpConfig, RateControl, RcConfig, Retransmission, SourcePort, Verb};
 use super::pace::Pace;
 use super::requester::Requester;
 use super::responder::Responder;
@@ -41,7 +41,7 @@ impl Qp {
     /// that entry.
     pub fn new(cfg: &QpConfig, profile: u16, shared: &Shared, addr: u32) -> Qp {
         Qp {
-            req: Requester::new(cfg.psn_first, profile, shared.retry_count, addr),
+            req: Requester::new(cfg.psn_first, profile, shared, addr),
             resp: Hot {
                 rx: Responder::new(cfg.peer_psn_first),
                 pace: Pace::unlimited(),
@@ -72,6 +72,12 @@ pub struct Shared {
     pub cnp_interval: Option<Span>,
     /// Retries before the queue pair fails.
     pub retry_count: u8,
+    /// Waits for a receiver that is not ready; 7 = for ever.
+    pub rnr_retry: u8,
+    /// Packets that may overtake a missing one before it is asked for; 0 = go-back-N, nothing may.
+    pub reorder: u16,
+    /// Each message has a UDP source port of its own.
+    pub sport_per_message: bool,
     /// Traffic class number.
     pub class: u8,
     /// Priority data obeys.
@@ -104,7 +110,12 @@ impl Shared {
         class: &ClassConfig,
         is_v6: bool,
     ) -> Shared {
-        let window = rc.window.clamp(1, (1 << 23) - 1);
+        let reorder = match rc.retransmission {
+            Retransmission::GoBackN => 0,
+            Retransmission::SelectiveRepeat => rc.reorder.max(1),
+        };
+        let window_max = if reorder == 0 { (1 << 23) - 1 } else { super::reorder::PACKETS_MAX };
+        let window = rc.window.clamp(1, window_max);
         // A window that ends without a question would wait for the timeout: ask at least twice per window.
         let half_window = u16::try_from(window / 2).unwrap_or(u16::MAX);
         Shared {
@@ -118,7 +129,10 @@ impl Shared {
                 RateControl::Dcqcn(p) => Some(p.cnp_interval),
                 RateControl::None | RateControl::Fixed(_) => None,
             },
-            retry_count: rc.retry_count,
+            retry_count: rc.retry_count.min(7),
+            rnr_retry: rc.rnr_retry.min(7),
+            reorder,
+            sport_per_message: rc.source_port == SourcePort::PerMessage,
             class: class_ix,
             priority: class.priority & 7,
             ack_priority: class.ack_priority & 7,

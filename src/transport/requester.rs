@@ -37,10 +37,33 @@ pub struct Requester {
     pub profile: u16,
     /// Bits of [`flags`].
     pub flags: u8,
-    retries_left: u8,
+    retries: Retries,
     msg_intended: Time,
     /// When the ACK timeout last began anew.
     progress: Time,
+}
+
+/// Retries left: after loss in the lower half, for a receiver that is not ready in the upper.
+#[derive(Clone, Copy, Debug)]
+struct Retries(u8);
+
+impl Retries {
+    #[inline]
+    fn full(shared: &Shared) -> Retries {
+        Retries(shared.retry_count | shared.rnr_retry << 4)
+    }
+    /// Takes one after a loss; false when none is left.
+    fn take(&mut self) -> bool {
+        let some = self.0 & 0xf != 0;
+        self.0 -= u8::from(some);
+        some
+    }
+    /// Takes one for a receiver that is not ready; 7 of them never end.
+    fn take_rnr(&mut self) -> bool {
+        let left = self.0 >> 4;
+        self.0 -= if (1..7).contains(&left) { 0x10 } else { 0 };
+        left != 0
+    }
 }
 
 /// Bits of [`Requester::flags`].
@@ -53,6 +76,8 @@ pub mod flags {
     pub const PACED: u8 = 4;
     /// The ACK timer is set.
     pub const TIMER: u8 = 8;
+    /// Selective repeat: one packet is sent again, then the rest goes on where it was.
+    pub const DETOUR: u8 = 16;
 }
 
 /// The next packet to send, as the cursor says.
@@ -99,7 +124,7 @@ pub enum Timeout {
 
 impl Requester {
     /// Nothing to send; the first packet gets `psn_first`.
-    pub fn new(psn_first: u32, profile: u16, retries: u8, addr: u32) -> Requester {
+    pub fn new(psn_first: u32, profile: u16, shared: &Shared, addr: u32) -> Requester {
         let psn_first = psn_first & psn::MASK;
         Requester {
             psn_next: psn_first,
@@ -116,7 +141,7 @@ impl Requester {
             last_bytes: 0,
             profile,
             flags: 0,
-            retries_left: retries,
+            retries: Retries::full(shared),
             msg_intended: Time::ZERO,
             progress: Time::ZERO,
         }
@@ -180,7 +205,9 @@ impl Requester {
         Packet {
             opcode,
             psn: self.psn_next,
-            ack_req: last || self.since_ack_req + 1 >= shared.ack_req_every,
+            ack_req: last
+                || self.since_ack_req + 1 >= shared.ack_req_every
+                || self.flags & flags::DETOUR != 0,
             payload_len,
             pad: (payload_len.wrapping_neg() & 3) as u8,
             again: psn::before(self.psn_next, self.psn_max),
@@ -204,7 +231,9 @@ impl Requester {
             self.psn_max = self.psn_next;
         }
         self.since_ack_req = if p.ack_req { 0 } else { self.since_ack_req + 1 };
-        if p.last {
+        if self.flags & flags::DETOUR != 0 {
+            self.rejoin(messages, shared);
+        } else if p.last {
             self.seek(messages.get(self.cursor).next, messages, shared);
         }
     }
@@ -217,7 +246,7 @@ impl Requester {
             return false;
         }
         self.psn_una = upto;
-        self.retries_left = shared.retry_count;
+        self.retries = Retries::full(shared);
         self.progress = now;
         if psn::before(self.psn_next, upto) {
             self.psn_next = upto; // what we were about to send again has arrived after all
@@ -261,17 +290,50 @@ impl Requester {
             return None;
         }
         self.acknowledge(now, expected, shared);
-        if self.retries_left == 0 {
-            return Some(false);
-        }
-        self.retries_left -= 1;
         self.progress = now;
-        Some(true)
+        // With selective repeat several NAKs of one loss may be under way: only timeouts count there.
+        Some(shared.reorder != 0 || self.retries.take())
+    }
+
+    /// Receiver not ready: acknowledges what came before `expected`; everything from there waits until `resume`.
+    /// Results as [`Requester::nak`], from a count of its own.
+    pub fn rnr(&mut self, now: Time, resume: Time, expected: u32, shared: &Shared) -> Option<bool> {
+        if psn::before(expected, self.psn_una) || psn::diff(expected, self.psn_max) >= 0 {
+            return None;
+        }
+        self.acknowledge(now, expected, shared);
+        self.progress = resume; // the wait is not the network's fault
+        Some(self.retries.take_rnr())
+    }
+
+    /// Sends the oldest unacknowledged packet again and then goes on where it was. Finished messages must have
+    /// been taken off.
+    pub fn resend_one(&mut self, messages: &Messages, shared: &Shared) {
+        self.psn_next = self.psn_una;
+        self.flags |= flags::DETOUR;
+        self.seek(self.head, messages, shared);
+    }
+
+    /// The end of a detour: new packets again.
+    #[cold]
+    fn rejoin(&mut self, messages: &Messages, shared: &Shared) {
+        self.flags &= !flags::DETOUR;
+        self.psn_next = self.psn_max;
+        let mut at = self.head;
+        while at != NONE {
+            let m = messages.get(at);
+            if psn::before(self.psn_max, psn::add(m.psn_first, m.packets)) {
+                break;
+            }
+            at = m.next;
+        }
+        self.seek(at, messages, shared);
     }
 
     /// Resends from the oldest unacknowledged PSN. Finished messages must have been taken off.
     pub fn go_back(&mut self, messages: &Messages, shared: &Shared) {
         self.psn_next = self.psn_una;
+        self.flags &= !flags::DETOUR;
         self.since_ack_req = 0;
         self.seek(self.head, messages, shared);
     }
@@ -285,10 +347,9 @@ impl Requester {
         if deadline > now {
             return Timeout::Later(deadline);
         }
-        if self.retries_left == 0 {
+        if !self.retries.take() {
             return Timeout::Exceeded;
         }
-        self.retries_left -= 1;
         self.progress = now;
         self.go_back(messages, shared);
         Timeout::Retry

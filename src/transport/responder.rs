@@ -44,6 +44,8 @@ pub mod flags {
     pub const CNP_QUEUED: u8 = 32;
     /// The next ACK tells of a frame that carried CE.
     pub const ECHO: u8 = 64;
+    /// Refused for its key rather than for its form: NAK remote access error.
+    pub const ACCESS: u8 = 128;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub struct Data {
     pub reth: (u32, u32),
     /// Immediate data (0 without any).
     pub imm: u32,
+    /// The remote key is ours (true without one).
+    pub key_ok: bool,
 }
 
 /// What became of a data packet.
@@ -82,8 +86,10 @@ pub enum Verdict {
         /// Bytes.
         bytes: u32,
     },
-    /// Ahead of the expected PSN.
+    /// Ahead of the expected PSN and thrown away.
     Ahead,
+    /// Ahead of the expected PSN and kept (selective repeat).
+    Stored,
     /// Behind the expected PSN.
     Duplicate,
     /// Out of opcode order or of the wrong length: the connection is dead.
@@ -96,6 +102,8 @@ pub enum Verdict {
 const ACK_SYNDROME: u8 = 0x1f;
 const NAK_SEQUENCE: u8 = 0x60;
 const NAK_INVALID: u8 = 0x61;
+/// Remote access error.
+const NAK_ACCESS: u8 = 0x62;
 
 impl Responder {
     /// Expects `psn_first` first.
@@ -135,8 +143,16 @@ impl Responder {
             self.flags |= flags::ACK;
             return Verdict::Duplicate;
         }
-        let Some(verdict) = self.accept(d, shared) else {
-            self.flags = self.flags & !flags::ACK | flags::NAK | flags::DEAD;
+        self.in_order(d, shared)
+    }
+
+    /// Handles the packet that is expected.
+    #[inline]
+    pub(super) fn in_order(&mut self, d: &Data, shared: &Shared) -> Verdict {
+        let verdict = if d.key_ok { self.accept(d, shared) } else { None };
+        let Some(verdict) = verdict else {
+            let access = if d.key_ok { 0 } else { flags::ACCESS };
+            self.flags = self.flags & !flags::ACK | flags::NAK | flags::DEAD | access;
             return Verdict::Invalid;
         };
         self.epsn = psn::add(self.epsn, 1);
@@ -165,7 +181,10 @@ impl Responder {
             RcWriteLast | RcWriteLastImm if self.phase == Phase::Write && self.fits(d, shared) => {
                 return Some(self.complete(self.tag, self.bytes + len));
             }
-            RcSendLastImm if self.phase == Phase::Send && len >= 1 && d.payload_len <= shared.mtu => {
+            // The tag is the immediate; a SEND without one has tag 0.
+            RcSendLast | RcSendLastImm
+                if self.phase == Phase::Send && len >= 1 && d.payload_len <= shared.mtu =>
+            {
                 return Some(self.complete(d.imm, self.bytes + len));
             }
             RcWriteOnly | RcWriteOnlyImm
@@ -173,7 +192,7 @@ impl Responder {
             {
                 return Some(self.complete(d.reth.0, len));
             }
-            RcSendOnlyImm if self.phase == Phase::Idle && d.payload_len <= shared.mtu => {
+            RcSendOnly | RcSendOnlyImm if self.phase == Phase::Idle && d.payload_len <= shared.mtu => {
                 return Some(self.complete(d.imm, len));
             }
             _ => return None,
@@ -200,6 +219,7 @@ impl Responder {
         let (psn, syndrome) = match self.flags & (flags::NAK | flags::DEAD) {
             0 | flags::DEAD => (psn::sub(self.epsn, 1), ACK_SYNDROME),
             flags::NAK => (self.epsn, NAK_SEQUENCE),
+            _ if self.flags & flags::ACCESS != 0 => (self.epsn, NAK_ACCESS),
             _ => (self.epsn, NAK_INVALID),
         };
         (psn, syndrome, self.msn)
@@ -210,6 +230,30 @@ impl Responder {
     pub fn answered(&mut self) {
         self.flags &= !(flags::ACK | flags::NAK | flags::ACK_QUEUED);
         self.unacked = 0;
+    }
+
+    /// Opcode of a MIDDLE packet of the message that is arriving.
+    pub(super) fn middle(&self) -> Opcode {
+        if self.phase == Phase::Send { Opcode::RcSendMiddle } else { Opcode::RcWriteMiddle }
+    }
+
+    /// No message is half way in.
+    pub fn idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    /// Messages completed, 24 bits.
+    pub fn msn(&self) -> u32 {
+        self.msn
+    }
+
+    /// Takes the expected packet as a request that is answered with `packets` PSNs. The answer acknowledges
+    /// everything before it.
+    pub fn take_request(&mut self, packets: u32) {
+        self.epsn = psn::add(self.epsn, packets);
+        self.msn = (self.msn + 1) & psn::MASK;
+        self.unacked = 0;
+        self.flags &= !(flags::GAP | flags::NAK | flags::ACK);
     }
 
     /// Next PSN expected.

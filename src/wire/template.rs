@@ -180,6 +180,12 @@ impl Template {
         Ok(Template { bytes, sport: spec.sport.to_be_bytes(), sum, shape })
     }
 
+    /// Changes the UDP source port of the frames from now on.
+    #[inline]
+    pub fn set_sport(&mut self, sport: u16) {
+        self.sport = sport.to_be_bytes();
+    }
+
     /// Writes the headers of one frame that carries `payload_len` bytes (at most 9,000) and `bth.pad` pad
     /// bytes. Payload, pad and ICRC are not touched. The extended headers must be those the opcode calls for.
     ///
