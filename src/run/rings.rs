@@ -25,11 +25,12 @@ use super::{Options, Progress, RunError};
 use crate::dpdk::{
     DpdkError, Eal, EalOptions, FrameRing, MbufFrame, MbufFrames, MbufPool, PoolSpec, RingRx, RingTx,
 };
-use crate::frame::Burst;
+use crate::frame::{Burst, Frame as _};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
 use crate::plan::{Clock, Mode, Plan};
 use crate::sys;
+use crate::sys::prefetch::prefetch;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::Tsc;
 use crate::topology::End;
@@ -154,13 +155,7 @@ impl Worker {
                     bound = bound.min(Time(p.clock.0.load(Ordering::Acquire)) + p.lookahead);
                 }
             }
-            for p in &mut self.peers {
-                while p.rx.pop(&mut burst) > 0 {
-                    for f in burst.drain(..) {
-                        self.engine.inject(f);
-                    }
-                }
-            }
+            self.take_in(&mut burst);
             self.engine.take_milestones();
             let handled = self.engine.advance(bound, if pace.free { FREE_BUDGET } else { u64::MAX });
             self.flush(&mut burst);
@@ -203,13 +198,7 @@ impl Worker {
         // Everyone has passed the end: whatever is still in the rings is counted as inside.
         self.clock.0.store(u64::MAX, Ordering::Release);
         gate.wait();
-        for p in &mut self.peers {
-            while p.rx.pop(&mut burst) > 0 {
-                for f in burst.drain(..) {
-                    self.engine.inject(f);
-                }
-            }
-        }
+        self.take_in(&mut burst);
         let now = self.engine.now();
         let (hosts, switches, snapshots) = self.engine.finish(end);
         let left = Left {
@@ -236,11 +225,23 @@ impl Worker {
         left
     }
 
+    /// Takes in what the neighbours have sent. The frames lie in the other core's cache: all of a burst are asked for
+    /// before the first is looked at.
+    fn take_in(&mut self, burst: &mut Burst<MbufFrame>) {
+        for p in &mut self.peers {
+            while p.rx.pop(burst) > 0 {
+                burst.iter().flat_map(MbufFrame::cache_lines).for_each(prefetch);
+                for f in burst.drain(..) {
+                    self.engine.inject(f);
+                }
+            }
+        }
+    }
+
     /// Hands what the engine sent across to the neighbours. A full ring is waited for; meanwhile our own are emptied,
     /// so that two workers never wait for each other.
     fn flush(&mut self, burst: &mut Burst<MbufFrame>) {
         while let Some(first) = self.engine.outbox.pop_front() {
-            use crate::frame::Frame as _;
             let peer = self.peer_of_link[first.meta().driver as usize] as usize;
             burst.push(first);
             while !burst.is_full() {
@@ -258,14 +259,7 @@ impl Worker {
             }
             while !burst.is_empty() {
                 if self.peers[peer].tx.push(burst) == 0 {
-                    let mut back = Burst::new();
-                    for p in &mut self.peers {
-                        while p.rx.pop(&mut back) > 0 {
-                            for f in back.drain(..) {
-                                self.engine.inject(f);
-                            }
-                        }
-                    }
+                    self.take_in(&mut Burst::new());
                     std::hint::spin_loop();
                 }
             }
