@@ -12,10 +12,22 @@ use std::time::{Duration, Instant};
 use common::{rankstorm, shipped, text};
 use rankstorm::report::files;
 
-/// SIGINT, by the command that every machine with a shell has.
+/// SIGINT, by the shell itself: a bare machine has no `kill` program.
 fn interrupt(pid: u32) {
-    let sent = Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap();
+    let sent = Command::new("sh").args(["-c", &format!("kill -INT {pid}")]).status().unwrap();
     assert!(sent.success());
+}
+
+/// A run that does not outlive the test, whatever the test does.
+struct Running(Option<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 fn start(dir: &Path, mode: &str) -> Child {
@@ -33,7 +45,8 @@ fn start(dir: &Path, mode: &str) -> Child {
 
 fn interrupted(mode: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let mut child = start(dir.path(), mode);
+    let mut running = Running(Some(start(dir.path(), mode)));
+    let child = running.0.as_mut().unwrap();
     // Into the measured iterations: two of warm-up come first.
     std::thread::sleep(Duration::from_secs(3));
     assert!(child.try_wait().unwrap().is_none(), "the run is over before it could be interrupted");
@@ -47,10 +60,10 @@ fn interrupted(mode: &str) {
         std::thread::sleep(Duration::from_millis(10));
     }
     let took = asked.elapsed();
-    let o = child.wait_with_output().unwrap();
+    let o = running.0.take().unwrap().wait_with_output().unwrap();
     let (out, err) = (text(&o.stdout), text(&o.stderr));
     assert_eq!(o.status.code(), Some(1), "{mode}: {err}{out}");
-    assert!(took < Duration::from_secs(2), "{mode}: it took {took:?}");
+    assert!(took < Duration::from_secs(10), "{mode}: it took {took:?}");
     let r = files::read(dir.path()).unwrap();
     assert!(!r.complete);
     assert!(r.missing[0].starts_with("interrupted by the user in iteration "), "{:?}", r.missing);
