@@ -107,14 +107,6 @@ impl Failure {
     }
 }
 
-/// Headers of one queue pair's frames.
-#[derive(Debug)]
-struct Flow {
-    data: Template,
-    ack: Template,
-    cnp: Template,
-}
-
 /// What a queue pair needs per message or less.
 #[derive(Debug)]
 struct Cold {
@@ -143,8 +135,8 @@ pub struct Host {
     port: u32,
     mac: [u8; 6],
     qps: Vec<Qp>,
-    /// `None` where the plan's addresses do not fit into headers; such queue pairs never send.
-    flows: Vec<Option<Flow>>,
+    /// Headers by pair of addresses ([`Qp::template`]).
+    templates: Vec<Template>,
     shared: Vec<Shared>,
     cold: Vec<Cold>,
     reactions: Vec<ReactionPoint>,
@@ -235,9 +227,10 @@ impl Host {
         self.pfc_rx.finish(now, self.port, rec);
     }
 
-    /// Bytes of memory behind one queue pair: its rows, headers, cold state, timers and places in lists.
+    /// Bytes of memory behind one queue pair: its rows, cold state, timers, places in lists, and headers that it shares
+    /// with no other.
     pub const fn bytes_per_qp() -> u64 {
-        let rows = size_of::<Qp>() + size_of::<Flow>() + size_of::<Cold>() + size_of::<programs::Route>();
+        let rows = size_of::<Qp>() + size_of::<Template>() + size_of::<Cold>() + size_of::<programs::Route>();
         let lists = 2 * wheel::BYTES_PER_TIMER + 3 * ready::BYTES_PER_ENTRY;
         (rows + size_of::<ReactionPoint>() + lists) as u64
     }

@@ -13,11 +13,11 @@ use super::faults::FaultLinks;
 use super::phases::{Milestone, Phases};
 use super::result::{Conservation, Snapshot, SwitchSnapshot};
 use crate::frame::{Frame, FramePool, TxBatch, flags};
+use crate::hint::prefetch;
 use crate::host::{Host, HostEvent};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
 use crate::switch::{Admit, Switch};
-use crate::sys::prefetch::prefetch;
 use crate::topology::{End, Fabric};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 

@@ -167,6 +167,12 @@ impl Requester {
         self.head == NONE
     }
 
+    /// First PSN of the message at the cursor.
+    #[inline]
+    pub fn message_psn(&self) -> u32 {
+        self.msg_psn
+    }
+
     /// The queue pair has failed.
     #[inline]
     pub fn failed(&self) -> bool {
