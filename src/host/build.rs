@@ -18,7 +18,7 @@ use crate::transport::qp::{Markings, NO_TEMPLATE, Qp, Shared};
 use crate::transport::ready::{Ready, UNPAUSED};
 use crate::transport::reorder::Reorder;
 use crate::transport::wheel::Wheel;
-use crate::units::{ClassIx, RankId, Time};
+use crate::units::{ClassIx, RankId, Span, Time, WIRE_OVERHEAD_BYTES};
 use crate::wire::psn;
 use crate::wire::template::{FrameSpec, SpecError, Template};
 use crate::workload::config::{Action, StreamConfig};
@@ -156,6 +156,11 @@ impl Builder {
         let markings = Markings::of(class);
         self.keys.push((key.0, key.1, key.2, markings.err()));
         shared.markings = markings.unwrap_or_default();
+        if shared.ack_timeout != Span::ZERO {
+            let frame = cfg.rate.time_for(u64::from(shared.mtu + shared.base_len + WIRE_OVERHEAD_BYTES));
+            let frames = shared.ack_timeout.0 / 2 / frame.0.max(1);
+            shared.frames_in_timeout = u32::try_from(frames).unwrap_or(u32::MAX);
+        }
         self.shared.push(shared);
         (self.shared.len() - 1) as u16
     }

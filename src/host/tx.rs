@@ -239,6 +239,9 @@ impl Host {
             return Step::Skipped;
         };
         let mut p = q.req.packet(shared);
+        // Nobody else may make this queue pair wait for its turns until its own ACK timeout runs out.
+        let turns = u64::from(q.req.since_ack_req()) + 1;
+        p.ack_req |= turns * self.ready.len(list) as u64 >= u64::from(shared.frames_in_timeout);
         let ext = ext_of(&p, shared.verb);
         let payload = p.payload_len + u16::from(p.pad);
         let len = crate::units::FrameLen(shared.base_len + ext.len() as u16 + payload);

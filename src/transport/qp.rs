@@ -86,6 +86,9 @@ pub struct Shared {
     pub window: u32,
     /// Local ACK timeout; `ZERO` = never.
     pub ack_timeout: Span,
+    /// Full frames the link carries in half the ACK timeout. Where a queue pair waits so long for its turns that ACKs
+    /// would come later than that, it asks for them more often.
+    pub frames_in_timeout: u32,
     /// Least span between CNPs of one queue pair; `None` = no CNPs.
     pub cnp_interval: Option<Span>,
     /// Retries before the queue pair fails.
@@ -147,7 +150,8 @@ impl Markings {
 }
 
 impl Shared {
-    /// The shared part of the queue pairs of a workload in a class, over IPv6 or IPv4. Its markings are to be set.
+    /// The shared part of the queue pairs of a workload in a class, over IPv6 or IPv4. Its markings and `frames_in_timeout`
+    /// are to be set.
     pub fn new(
         workload: u16,
         verb: Verb,
@@ -172,6 +176,7 @@ impl Shared {
             workload,
             window,
             ack_timeout: rc.ack_timeout,
+            frames_in_timeout: u32::MAX,
             cnp_interval: match rate_control {
                 RateControl::Dcqcn(p) => Some(p.cnp_interval),
                 RateControl::None | RateControl::Fixed(_) => None,

@@ -167,6 +167,12 @@ impl Requester {
         self.head == NONE
     }
 
+    /// Packets sent since an acknowledgement was last asked for.
+    #[inline]
+    pub fn since_ack_req(&self) -> u16 {
+        self.since_ack_req
+    }
+
     /// First PSN of the message at the cursor.
     #[inline]
     pub fn message_psn(&self) -> u32 {

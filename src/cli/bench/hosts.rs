@@ -182,7 +182,7 @@ const PARTS: [Part; 3] = [("poll_tx", |s| s.poll_tx), ("on_frame", |s| s.on_fram
 /// slice, so that what disturbs one of them disturbs all, and their ratios are worth more than the figures.
 pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {
     let mut pairs = SIZES.map(|qps| Pair::new(qps, &RateControl::None));
-    let mut rounds = [[const { Vec::new() }; PARTS.len()]; SIZES.len()];
+    let mut rounds: [[Vec<f64>; PARTS.len()]; SIZES.len()] = Default::default();
     for _ in 0..ROUNDS {
         let mut best = [[f64::INFINITY; PARTS.len()]; SIZES.len()];
         for _ in 0..SLICES {
