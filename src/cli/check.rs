@@ -135,16 +135,26 @@ fn predictions(plan: &Plan, s: &mut Screen) {
     );
     let m = &p.memory;
     let qps: usize = plan.hosts.iter().map(|h| h.qps.len()).sum();
+    let bytes = |n: u64| bytes_text(Bytes(n));
     s.line(
         "memory",
         &format!(
-            "{} at most: {} queue pairs x {} B, {} ranks, {} frames x {} B with full buffers",
-            bytes_text(Bytes(m.peak_bytes)),
+            "{} in virtual time: queue pairs {} ({} x {} B and the plan's list), ranks and ports {}, recorder {}, \
+             flows {}, frames {} ({} x {} B; {} with full buffers), switches {}, schedule {}, program {}",
+            bytes(m.peak_bytes),
+            bytes(m.queue_pairs_bytes),
             grouped(qps as u64),
             m.bytes_per_qp,
-            grouped(plan.ranks.len() as u64),
+            bytes(m.ranks_bytes),
+            bytes(m.recorder_bytes),
+            bytes(m.flows_bytes),
+            bytes(m.frames_bytes),
             grouped(m.frames),
-            m.bytes_per_frame
+            m.bytes_per_frame,
+            bytes(m.frames_max * m.bytes_per_frame),
+            bytes(m.switches_bytes),
+            bytes(m.schedule_bytes),
+            bytes(m.program_bytes),
         ),
     );
 }

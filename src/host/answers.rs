@@ -17,7 +17,7 @@ use crate::wire::fast::Fast;
 use crate::wire::headers::{Aeth, AtomicAckEth, Ext};
 use crate::wire::opcode::Opcode;
 use crate::wire::psn;
-use crate::wire::template::BthFields;
+use crate::wire::template::{BthFields, Entropy};
 
 /// Results of atomics that a queue pair keeps for repeated requests: what NICs allow outstanding at most.
 const ATOMICS_KEPT: usize = 16;
@@ -140,7 +140,7 @@ impl Host {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let all = self.answers.0.get_mut(&qp);
-        let (Some(all), Some(flow)) = (all, self.flows.get(qp as usize).and_then(Option::as_ref)) else {
+        let (Some(all), Some(template)) = (all, self.templates.get(q.template() as usize)) else {
             self.control.leave(list);
             return Step::Skipped;
         };
@@ -172,7 +172,8 @@ impl Host {
         let Some(mut frame) = pool.take(fill, frame_len) else { return Step::PoolEmpty };
         let bth =
             BthFields { opcode: opcode as u8, dest_qp: q.peer_qpn(), psn: at, pad, ..BthFields::default() };
-        let wire = flow.data.write(frame.head_mut(), &bth, &ext, len);
+        let flow = Entropy { sport: q.sport(), marking: shared.markings.data };
+        let wire = template.write_as(flow, frame.head_mut(), &bth, &ext, len);
         let meta = frame.meta_mut();
         (meta.intended, meta.class, meta.flags) = (now, shared.class, frame_flags::DATA);
         let finished = match answer {
@@ -193,7 +194,7 @@ impl Host {
             rx.flags &= !flags::ACK_QUEUED;
         }
         self.stats.classes[usize::from(shared.class)].transmissions += 1;
-        self.seal(now, &mut frame, wire, qp, pool);
+        self.seal(now, &mut frame, wire, None, qp, pool);
         out.control.push(frame);
         Step::Sent
     }

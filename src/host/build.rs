@@ -1,23 +1,24 @@
 //! From the configuration of a tester port to its queue pairs, streams and programs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use super::config::{HostConfig, StreamPeer};
 use super::pfc::{Obeyed, Order, Sent};
 use super::programs::Programs;
 use super::stream::{Receivers, Sender};
-use super::{Cold, Failure, Flow, Host, HostEvent, NONE, Timers};
+use super::{Cold, Failure, Host, HostEvent, NONE, Timers};
+use crate::hint;
 use crate::limits::PRIORITIES;
 use crate::measure::stats::{ClassStats, HostStats};
 use crate::transport::config::{ClassConfig, DcqcnParams, QpConfig, RateControl};
 use crate::transport::dcqcn::ReactionPoint;
 use crate::transport::messages::Messages;
-use crate::transport::qp::{Qp, Shared};
+use crate::transport::qp::{Markings, NO_TEMPLATE, Qp, Shared};
 use crate::transport::ready::{Ready, UNPAUSED};
 use crate::transport::reorder::Reorder;
 use crate::transport::wheel::Wheel;
-use crate::units::{ClassIx, RankId, Time};
+use crate::units::{ClassIx, RankId, Span, Time, WIRE_OVERHEAD_BYTES};
 use crate::wire::psn;
 use crate::wire::template::{FrameSpec, SpecError, Template};
 use crate::workload::config::{Action, StreamConfig};
@@ -29,7 +30,7 @@ impl Host {
     /// Addresses or markings that do not fit into headers are reported by [`Host::poll_event`] as
     /// [`Failure::Headers`].
     pub fn new(cfg: HostConfig) -> Host {
-        let mut b = Builder { events: VecDeque::with_capacity(16), shared: Vec::new(), keys: Vec::new() };
+        let mut b = Builder { events: VecDeque::with_capacity(16), ..Builder::default() };
         let programs = Programs::new(&cfg);
         let dcqcn: Vec<Option<DcqcnParams>> = cfg
             .workloads
@@ -40,16 +41,17 @@ impl Host {
             })
             .collect();
 
-        let mut qps = Vec::with_capacity(cfg.qps.len());
-        let mut flows = Vec::with_capacity(cfg.qps.len());
+        let mut qps = hint::table(cfg.qps.len());
         let mut cold = Vec::with_capacity(cfg.qps.len());
         let mut reactions = Vec::new();
         let mut reorders = Vec::new();
         let mut capacity = [[0usize; PRIORITIES + 1]; 2];
         for q in &cfg.qps {
             let profile = b.profile(&cfg, q);
+            let template = b.template(&cfg, q, profile);
             let shared = &b.shared[usize::from(profile)];
-            let mut qp = Qp::new(q, profile, shared, super::rx::addr_of(q.peer_ip.into(), q.local_ip.into()));
+            let addr = super::rx::addr_of(q.peer_ip.into(), q.local_ip.into());
+            let mut qp = Qp::new(q, profile, shared, addr, template.unwrap_or(NO_TEMPLATE));
             if let Some(rate) = shared.fixed_rate.filter(|r| *r < cfg.rate) {
                 qp.resp.pace.set_rate(rate);
             }
@@ -67,7 +69,6 @@ impl Host {
             capacity[1][usize::from(shared.ack_priority)] += 1;
             capacity[1][usize::from(shared.cnp_priority)] += usize::from(shared.cnp_interval.is_some());
             qps.push(qp);
-            let flow = b.flow(&cfg, q);
             cold.push(Cold {
                 program: programs.find(q.workload, q.local_rank).unwrap_or(NONE),
                 from: q.local_rank,
@@ -77,9 +78,8 @@ impl Host {
                 reaction,
                 reorder,
                 cnp_after: Time::ZERO,
-                failure: flow.as_ref().err().copied(),
+                failure: template.err(),
             });
-            flows.push(flow.ok());
         }
 
         let streams = b.streams(&cfg);
@@ -98,7 +98,7 @@ impl Host {
             mac: cfg.mac,
             messages: Messages::new(qps.len().min(1 << 20)),
             qps,
-            flows,
+            templates: b.templates,
             shared: b.shared,
             cold,
             reactions,
@@ -124,58 +124,71 @@ impl Host {
 }
 
 /// What the parts of a host are made with.
+#[derive(Default)]
 struct Builder {
     events: VecDeque<HostEvent>,
     shared: Vec<Shared>,
-    /// (workload, class, IPv6) of each entry of `shared`.
-    keys: Vec<(u16, u8, bool)>,
+    /// (workload, class, IPv6) of each entry of `shared`, and what is wrong with its markings.
+    keys: Vec<(u16, u8, bool, Option<SpecError>)>,
+    templates: Vec<Template>,
+    /// Number in `templates` by addresses, next hop and VLAN.
+    by_peer: BTreeMap<(IpAddr, IpAddr, [u8; 6], Option<u16>), u32>,
 }
 
 impl Builder {
     /// The entry of `shared` for a queue pair, made when it is the first of its kind.
     fn profile(&mut self, cfg: &HostConfig, q: &QpConfig) -> u16 {
         let key = (q.workload, q.class.0, q.local_ip.is_ipv6());
-        if let Some(i) = self.keys.iter().position(|k| *k == key) {
+        if let Some(i) = self.keys.iter().position(|k| (k.0, k.1, k.2) == key) {
             return i as u16;
         }
         let workload = &cfg.workloads[usize::from(q.workload)];
-        self.keys.push(key);
-        self.shared.push(Shared::new(
+        let class = class_of(cfg, q.class);
+        let mut shared = Shared::new(
             q.workload,
             workload.verb,
             &workload.rc,
             &workload.rate_control,
             q.class.0,
-            class_of(cfg, q.class),
+            class,
             key.2,
-        ));
+        );
+        let markings = Markings::of(class);
+        self.keys.push((key.0, key.1, key.2, markings.err()));
+        shared.markings = markings.unwrap_or_default();
+        if shared.ack_timeout != Span::ZERO {
+            let frame = cfg.rate.time_for(u64::from(shared.mtu + shared.base_len + WIRE_OVERHEAD_BYTES));
+            let frames = shared.ack_timeout.0 / 2 / frame.0.max(1);
+            shared.frames_in_timeout = u32::try_from(frames).unwrap_or(u32::MAX);
+        }
+        self.shared.push(shared);
         (self.shared.len() - 1) as u16
     }
 
-    /// Headers of a queue pair's frames, or why there can be none.
-    fn flow(&mut self, cfg: &HostConfig, q: &QpConfig) -> Result<Flow, Failure> {
+    /// Number of the headers of a queue pair's frames, made when no other one has them yet, or why there can be none.
+    fn template(&mut self, cfg: &HostConfig, q: &QpConfig, profile: u16) -> Result<u32, Failure> {
         let class = class_of(cfg, q.class);
-        let template = |dscp, priority, ecn_bits| {
-            Template::new(&FrameSpec {
+        let mut make = || {
+            if let Some(error) = self.keys[usize::from(profile)].3 {
+                return Err(error);
+            }
+            let key = (q.local_ip, q.peer_ip, q.peer_mac, class.vlan);
+            if let Some(number) = self.by_peer.get(&key) {
+                return Ok(*number);
+            }
+            let number = self.templates.len() as u32;
+            self.templates.push(Template::new(&FrameSpec {
                 src_mac: cfg.mac,
                 dst_mac: q.peer_mac,
-                vlan: class.vlan.map(|vid| (priority, vid)),
+                vlan: class.vlan.map(|vid| (0, vid)),
                 src_ip: q.local_ip,
                 dst_ip: q.peer_ip,
-                dscp,
-                ecn_bits,
-                sport: q.sport,
                 ..FrameSpec::default()
-            })
+            })?);
+            self.by_peer.insert(key, number);
+            Ok(number)
         };
-        let flow = || {
-            Ok(Flow {
-                data: template(class.dscp, class.priority, class.ecn.bits())?,
-                ack: template(class.ack_dscp, class.ack_priority, 0)?,
-                cnp: template(class.cnp_dscp, class.cnp_priority, 0)?,
-            })
-        };
-        flow().map_err(|e| self.refuse(e, (q.workload, q.local_rank, q.peer_rank)))
+        make().map_err(|e| self.refuse(e, (q.workload, q.local_rank, q.peer_rank)))
     }
 
     fn refuse(&mut self, error: SpecError, (workload, from, to): (u16, RankId, RankId)) -> Failure {

@@ -31,7 +31,7 @@ use crate::measure::record::{Outcome, Record};
 use crate::measure::stats::HostStats;
 use crate::transport::config::DcqcnParams;
 use crate::transport::dcqcn::ReactionPoint;
-use crate::transport::messages::Messages;
+use crate::transport::messages::{self, Messages};
 use crate::transport::qp::{Qp, Shared};
 use crate::transport::ready::{self, Ready};
 use crate::transport::reorder::Reorder;
@@ -107,14 +107,6 @@ impl Failure {
     }
 }
 
-/// Headers of one queue pair's frames.
-#[derive(Debug)]
-struct Flow {
-    data: Template,
-    ack: Template,
-    cnp: Template,
-}
-
 /// What a queue pair needs per message or less.
 #[derive(Debug)]
 struct Cold {
@@ -143,8 +135,8 @@ pub struct Host {
     port: u32,
     mac: [u8; 6],
     qps: Vec<Qp>,
-    /// `None` where the plan's addresses do not fit into headers; such queue pairs never send.
-    flows: Vec<Option<Flow>>,
+    /// Headers by pair of addresses ([`Qp::template`]).
+    templates: Vec<Template>,
     shared: Vec<Shared>,
     cold: Vec<Cold>,
     reactions: Vec<ReactionPoint>,
@@ -235,11 +227,17 @@ impl Host {
         self.pfc_rx.finish(now, self.port, rec);
     }
 
-    /// Bytes of memory behind one queue pair: its rows, headers, cold state, timers and places in lists.
+    /// Bytes of memory behind one queue pair: its rows, cold state, timers, places in lists, a message, and headers that
+    /// it shares with no other.
     pub const fn bytes_per_qp() -> u64 {
-        let rows = size_of::<Qp>() + size_of::<Flow>() + size_of::<Cold>() + size_of::<programs::Route>();
-        let lists = 2 * wheel::BYTES_PER_TIMER + 3 * ready::BYTES_PER_ENTRY;
+        let rows = size_of::<Qp>() + size_of::<Template>() + size_of::<Cold>() + size_of::<programs::Route>();
+        let lists = 2 * wheel::BYTES_PER_TIMER + 3 * ready::BYTES_PER_ENTRY + messages::BYTES_PER_MESSAGE;
         (rows + size_of::<ReactionPoint>() + lists) as u64
+    }
+
+    /// Bytes of memory behind one port, its queue pairs and ranks not counted.
+    pub const fn bytes_per_port() -> u64 {
+        (size_of::<Host>() + wheel::BYTES_PER_WHEEL) as u64
     }
 
     /// Bytes of memory behind one rank of one workload, its queue pairs and what its program queues not

@@ -2,6 +2,7 @@
 
 use super::{Failure, Host};
 use crate::frame::{Fill, Frame, FramePool, TxBatch, flags};
+use crate::hint::prefetch;
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
 use crate::transport::config::Verb;
@@ -10,12 +11,18 @@ use crate::transport::requester::{Packet, Timeout, flags as sender};
 use crate::transport::responder::flags as answer;
 use crate::units::{Span, Time};
 use crate::wire::headers::{Aeth, Ext, ImmDt, Reth};
+use crate::wire::icrc::AfterHead;
 use crate::wire::opcode::Opcode;
 use crate::wire::pfc::{PFC_LEN, PfcFrame};
-use crate::wire::template::{BthFields, WireLen};
+use crate::wire::template::{BthFields, Entropy, Template, WireLen};
 
 /// R_Key of every WRITE; a request with another one is refused.
 pub const RKEY: u32 = 0x1234_5678;
+
+/// Queue pairs are asked for this many turns before they send: some 100 ns, what the last-level cache takes.
+const PREFETCH_TURNS: usize = 4;
+/// So many templates stay in the first-level cache anyway.
+const TEMPLATES_WARM: usize = 64;
 
 /// How one attempt to send went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +154,7 @@ impl Host {
         let meta = frame.meta_mut();
         (meta.intended, meta.flags, meta.priority) = (now, flags::PFC, priority);
         self.pfc_tx.sent(priority, &mut self.stats);
-        self.seal(now, &mut frame, wire, u32::MAX, pool);
+        self.seal(now, &mut frame, wire, None, u32::MAX, pool);
         out.control.push(frame);
         Step::Sent
     }
@@ -155,28 +162,32 @@ impl Host {
     fn send_control<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
         let Some((list, entry)) = self.control.front(self.pfc_rx.mask()) else { return Step::Nobody };
         let (qp, is_cnp) = (entry / 2, entry % 2 == 1);
+        if let Some(soon) = self.control.behind(list, PREFETCH_TURNS) {
+            self.prefetch_qp(soon / 2);
+        }
         if !is_cnp && self.answers.due(qp) {
             return self.send_answer(now, list, qp, pool, out);
         }
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
+        let (peer_qpn, sport, template) = (q.peer_qpn(), q.sport(), q.template());
         let rx = &mut q.resp.rx;
         if !is_cnp && rx.flags & (answer::ACK | answer::NAK) == 0 && !shared.ack_each {
             rx.flags &= !answer::ACK_QUEUED;
             self.control.leave(list);
             return Step::Skipped;
         }
-        let Some(flow) = &self.flows[qp as usize] else {
+        let Some(template) = self.templates.get(template as usize) else {
             self.control.leave(list);
             return Step::Skipped;
         };
         let ext_len = if is_cnp { 16 } else { 4 };
         let len = crate::units::FrameLen(shared.base_len + ext_len);
         let Some(mut frame) = pool.take(Fill::Control, len) else { return Step::PoolEmpty };
-        let wire = if is_cnp {
+        let (bth, ext, marking) = if is_cnp {
             rx.flags &= !answer::CNP_QUEUED;
             self.stats.cnp_tx += 1;
-            flow.cnp.write_cnp(frame.head_mut(), q.peer_qpn())
+            (BthFields::cnp(peer_qpn), Ext::Cnp([0; 16]), shared.markings.cnp)
         } else {
             let (psn, syndrome, msn) = rx.answer();
             let becn = rx.flags & answer::ECHO != 0;
@@ -188,13 +199,15 @@ impl Host {
                 _ => self.stats.nak_tx += 1,
             }
             let opcode = Opcode::RcAck as u8;
-            let bth = BthFields { opcode, dest_qp: q.peer_qpn(), psn, becn, ..BthFields::default() };
-            flow.ack.write(frame.head_mut(), &bth, &Ext::Aeth(Aeth { syndrome, msn }), 0)
+            let bth = BthFields { opcode, dest_qp: peer_qpn, psn, becn, ..BthFields::default() };
+            (bth, Ext::Aeth(Aeth { syndrome, msn }), shared.markings.ack)
         };
+        let flow = Entropy { sport, marking };
+        let (wire, after) = write_head::<P>(template, flow, &mut frame, &bth, &ext, 0);
         self.control.leave(list);
         let meta = frame.meta_mut();
         (meta.intended, meta.class) = (now, shared.class);
-        self.seal(now, &mut frame, wire, qp, pool);
+        self.seal(now, &mut frame, wire, after, qp, pool);
         out.control.push(frame);
         Step::Sent
     }
@@ -205,20 +218,30 @@ impl Host {
         if id as usize >= self.qps.len() {
             return self.send_stream(now, list, id, pool, out);
         }
+        if let Some(soon) = self.ready.behind(list, PREFETCH_TURNS) {
+            self.prefetch_qp(soon);
+        }
+        if self.templates.len() > TEMPLATES_WARM
+            && let Some(next) = self.ready.behind(list, 1)
+        {
+            self.prefetch_template(next);
+        }
         if self.qps[id as usize].resp.pace.event <= now {
             self.advance_rate(now, id, false);
         }
         let q = &mut self.qps[id as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        let flow =
-            self.flows[id as usize].as_mut().filter(|_| q.req.has_work(shared) && q.resp.pace.next <= now);
-        let Some(flow) = flow else {
+        let may = q.req.has_work(shared) && q.resp.pace.next <= now;
+        let Some(template) = self.templates.get(q.template() as usize).filter(|_| may) else {
             self.ready.leave(list);
             q.req.flags &= !sender::READY;
             self.wake(id, now);
             return Step::Skipped;
         };
         let mut p = q.req.packet(shared);
+        // Nobody else may make this queue pair wait for its turns until its own ACK timeout runs out.
+        let turns = u64::from(q.req.since_ack_req()) + 1;
+        p.ack_req |= turns * self.ready.len(list) as u64 >= u64::from(shared.frames_in_timeout);
         let ext = ext_of(&p, shared.verb);
         let payload = p.payload_len + u16::from(p.pad);
         let len = crate::units::FrameLen(shared.base_len + ext.len() as u16 + payload);
@@ -244,11 +267,14 @@ impl Host {
             pad: p.pad,
             becn: false,
         };
-        if shared.sport_per_message && (p.first || p.again) {
-            let number = u64::from(q.peer_qpn()) << 24 | u64::from(self.messages.get(p.message).psn_first);
-            flow.data.set_sport(0xc000 | crate::rng::mix(number) as u16 & 0x3fff);
-        }
-        let wire = flow.data.write(frame.head_mut(), &bth, &ext, p.payload_len);
+        let sport = if shared.sport_per_message {
+            let number = u64::from(q.peer_qpn()) << 24 | u64::from(q.req.message_psn());
+            0xc000 | crate::rng::mix(number) as u16 & 0x3fff
+        } else {
+            q.sport()
+        };
+        let flow = Entropy { sport, marking: shared.markings.data };
+        let (wire, after) = write_head::<P>(template, flow, &mut frame, &bth, &ext, p.payload_len);
         let meta = frame.meta_mut();
         (meta.intended, meta.class) = (p.intended, shared.class);
         meta.flags = if p.again { flags::DATA | flags::RETRANSMITTED } else { flags::DATA };
@@ -282,7 +308,7 @@ impl Host {
             self.advance_rate(now, id, true);
         }
         self.wake(id, now);
-        self.seal(now, &mut frame, wire, id, pool);
+        self.seal(now, &mut frame, wire, after, id, pool);
         out.data.push(frame);
         Step::Sent
     }
@@ -305,7 +331,8 @@ impl Host {
             psn: f.psn,
             ..BthFields::default()
         };
-        let wire = s.template.write(frame.head_mut(), &bth, &Ext::None, f.payload_len);
+        let flow = s.template.flow();
+        let (wire, after) = write_head::<P>(&s.template, flow, &mut frame, &bth, &Ext::None, f.payload_len);
         let meta = frame.meta_mut();
         (meta.intended, meta.class, meta.flags) = (s.next(), s.class, flags::DATA);
         s.sent(f.size);
@@ -318,9 +345,27 @@ impl Host {
         } else {
             self.wheel.set(id, next);
         }
-        self.seal(now, &mut frame, wire, id, pool);
+        self.seal(now, &mut frame, wire, after, id, pool);
         out.data.push(frame);
         Step::Sent
+    }
+
+    /// Asks for the rows of a queue pair that will be needed soon.
+    #[inline]
+    fn prefetch_qp(&self, qp: u32) {
+        if let Some(q) = self.qps.get(qp as usize) {
+            prefetch(&raw const q.req);
+            prefetch(&raw const q.resp);
+        }
+    }
+
+    /// Asks for the headers of a queue pair whose rows are at hand.
+    #[inline]
+    fn prefetch_template(&self, qp: u32) {
+        let template = self.qps.get(qp as usize).and_then(|q| self.templates.get(q.template() as usize));
+        if let Some(t) = template {
+            prefetch(t);
+        }
     }
 
     /// Completes a frame whose headers are written.
@@ -330,16 +375,40 @@ impl Host {
         now: Time,
         frame: &mut P::Frame,
         wire: WireLen,
+        after: Option<AfterHead>,
         flow: u32,
         pool: &mut P,
     ) {
         let meta = frame.meta_mut();
         debug_assert_eq!(meta.len, wire.len);
         (meta.start, meta.flow, meta.src, meta.head_len) = (now, flow, self.port, wire.head_len);
-        pool.seal(frame);
+        match &after {
+            Some(after) => pool.seal_after(frame, after),
+            None => pool.seal(frame),
+        }
         self.stats.tx_frames += 1;
         self.stats.tx_bytes += super::rx::counted(wire.len);
     }
+}
+
+/// Writes the headers of a frame; where the pool writes bytes, says how its CRC stands then.
+#[inline(always)]
+fn write_head<P: FramePool>(
+    template: &Template,
+    flow: Entropy,
+    frame: &mut P::Frame,
+    bth: &BthFields,
+    ext: &Ext,
+    payload_len: u16,
+) -> (WireLen, Option<AfterHead>) {
+    let head = frame.head_mut();
+    let wire = template.write_as(flow, head, bth, ext, payload_len);
+    let after = P::WRITES_BYTES.then(|| AfterHead {
+        register: template.register(flow.sport, bth, head, wire),
+        payload_len,
+        pad: bth.pad,
+    });
+    (wire, after)
 }
 
 /// Extended headers of a data packet. The tag of a message travels in the upper half of RETH's address, or as

@@ -3,8 +3,8 @@
 use sha2::{Digest, Sha256};
 
 use super::distribution::Distribution;
-use super::iterations::WorkloadIterations;
-use super::pauses::Pauses;
+use super::iterations::{Iteration, RankTotal, WorkloadIterations};
+use super::pauses::{PauseSummary, Pauses};
 use super::record::{DropReason, MessageRecord, Outcome, RankIteration, Record};
 use crate::frame::{FrameMeta, flags};
 use crate::limits::{FLOW_ROWS_MAX, PRIORITIES, QUEUE_HISTOGRAMS_MAX};
@@ -165,6 +165,25 @@ impl Recorder {
             }
         }
         r
+    }
+
+    /// Bytes of memory that a recorder touches: histograms and the like, and rows of messages.
+    pub fn bytes_for(config: &RecorderConfig) -> (u64, u64) {
+        let latency = Distribution::<u64>::new(LATENCY_NS_MAX, 3).bytes();
+        let mut bytes = latency * (2 * config.classes + config.workloads.len()) as u64;
+        let mut left = QUEUE_HISTOGRAMS_MAX;
+        for s in &config.switches {
+            let queues = (usize::from(s.ports) * s.priorities.count_ones() as usize).min(left);
+            left -= queues;
+            if queues > 0 {
+                bytes += queues as u64 * Distribution::<u32>::new(s.buffer_bytes.max(1 << 20), 2).bytes();
+            }
+        }
+        let ranks: usize = config.workloads.iter().map(Vec::len).sum();
+        let iterations = config.workloads.len() * config.repeats as usize;
+        bytes += (ranks * size_of::<RankTotal>() + iterations * size_of::<Iteration>()) as u64;
+        bytes += (config.ports * size_of::<[PauseSummary; PRIORITIES]>()) as u64;
+        (bytes, config.messages.min(FLOW_ROWS_MAX as u64) * size_of::<MessageRecord>() as u64)
     }
 
     fn new_queue(&mut self, switch: u16, port: u16, priority: u8, shape: &SwitchShape) -> u32 {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::predict::{Basis, MemoryUnits, predict};
+use super::predict::{Basis, predict};
 use super::steer::Steering;
 use super::{Clock, Compat, Mode, Plan};
 use crate::host::config::{HostConfig, RankAddr};
@@ -154,11 +154,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         iterations: 1,
         gap: GAP,
         last_action: Time::ZERO,
-        memory: MemoryUnits {
-            bytes_per_qp: crate::host::Host::bytes_per_qp(),
-            bytes_per_rank: crate::host::Host::bytes_per_rank(),
-            bytes_per_frame: crate::frame::boxed::BYTES_PER_FRAME as u64,
-        },
+        repeats: 1,
     });
     Ok(Plan {
         faults: Vec::new(),

@@ -1,6 +1,7 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
 pub mod hpcc;
+pub mod memory;
 pub mod predict;
 mod steer;
 
@@ -176,7 +177,7 @@ pub struct HeadroomPrediction {
     pub needed: Bytes,
 }
 
-/// Memory arithmetic.
+/// Memory arithmetic, for virtual time ([`memory`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryPrediction {
     /// Bytes of one queue pair (hot rows and cold state).
@@ -185,9 +186,27 @@ pub struct MemoryPrediction {
     pub bytes_per_rank: u64,
     /// Bytes of one simulated frame in flight.
     pub bytes_per_frame: u64,
-    /// Most frames in flight (buffers full).
+    /// Frames allocated at the start.
     pub frames: u64,
-    /// The sum, all in.
+    /// Most frames in flight (buffers full).
+    pub frames_max: u64,
+    /// Queue pairs: rows, headers, timers, reorder bitmaps, and the plan's list of them.
+    pub queue_pairs_bytes: u64,
+    /// Programs of ranks, and what each port has once.
+    pub ranks_bytes: u64,
+    /// Histograms.
+    pub recorder_bytes: u64,
+    /// Rows of flows.csv.
+    pub flows_bytes: u64,
+    /// `frames` frames.
+    pub frames_bytes: u64,
+    /// Queues and routes.
+    pub switches_bytes: u64,
+    /// Captured programs.
+    pub schedule_bytes: u64,
+    /// The program itself.
+    pub program_bytes: u64,
+    /// The sum of the parts: what is touched without a buffer being fuller than `frames`.
     pub peak_bytes: u64,
 }
 

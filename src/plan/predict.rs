@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{HeadroomPrediction, MemoryPrediction, Prediction, XoffPrediction};
+use super::{HeadroomPrediction, Prediction, XoffPrediction, memory};
 use crate::host::config::{HostConfig, RankAddr};
 use crate::switch::config::{FCS_BYTES, SwitchConfig};
 use crate::topology::{End, Fabric, Flow, fabric_bound};
@@ -15,17 +15,6 @@ use crate::units::{
 use crate::workload::config::{Load, Until, WorkloadConfig, WorkloadKind};
 use crate::workload::generate::{pairs, traffic};
 use crate::workload::ideal::{self, Framing};
-
-/// Memory of one queue pair, one rank and one frame in flight, in bytes, as the drivers allocate them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryUnits {
-    /// One end of a connection: hot rows and cold state.
-    pub bytes_per_qp: u64,
-    /// One rank: interpreter and address.
-    pub bytes_per_rank: u64,
-    /// One simulated frame.
-    pub bytes_per_frame: u64,
-}
 
 /// What the prediction looks at.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +35,8 @@ pub struct Basis<'b> {
     pub gap: Span,
     /// Latest action of the timeline.
     pub last_action: Time,
-    /// Memory constants.
-    pub memory: MemoryUnits,
+    /// Iterations that count.
+    pub repeats: u32,
 }
 
 /// Longest time a port may take to obey a PFC frame, in quanta, by rate in Gb/s (IEEE 802.3 31B.3.7 as
@@ -110,7 +99,7 @@ pub fn predict(b: &Basis<'_>) -> Prediction {
     let each = busy + b.gap;
     let closed = if b.workloads.is_empty() { 0 } else { each.0.saturating_mul(u64::from(b.iterations)) };
     p.duration = Span(closed.max(streams_end(b).0).max(b.last_action.0));
-    p.memory = memory(b, v6);
+    p.memory = memory::predict(b);
     p
 }
 
@@ -482,29 +471,4 @@ fn link_headroom(
     let needed = Bytes(wire.div_ceil(frame) * held(switch, framing));
     let configured = switch.priorities[usize::from(class.priority)].headroom();
     Some(HeadroomPrediction { configured, needed })
-}
-
-fn memory(b: &Basis<'_>, v6: bool) -> MemoryPrediction {
-    let qps: u64 = b.hosts.iter().map(|h| h.qps.len() as u64).sum();
-    let ranks = b.ranks.len() as u64;
-    let smallest = b.classes.iter().min_by_key(|c| c.mtu).map(|c| Framing::of(c, Verb::Send, v6));
-    let frames: u64 = match &smallest {
-        Some(f) => {
-            let queued: u64 = b.fabric.switches.iter().map(|s| s.buffer.0 / held(s, f)).sum();
-            let flying = |l: &crate::topology::Link| {
-                1 + l.timing.propagation().0 / l.timing.wire_time(FrameLen(FRAME_LEN_MIN)).0.max(1)
-            };
-            queued + b.fabric.links.iter().map(flying).sum::<u64>()
-        }
-        None => 0,
-    };
-    let u = b.memory;
-    let share = (qps * u.bytes_per_qp).checked_div(ranks).unwrap_or(0);
-    MemoryPrediction {
-        bytes_per_qp: u.bytes_per_qp,
-        bytes_per_rank: u.bytes_per_rank + share,
-        bytes_per_frame: u.bytes_per_frame,
-        frames,
-        peak_bytes: qps * u.bytes_per_qp + ranks * u.bytes_per_rank + frames * u.bytes_per_frame,
-    }
 }

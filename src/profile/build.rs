@@ -9,7 +9,7 @@ use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
 use super::{classes, connect, ecmp, expect, fabric, faults, ports};
 use crate::limits::RUN_SECONDS_MAX;
-use crate::plan::predict::{Basis, MemoryUnits, predict};
+use crate::plan::predict::{Basis, predict};
 use crate::plan::{Clock, Compat, Plan};
 use crate::units::{Span, Time};
 use crate::workload::config::{WorkloadConfig, WorkloadKind};
@@ -86,7 +86,7 @@ pub(super) fn build(
         iterations: warmup + repeats,
         gap,
         last_action: last_action.unwrap_or(Time::ZERO),
-        memory: memory_units(),
+        repeats,
     });
     if predicted.duration > limit {
         let text = format!(
@@ -173,15 +173,5 @@ fn clock(doc: &ProfileDoc) -> Result<Clock, Fault> {
         }
         (_, Some(Dilation::Factor(k))) => Ok(Clock::Elastic { dilation: Some(k) }),
         _ => Ok(Clock::Elastic { dilation: None }),
-    }
-}
-
-/// What the structures of a run take in memory.
-fn memory_units() -> MemoryUnits {
-    MemoryUnits {
-        bytes_per_qp: crate::host::Host::bytes_per_qp(),
-        bytes_per_rank: crate::host::Host::bytes_per_rank()
-            + size_of::<crate::host::config::RankAddr>() as u64,
-        bytes_per_frame: crate::frame::boxed::BYTES_PER_FRAME as u64,
     }
 }

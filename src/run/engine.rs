@@ -13,11 +13,12 @@ use super::faults::FaultLinks;
 use super::phases::{Milestone, Phases};
 use super::result::{Conservation, Snapshot, SwitchSnapshot};
 use crate::frame::{Frame, FramePool, TxBatch, flags};
+use crate::hint::prefetch;
 use crate::host::{Host, HostEvent};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
+pub(super) use crate::plan::memory::frames_on_link;
 use crate::switch::{Admit, Switch};
-use crate::sys::prefetch::prefetch;
 use crate::topology::{End, Fabric};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 
@@ -50,6 +51,9 @@ struct HostSlot {
     host: Host,
     link: u32,
     armed: Time,
+    /// Time of a later entry of the calendar that an earlier one has superseded: it is used again, so that an alarm far
+    /// ahead (an ACK timeout) which is put off with every frame has one entry and not one per frame.
+    standby: Time,
     base: Option<HostStats>,
 }
 
@@ -189,7 +193,13 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 .hosts
                 .into_iter()
                 .zip(&host_links)
-                .map(|(host, &link)| HostSlot { host, link, armed: Time::NEVER, base: None })
+                .map(|(host, &link)| HostSlot {
+                    host,
+                    link,
+                    armed: Time::NEVER,
+                    standby: Time::NEVER,
+                    base: None,
+                })
                 .collect(),
             switches: parts
                 .switches
@@ -275,6 +285,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                     if self.hosts[h].armed == at {
                         self.hosts[h].armed = Time::NEVER;
                         self.kick_host(h);
+                    } else if self.hosts[h].standby == at {
+                        self.hosts[h].standby = Time::NEVER;
+                        self.arm_host(h);
                     }
                 }
                 kind::FREE => {
@@ -465,8 +478,14 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
         let at = due.max(self.tx[slot.link as usize].busy_until).max(self.now);
         if at < slot.armed {
-            slot.armed = at;
-            self.calendar.push(at, Key::new(kind::HOST, h as u32));
+            if slot.armed != Time::NEVER {
+                slot.standby = slot.standby.min(slot.armed);
+                slot.armed = Time::NEVER;
+            }
+            if at < slot.standby {
+                slot.armed = at;
+                self.calendar.push(at, Key::new(kind::HOST, h as u32));
+            }
         }
     }
 
@@ -608,12 +627,6 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 #[inline]
 pub(super) fn bytes_of(len: FrameLen) -> u64 {
     u64::from(len.0) + FCS
-}
-
-/// Frames that fit on a link at once, and one more.
-pub(super) fn frames_on_link(timing: &LinkTiming) -> usize {
-    let shortest = timing.wire_time(FrameLen(60)).0.max(1);
-    (timing.propagation().0 / shortest) as usize + 4
 }
 
 /// The mean distance of events when every link carries the largest frames.

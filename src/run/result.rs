@@ -3,11 +3,11 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::measure::recorder::{Recorder, RecorderConfig, SwitchShape};
+use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
+use crate::plan::memory::recorder_config;
 use crate::plan::{Mode, Plan};
 use crate::units::Time;
-use crate::workload::generate::messages_per_iteration;
 
 /// Everything a run measured.
 #[derive(Debug)]
@@ -71,24 +71,14 @@ fn put_json<T: Serialize>(hash: &mut Sha256, value: &T) {
 impl Recorder {
     /// A recorder with room for everything `plan` can produce.
     pub fn for_plan(plan: &Plan) -> Recorder {
-        let per_iteration: u64 = plan.workloads.iter().map(messages_per_iteration).sum();
-        let switches = plan.fabric.switches.iter().map(|s| {
-            let used = plan.classes.iter().flat_map(|c| [c.dscp, c.ack_dscp, c.cnp_dscp]);
-            SwitchShape {
-                ports: s.ports.len() as u16,
-                priorities: used.fold(0, |bits, dscp| bits | 1 << (s.dscp_map[usize::from(dscp & 63)] & 7)),
-                buffer_bytes: s.buffer.0,
-            }
-        });
-        Recorder::new(&RecorderConfig {
-            ports: plan.hosts.len(),
-            classes: plan.classes.len(),
-            workloads: plan.workloads.iter().map(|w| w.ranks.to_vec()).collect(),
-            warmup: plan.warmup,
-            repeats: plan.repeats,
-            messages: per_iteration.saturating_mul(plan.repeats.into()),
-            switches: switches.collect(),
-        })
+        Recorder::new(&recorder_config(
+            plan.hosts.len(),
+            &plan.classes,
+            &plan.workloads,
+            &plan.fabric,
+            plan.warmup,
+            plan.repeats,
+        ))
     }
 }
 

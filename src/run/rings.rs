@@ -26,11 +26,11 @@ use crate::dpdk::{
     DpdkError, Eal, EalOptions, FrameRing, MbufFrame, MbufFrames, MbufPool, PoolSpec, RingRx, RingTx,
 };
 use crate::frame::{Burst, Frame as _};
+use crate::hint::prefetch;
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
 use crate::plan::{Clock, Mode, Plan};
 use crate::sys;
-use crate::sys::prefetch::prefetch;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::Tsc;
 use crate::topology::End;

@@ -8,7 +8,6 @@
 pub mod affinity;
 pub mod cpu;
 pub mod memory;
-pub mod prefetch;
 pub mod signals;
 pub mod tsc;
 

@@ -167,6 +167,18 @@ impl Requester {
         self.head == NONE
     }
 
+    /// Packets sent since an acknowledgement was last asked for.
+    #[inline]
+    pub fn since_ack_req(&self) -> u16 {
+        self.since_ack_req
+    }
+
+    /// First PSN of the message at the cursor.
+    #[inline]
+    pub fn message_psn(&self) -> u32 {
+        self.msg_psn
+    }
+
     /// The queue pair has failed.
     #[inline]
     pub fn failed(&self) -> bool {

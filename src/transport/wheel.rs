@@ -50,6 +50,9 @@ pub struct Wheel {
 /// Bytes of memory per timer.
 pub const BYTES_PER_TIMER: usize = size_of::<Node>();
 
+/// Bytes of memory of a wheel without its timers.
+pub const BYTES_PER_WHEEL: usize = LEVELS * SLOTS * size_of::<Slot>();
+
 impl Wheel {
     /// A wheel for timers `0..timers`, none of them set.
     pub fn new(timers: usize) -> Wheel {
