@@ -24,7 +24,9 @@ fn mutate(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
                 input.extend(piece);
             }
             3 => input.get_mut(at).into_iter().for_each(|b| *b ^= 1 << rng.below(8)),
-            4 => input.get_mut(at).into_iter().for_each(|b| *b = [0, 0xff, b'9', b'-'][rng.below(4) as usize]),
+            4 => {
+                input.get_mut(at).into_iter().for_each(|b| *b = [0, 0xff, b'9', b'-'][rng.below(4) as usize])
+            }
             _ => {
                 let digits = b"0123456789";
                 input.get_mut(at).into_iter().for_each(|b| *b = digits[rng.below(10) as usize]);

@@ -77,6 +77,7 @@ impl Host {
                 psn_post: q.psn_first & psn::MASK,
                 reaction,
                 reorder,
+                rare: NONE,
                 cnp_after: Time::ZERO,
                 failure: template.err(),
             });
@@ -103,7 +104,7 @@ impl Host {
             cold,
             reactions,
             reorders,
-            answers: Default::default(),
+            rares: Vec::new(),
             dcqcn,
             wheel,
             timers,
