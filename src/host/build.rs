@@ -10,10 +10,10 @@ use super::stream::{Receivers, Sender};
 use super::{Cold, Failure, Flow, Host, HostEvent, NONE, Timers};
 use crate::limits::PRIORITIES;
 use crate::measure::stats::{ClassStats, HostStats};
-use crate::transport::config::{ClassConfig, DcqcnParams, QpConfig, RateControl};
-use crate::transport::dcqcn::ReactionPoint;
+use crate::transport::config::{ClassConfig, QpConfig};
 use crate::transport::messages::Messages;
 use crate::transport::qp::{Qp, Shared};
+use crate::transport::rate::{RateControl, Reaction};
 use crate::transport::ready::{Ready, UNPAUSED};
 use crate::transport::reorder::Reorder;
 use crate::transport::wheel::Wheel;
@@ -31,14 +31,7 @@ impl Host {
     pub fn new(cfg: HostConfig) -> Host {
         let mut b = Builder { events: VecDeque::with_capacity(16), shared: Vec::new(), keys: Vec::new() };
         let programs = Programs::new(&cfg);
-        let dcqcn: Vec<Option<DcqcnParams>> = cfg
-            .workloads
-            .iter()
-            .map(|w| match &w.rate_control {
-                RateControl::Dcqcn(p) => Some(p.clone()),
-                RateControl::None | RateControl::Fixed(_) => None,
-            })
-            .collect();
+        let controls: Vec<RateControl> = cfg.workloads.iter().map(|w| w.rate_control.clone()).collect();
 
         let mut qps = Vec::with_capacity(cfg.qps.len());
         let mut flows = Vec::with_capacity(cfg.qps.len());
@@ -54,9 +47,11 @@ impl Host {
                 qp.resp.pace.set_rate(rate);
             }
             let mut reaction = NONE;
-            if let Some(Some(p)) = dcqcn.get(usize::from(q.workload)) {
+            let control = controls.get(usize::from(q.workload));
+            if let Some(state) = control.and_then(|c| Reaction::new(c, cfg.rate)) {
                 reaction = reactions.len() as u32;
-                reactions.push(ReactionPoint::new(p, cfg.rate));
+                super::rate::begin(&mut qp, &state);
+                reactions.push(state);
             }
             let mut reorder = NONE;
             if shared.reorder != 0 {
@@ -104,7 +99,7 @@ impl Host {
             reactions,
             reorders,
             answers: Default::default(),
-            dcqcn,
+            controls,
             wheel,
             timers,
             ready: Ready::new(capacity[0]),

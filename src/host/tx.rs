@@ -101,7 +101,9 @@ impl Host {
     fn on_ack_timer(&mut self, now: Time, qp: u32, rec: &mut impl Record) {
         let req = &mut self.qps[qp as usize].req;
         let shared = &self.shared[usize::from(req.profile)];
-        let again = match req.timeout(now, &self.messages, shared) {
+        let timeout = req.timeout(now, &self.messages, shared);
+        let retried = timeout == Timeout::Retry && shared.delay_based;
+        let again = match timeout {
             Timeout::Idle => Time::NEVER,
             Timeout::Later(at) => at,
             Timeout::Retry => {
@@ -119,6 +121,9 @@ impl Host {
             return;
         }
         self.wheel.set(self.timers.ack + qp, again);
+        if retried {
+            self.on_timed_loss(now, qp, true);
+        }
         self.wake(qp, now);
     }
 
@@ -128,7 +133,7 @@ impl Host {
     pub(super) fn wake(&mut self, qp: u32, now: Time) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        if q.req.flags & (sender::READY | sender::PACED) != 0 || !q.req.has_work(shared) {
+        if q.req.flags & (sender::READY | sender::PACED) != 0 || !q.has_work() {
             return;
         }
         if q.resp.pace.next > now {
@@ -210,8 +215,7 @@ impl Host {
         }
         let q = &mut self.qps[id as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        let flow =
-            self.flows[id as usize].as_mut().filter(|_| q.req.has_work(shared) && q.resp.pace.next <= now);
+        let flow = self.flows[id as usize].as_mut().filter(|_| q.has_work() && q.resp.pace.next <= now);
         let Some(flow) = flow else {
             self.ready.leave(list);
             q.req.flags &= !sender::READY;

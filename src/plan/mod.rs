@@ -1,6 +1,7 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
 pub mod hpcc;
+pub mod path;
 pub mod predict;
 mod steer;
 

@@ -26,7 +26,8 @@ pub struct Hot {
     pub pace: Pace,
     /// Number of the queue pair at the other end.
     pub peer_qpn: u32,
-    reserved: u32,
+    /// Packets in flight allowed: the workload's window, or what rate control makes of it.
+    pub window: u32,
 }
 
 const _: () = assert!(size_of::<Requester>() == 64 && size_of::<Hot>() == 64 && size_of::<Qp>() == 128);
@@ -37,6 +38,11 @@ impl Qp {
     pub fn peer_qpn(&self) -> u32 {
         self.resp.peer_qpn
     }
+    /// A packet can go out as far as window and messages are concerned.
+    #[inline]
+    pub fn has_work(&self) -> bool {
+        self.req.has_work(self.resp.window)
+    }
     /// A connected queue pair with nothing to send. `profile` is its number in the host's table, `shared`
     /// that entry.
     pub fn new(cfg: &QpConfig, profile: u16, shared: &Shared, addr: u32) -> Qp {
@@ -46,7 +52,7 @@ impl Qp {
                 rx: Responder::new(cfg.peer_psn_first),
                 pace: Pace::unlimited(),
                 peer_qpn: cfg.peer_qpn,
-                reserved: 0,
+                window: shared.window,
             },
         }
     }
@@ -92,6 +98,8 @@ pub struct Shared {
     pub base_len: u16,
     /// Constant rate, if any.
     pub fixed_rate: Option<Rate>,
+    /// Acknowledgements are timed for rate control.
+    pub delay_based: bool,
     /// Every data frame is answered by an ACK of its own, and one that carried CE is told there (BECN) instead of by a
     /// CNP.
     pub ack_each: bool,
@@ -125,10 +133,7 @@ impl Shared {
             workload,
             window,
             ack_timeout: rc.ack_timeout,
-            cnp_interval: match rate_control {
-                RateControl::Dcqcn(p) => Some(p.cnp_interval),
-                RateControl::None | RateControl::Fixed(_) => None,
-            },
+            cnp_interval: rate_control.cnp_interval(),
             retry_count: rc.retry_count.min(7),
             rnr_retry: rc.rnr_retry.min(7),
             reorder,
@@ -139,10 +144,8 @@ impl Shared {
             cnp_priority: class.cnp_priority & 7,
             verb,
             base_len: base_len(class, is_v6),
-            fixed_rate: match rate_control {
-                RateControl::Fixed(rate) => Some(*rate),
-                RateControl::None | RateControl::Dcqcn(_) => None,
-            },
+            fixed_rate: rate_control.fixed_rate(),
+            delay_based: matches!(rate_control, RateControl::Swift(_)),
             ack_each: false,
             pace_overhead: 0,
         }
