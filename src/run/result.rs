@@ -3,11 +3,13 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::measure::rates::{FLOWS_MAX, FlowKey, RateSeries};
 use crate::measure::recorder::{Recorder, RecorderConfig, SwitchShape};
 use crate::measure::stats::{HostStats, SwitchStats};
 use crate::plan::{Mode, Plan};
+use crate::transport::rate::RateControl;
 use crate::units::Time;
-use crate::workload::generate::messages_per_iteration;
+use crate::workload::generate::{messages_per_iteration, pairs};
 
 /// Everything a run measured.
 #[derive(Debug)]
@@ -88,8 +90,32 @@ impl Recorder {
             repeats: plan.repeats,
             messages: per_iteration.saturating_mul(plan.repeats.into()),
             switches: switches.collect(),
+            rates: rates(plan),
         })
     }
+}
+
+/// A series that follows the flows of all workloads with rate control; none when they are too many.
+fn rates(plan: &Plan) -> Option<RateSeries> {
+    let mut flows = Vec::new();
+    for (w, config) in plan.workloads.iter().enumerate() {
+        if config.rate_control != RateControl::None {
+            let key = |(from, to)| FlowKey { workload: w as u16, from, to };
+            flows.extend(pairs(config).into_iter().map(key));
+        }
+    }
+    if flows.len() > FLOWS_MAX {
+        return None;
+    }
+    flows.sort_unstable();
+    flows.dedup();
+    let key = |q: &crate::transport::config::QpConfig| {
+        let key = FlowKey { workload: q.workload, from: q.local_rank, to: q.peer_rank };
+        flows.binary_search(&key).is_ok().then_some(key)
+    };
+    let flow_of: Vec<Vec<Option<FlowKey>>> =
+        plan.hosts.iter().map(|h| h.qps.iter().map(key).collect()).collect();
+    RateSeries::new(flows, &flow_of)
 }
 
 /// Frames and bytes of the whole run: sent = received + dropped + still inside at the end.
