@@ -259,10 +259,13 @@ fn workload_text(w: &WorkloadConfig) -> String {
         Verb::Send => "SEND",
         Verb::Read => "READ",
     };
+    let (name, origin) = w.rate_control.origin();
     let control = match &w.rate_control {
         RateControl::None => "no rate control".into(),
         RateControl::Fixed(r) => format!("fixed at {r}"),
-        RateControl::Dcqcn(p) => format!("DCQCN {:?} ({})", p.name, p.origin),
+        RateControl::Dcqcn(_) => format!("DCQCN {name:?} ({origin})"),
+        RateControl::Window(s) => format!("static window of {} ({origin})", bytes_text(s.bytes)),
+        RateControl::Swift(_) => format!("Swift {name:?} ({origin})"),
     };
     let skew = match w.skew {
         Skew::Fixed(step) if step.0 == 0 => "all at once".into(),

@@ -11,10 +11,10 @@ use super::{Cold, Failure, Host, HostEvent, NONE, Timers};
 use crate::hint;
 use crate::limits::PRIORITIES;
 use crate::measure::stats::{ClassStats, HostStats};
-use crate::transport::config::{ClassConfig, DcqcnParams, QpConfig, RateControl};
-use crate::transport::dcqcn::ReactionPoint;
+use crate::transport::config::{ClassConfig, QpConfig};
 use crate::transport::messages::Messages;
 use crate::transport::qp::{Markings, NO_TEMPLATE, Qp, Shared};
+use crate::transport::rate::{RateControl, Reaction};
 use crate::transport::ready::{Ready, UNPAUSED};
 use crate::transport::reorder::Reorder;
 use crate::transport::wheel::Wheel;
@@ -32,18 +32,12 @@ impl Host {
     pub fn new(cfg: HostConfig) -> Host {
         let mut b = Builder { events: VecDeque::with_capacity(16), ..Builder::default() };
         let programs = Programs::new(&cfg);
-        let dcqcn: Vec<Option<DcqcnParams>> = cfg
-            .workloads
-            .iter()
-            .map(|w| match &w.rate_control {
-                RateControl::Dcqcn(p) => Some(p.clone()),
-                RateControl::None | RateControl::Fixed(_) => None,
-            })
-            .collect();
+        let controls: Vec<RateControl> = cfg.workloads.iter().map(|w| w.rate_control.clone()).collect();
 
         let mut qps = hint::table(cfg.qps.len());
         let mut cold = Vec::with_capacity(cfg.qps.len());
         let mut reactions = Vec::new();
+        let mut windows = Vec::with_capacity(cfg.qps.len());
         let mut reorders = Vec::new();
         let mut capacity = [[0usize; PRIORITIES + 1]; 2];
         for q in &cfg.qps {
@@ -55,10 +49,13 @@ impl Host {
             if let Some(rate) = shared.fixed_rate.filter(|r| *r < cfg.rate) {
                 qp.resp.pace.set_rate(rate);
             }
+            let mut window = shared.window;
             let mut reaction = NONE;
-            if let Some(Some(p)) = dcqcn.get(usize::from(q.workload)) {
+            let control = controls.get(usize::from(q.workload));
+            if let Some(state) = control.and_then(|c| Reaction::new(c, cfg.rate)) {
                 reaction = reactions.len() as u32;
-                reactions.push(ReactionPoint::new(p, cfg.rate));
+                window = super::rate::begin(&mut qp, &state, window);
+                reactions.push(state);
             }
             let mut reorder = NONE;
             if shared.reorder != 0 {
@@ -69,6 +66,7 @@ impl Host {
             capacity[1][usize::from(shared.ack_priority)] += 1;
             capacity[1][usize::from(shared.cnp_priority)] += usize::from(shared.cnp_interval.is_some());
             qps.push(qp);
+            windows.push(window);
             cold.push(Cold {
                 program: programs.find(q.workload, q.local_rank).unwrap_or(NONE),
                 from: q.local_rank,
@@ -83,6 +81,9 @@ impl Host {
             });
         }
 
+        if b.shared.iter().all(|s| !s.delay_based) {
+            windows = Vec::new();
+        }
         let streams = b.streams(&cfg);
         for s in &streams {
             capacity[0][usize::from(s.list)] += 1;
@@ -105,7 +106,8 @@ impl Host {
             reactions,
             reorders,
             rares: Vec::new(),
-            dcqcn,
+            windows,
+            controls,
             wheel,
             timers,
             ready: Ready::new(capacity[0]),

@@ -6,6 +6,7 @@
 //!
 //! * `answers`: READ and atomic requests answered
 //! * `build`: from the configuration to queue pairs, streams and programs
+//! * `rate`: rate control, as queue pairs feel it
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
 //! * `pfc`: pauses obeyed and pauses sent
@@ -20,6 +21,7 @@ pub mod config;
 mod pfc;
 mod programs;
 mod rare;
+mod rate;
 mod reads;
 mod rx;
 mod stream;
@@ -33,10 +35,9 @@ use std::collections::VecDeque;
 
 use crate::measure::record::{Outcome, Record};
 use crate::measure::stats::HostStats;
-use crate::transport::config::DcqcnParams;
-use crate::transport::dcqcn::ReactionPoint;
 use crate::transport::messages::{self, Messages};
 use crate::transport::qp::{Qp, Shared};
+use crate::transport::rate::{RateControl, Reaction};
 use crate::transport::ready::{self, Ready};
 use crate::transport::reorder::Reorder;
 use crate::transport::wheel::{self, Wheel};
@@ -125,7 +126,7 @@ struct Cold {
     tail: u32,
     /// First PSN of the next one.
     psn_post: u32,
-    /// Reaction point; `NONE` without DCQCN.
+    /// Its entry in [`Host::reactions`]; `NONE` where rate control has no state.
     reaction: u32,
     /// What came out of order; `NONE` with go-back-N.
     reorder: u32,
@@ -148,9 +149,11 @@ pub struct Host {
     templates: Vec<Template>,
     shared: Vec<Shared>,
     cold: Vec<Cold>,
-    reactions: Vec<ReactionPoint>,
-    /// DCQCN parameters by workload.
-    dcqcn: Vec<Option<DcqcnParams>>,
+    /// Rate control by queue pair ([`Cold::reaction`]), and its parameters by workload.
+    reactions: Vec<Reaction>,
+    controls: Vec<RateControl>,
+    /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
+    windows: Vec<u32>,
     messages: Messages,
     /// State of queue pairs with READs or atomics ([`Cold::rare`]).
     rares: Vec<rare::Rare>,
@@ -241,7 +244,7 @@ impl Host {
     pub const fn bytes_per_qp() -> u64 {
         let rows = size_of::<Qp>() + size_of::<Template>() + size_of::<Cold>() + size_of::<programs::Route>();
         let lists = 2 * wheel::BYTES_PER_TIMER + 3 * ready::BYTES_PER_ENTRY + messages::BYTES_PER_MESSAGE;
-        (rows + size_of::<ReactionPoint>() + lists) as u64
+        (rows + size_of::<Reaction>() + lists) as u64
     }
 
     /// Bytes of memory behind one port, its queue pairs and ranks not counted.

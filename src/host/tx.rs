@@ -109,7 +109,9 @@ impl Host {
     fn on_ack_timer(&mut self, now: Time, qp: u32, rec: &mut impl Record) {
         let req = &mut self.qps[qp as usize].req;
         let shared = &self.shared[usize::from(req.profile)];
-        let again = match req.timeout(now, &self.messages, shared) {
+        let timeout = req.timeout(now, &self.messages, shared);
+        let retried = timeout == Timeout::Retry && shared.delay_based;
+        let again = match timeout {
             Timeout::Idle => Time::NEVER,
             Timeout::Later(at) => at,
             Timeout::Retry => {
@@ -127,6 +129,9 @@ impl Host {
             return;
         }
         self.wheel.set(self.timers.ack + qp, again);
+        if retried {
+            self.on_timed_loss(now, qp, true);
+        }
         self.wake(qp, now);
     }
 
@@ -136,7 +141,8 @@ impl Host {
     pub(super) fn wake(&mut self, qp: u32, now: Time) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        let work = q.req.has_work(shared) || q.resp.rx.flags & answer::ANSWERS != 0;
+        let window = window(&self.windows, qp, shared);
+        let work = q.req.has_work(window) || q.resp.rx.flags & answer::ANSWERS != 0;
         if q.req.flags & (sender::READY | sender::PACED) != 0 || !work {
             return;
         }
@@ -238,7 +244,8 @@ impl Host {
         }
         let q = &mut self.qps[id as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        let may = q.req.has_work(shared) && q.resp.pace.next <= now;
+        let window = window(&self.windows, id, shared);
+        let may = q.req.has_work(window) && q.resp.pace.next <= now;
         let Some(template) = self.templates.get(q.template() as usize).filter(|_| may) else {
             self.ready.leave(list);
             q.req.flags &= !sender::READY;
@@ -337,7 +344,8 @@ impl Host {
         if q.resp.pace.next > now {
             return None;
         }
-        let work = q.req.has_work(&self.shared[usize::from(q.req.profile)]);
+        let window = window(&self.windows, qp, &self.shared[usize::from(q.req.profile)]);
+        let work = q.req.has_work(window);
         let (answers, read) = (q.resp.rx.flags & answer::ANSWERS != 0, q.req.flags & sender::READ != 0);
         let rare = self.rare(qp);
         if answers && !(work && std::mem::replace(&mut rare.request_next, false)) {
@@ -423,6 +431,12 @@ impl Host {
         self.stats.tx_frames += 1;
         self.stats.tx_bytes += super::rx::counted(wire.len);
     }
+}
+
+/// Packets a queue pair may have in flight: the workload's window, or what rate control makes of it.
+#[inline]
+pub(super) fn window(windows: &[u32], qp: u32, shared: &Shared) -> u32 {
+    windows.get(qp as usize).copied().unwrap_or(shared.window)
 }
 
 /// Writes the headers of a frame; where the pool writes bytes, says how its CRC stands then.

@@ -5,11 +5,12 @@ use sha2::{Digest, Sha256};
 use super::distribution::Distribution;
 use super::iterations::{Iteration, RankTotal, WorkloadIterations};
 use super::pauses::{PauseSummary, Pauses};
+use super::rates::RateSeries;
 use super::record::{DropReason, MessageRecord, Outcome, RankIteration, Record};
 use crate::frame::{FrameMeta, flags};
 use crate::limits::{FLOW_ROWS_MAX, PRIORITIES, QUEUE_HISTOGRAMS_MAX};
 use crate::rng::mix;
-use crate::units::{ClassIx, RankId, Time};
+use crate::units::{ClassIx, RankId, Time, WIRE_OVERHEAD_BYTES};
 
 /// Longest latency a histogram tells apart, nanoseconds: one hour.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
@@ -32,6 +33,8 @@ pub struct RecorderConfig {
     pub messages: u64,
     /// Per switch.
     pub switches: Vec<SwitchShape>,
+    /// Arrivals by flow and time, where rate control is to be judged.
+    pub rates: Option<RateSeries>,
 }
 
 /// The queues of one switch.
@@ -110,6 +113,7 @@ pub struct Recorder {
     queues: Vec<QueueDepth>,
     queues_left_out: usize,
     drops: [[u64; PRIORITIES]; DropReason::ALL.len()],
+    rates: Option<Box<RateSeries>>,
 }
 
 impl Default for Recorder {
@@ -156,6 +160,7 @@ impl Recorder {
             queues: Vec::new(),
             queues_left_out: 0,
             drops: Default::default(),
+            rates: config.rates.clone().map(Box::new),
         };
         for (switch, shape) in config.switches.iter().enumerate() {
             r.queue_base.push(r.queue_slot.len());
@@ -235,6 +240,9 @@ impl Recorder {
         }
         self.iterations.iter_mut().zip(&other.iterations).for_each(|(a, b)| a.merge(b));
         self.rows.extend_from_slice(&other.rows);
+        if let (Some(a), Some(b)) = (&mut self.rates, other.rates) {
+            a.merge(*b);
+        }
         self.rows.sort_unstable_by_key(row_order);
         self.rows.truncate(self.rows_max);
         self.pauses.merge(&other.pauses);
@@ -244,6 +252,10 @@ impl Recorder {
         }
     }
 
+    /// Arrivals by flow and time; none without rate control, and with too many flows.
+    pub fn rates(&self) -> Option<&RateSeries> {
+        self.rates.as_deref()
+    }
     /// Arrivals per class.
     pub fn classes(&self) -> &[ClassArrivals] {
         &self.classes
@@ -353,6 +365,9 @@ impl Record for Recorder {
         c.last = c.last.max(now);
         c.network_ns.record(now.since(meta.start).0 / 1_000);
         c.felt_ns.record(now.since(meta.intended).0 / 1_000);
+        if let Some(rates) = &mut self.rates {
+            rates.add(now, meta.src, meta.flow, u64::from(meta.len.0) + u64::from(WIRE_OVERHEAD_BYTES));
+        }
     }
 
     fn message(&mut self, m: &MessageRecord) {
@@ -427,6 +442,7 @@ mod tests {
             repeats: 3,
             messages: 12,
             switches: vec![SwitchShape { ports: 4, priorities: 1 << 3, buffer_bytes: 32 << 20 }; 2],
+            rates: None,
         }
     }
 

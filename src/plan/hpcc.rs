@@ -197,9 +197,13 @@ fn dcqcn(r: &Rates) -> DcqcnParams {
         rate_ai: r.rate_ai,
         rate_hai: r.rate_hai,
         rate_min: r.rate_min,
+        rate_first_cnp: None,
         clamp_target: r.clamp_target,
+        clamp_after_timer: true,
         cut_max: 1.0,
+        cut_divisor: 2,
         alpha_initial: 1.0,
+        alpha_min: 0.0,
     }
 }
 

@@ -70,6 +70,7 @@ pub fn recorder_config(
         repeats,
         messages: per_iteration.saturating_mul(repeats.into()),
         switches: switches.collect(),
+        rates: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod hpcc;
 pub mod memory;
+pub mod path;
 pub mod predict;
 mod steer;
 

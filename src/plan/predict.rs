@@ -180,34 +180,8 @@ struct Way {
 
 /// The way of a frame of `len`, over the first 65,536 pairs.
 fn path_extra(b: &Basis<'_>, flows: &BTreeMap<(u32, u32), u64>, len: FrameLen) -> Way {
-    let from_host: BTreeMap<u32, usize> = b
-        .fabric
-        .links
-        .iter()
-        .enumerate()
-        .filter_map(|(i, l)| if let End::Host(p) = l.from { Some((p.0, i)) } else { None })
-        .collect();
-    let from_switch: BTreeMap<(u16, u16), usize> = b
-        .fabric
-        .links
-        .iter()
-        .enumerate()
-        .filter_map(|(i, l)| if let End::Switch(s, p) = l.from { Some(((s, p), i)) } else { None })
-        .collect();
-    let one = |from: u32, to: u32| -> Option<Span> {
-        let out = |s: u16, p: u16| from_switch.get(&(s, p)).and_then(|&i| b.fabric.links.get(i));
-        let first = b.fabric.links.get(*from_host.get(&from)?)?;
-        let mut sum = first.timing.propagation();
-        let mut at = first.to;
-        for _ in 0..8 {
-            let End::Switch(s, _) = at else { break };
-            let port = *b.fabric.routes.get(usize::from(s))?.ports_to.get(to as usize)?.first()?;
-            let link = out(s, port)?;
-            sum += link.timing.wire_time(len) + link.timing.propagation();
-            at = link.to;
-        }
-        Some(sum)
-    };
+    let paths = super::path::Paths::new(b.fabric);
+    let one = |from: u32, to: u32| paths.extra(from, to, len);
     let (mut way, mut sum, mut pairs) = (Way::default(), 0u128, 0u128);
     for extra in flows.keys().take(1 << 16).filter_map(|&(from, to)| one(from, to)) {
         way.longest = way.longest.max(extra);

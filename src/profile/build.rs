@@ -7,7 +7,7 @@ use super::doc::{ClockDoc, Dilation, ProfileDoc};
 use super::sonic::Imported;
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
-use super::{classes, connect, ecmp, expect, fabric, faults, ports};
+use super::{classes, connect, ecmp, expect, fabric, faults, ports, rate};
 use crate::limits::RUN_SECONDS_MAX;
 use crate::plan::predict::{Basis, predict};
 use crate::plan::{Clock, Compat, Plan};
@@ -49,7 +49,7 @@ pub(super) fn build(
         warnings.extend(imported.warnings.iter().cloned());
     }
     let ground = Ground { doc, layout: &layout, classes: &class_list, schedules };
-    let workloads: Arc<[WorkloadConfig]> = traffic::workloads(&ground)?.into();
+    let mut workloads = traffic::workloads(&ground)?;
     for (i, w) in workloads.iter().enumerate() {
         generate::check(w).map_err(|e| Fault { path: format!("workload[{i}]"), text: e.to_string() })?;
         if let WorkloadKind::Replay(schedule) = &w.kind {
@@ -60,6 +60,8 @@ pub(super) fn build(
     let mut timeline = traffic::timeline(&ground)?;
     streams.append(&mut timeline.bursts);
     let fabric = fabric::build(doc, &layout, &class_plan, imported)?;
+    rate::windows(doc, &mut workloads, &class_list, &layout.ranks, &fabric)?;
+    let workloads: Arc<[WorkloadConfig]> = workloads.into();
     let faults = faults::build(doc, &layout, &mut warnings)?;
     let actions = std::mem::take(&mut timeline.fabric);
     let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.at).max();

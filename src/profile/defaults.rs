@@ -135,7 +135,7 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
     w.start.get_or_insert(StartDoc { skew: Some(Dur(Span::ZERO)), uniform: None });
     w.class.get_or_insert_with(|| class.into());
     w.qps_per_pair.get_or_insert(1);
-    w.rate_control.get_or_insert_with(|| "none".into());
+    super::rate::decide(w, &path)?;
     w.placement.get_or_insert(Placement::Packed);
     let rc = RcConfig::default();
     w.ack_every.get_or_insert(rc.ack_every);
@@ -145,12 +145,12 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
     w.rnr_retry.get_or_insert(rc.rnr_retry);
     if *w.retransmission.get_or_insert(RetransmissionDoc::GoBackN) == RetransmissionDoc::SelectiveRepeat {
         w.reorder.get_or_insert(rc.reorder);
-        w.window.get_or_insert(crate::transport::reorder::PACKETS_MAX);
+        w.window.get_or_insert(WindowDoc::Packets(crate::transport::reorder::PACKETS_MAX));
     } else if w.reorder.is_some() {
         let text = "acts with retransmission = \"selective-repeat\" only; add that or remove it";
         return fault(format!("{path}.reorder"), text);
     }
-    w.window.get_or_insert(rc.window);
+    w.window.get_or_insert(WindowDoc::Packets(rc.window));
     w.max_rd_atomic.get_or_insert(rc.max_rd_atomic);
     w.source_port.get_or_insert_with(|| "kernel".into());
     Ok(())

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
+pub use super::rate_doc::{DcqcnDoc, OtgDoc, SwiftDoc, WindowDoc};
 pub use super::values::{Dilation, Files, Imix, PortRef, WredCurve, WredDoc};
 use crate::plan::Mode;
 use crate::switch::config::{LoadBalance, MarkAt};
@@ -212,8 +213,14 @@ table! {
         class: Option<String>,
         /// Queue pairs per pair of ranks.
         qps_per_pair: Option<u16>,
-        /// `"none"`, `"fixed:25G"`, `"dcqcn:NAME"`.
+        /// `"none"`, `"fixed:25G"`, `"dcqcn:NAME"`, `"window"`, `"swift"`, `"swift:NAME"`.
         rate_control: Option<String>,
+        /// dcqcn: changes to the named set.
+        dcqcn: Option<DcqcnDoc>,
+        /// dcqcn: the same as the Open Traffic Generator model spells it; instead of `dcqcn`.
+        dcqcn_settings: Option<OtgDoc>,
+        /// swift: changes to the named set.
+        swift: Option<SwiftDoc>,
         /// Which ranks of the fabric take part, in which order.
         placement: Option<Placement>,
         /// The responder acknowledges at least every so many frames.
@@ -226,8 +233,8 @@ table! {
         retry_count: Option<u8>,
         /// Waits for a receiver that is not ready before a queue pair fails; 7 = for ever.
         rnr_retry: Option<u8>,
-        /// Unacknowledged packets in flight.
-        window: Option<u32>,
+        /// Unacknowledged packets in flight: a number, `"bdp"`, or bytes of payload.
+        window: Option<WindowDoc>,
         /// READ requests without a complete answer.
         max_rd_atomic: Option<u8>,
         /// `"go-back-n"` or `"selective-repeat"`.

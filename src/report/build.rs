@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::model::*;
-use super::{answer, expect};
+use super::{answer, expect, rate};
 use crate::limits::PRIORITIES;
 use crate::measure::distribution::{Distribution, Percentiles};
 use crate::measure::iterations::WorkloadIterations;
@@ -198,6 +198,7 @@ impl Builder<'_> {
             idle_fraction: iterations.map(idle).unwrap_or_default(),
             start_spread_ns: iterations.map(start_spread).unwrap_or_default(),
             fairness: iterations.and_then(fairness),
+            rate_control: rate::figure(self.plan, self.result, ix),
         }
     }
 

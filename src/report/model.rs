@@ -150,6 +150,8 @@ pub struct Workload {
     pub start_spread_ns: Percentiles,
     /// Who was last.
     pub fairness: Option<Fairness>,
+    /// What rate control did; null without any.
+    pub rate_control: Option<RateControlFigure>,
 }
 
 /// Completion of the iterations.
@@ -543,5 +545,7 @@ impl RunReport {
         self.outcome_hash.as_deref().map(|h| h.get(..12).unwrap_or(h))
     }
 }
+
+pub use super::rate::{Phase, RateControlFigure};
 
 pub use super::network::{Limits, Port, PortPfc, Queue, SentPfc, Switch, SwitchPort};

@@ -25,6 +25,7 @@ pub fn render(r: &RunReport, out: Option<&str>) -> String {
     s.switch(r);
     s.transport(r);
     s.who_waited(r);
+    s.rate_control(r);
     s.warnings(r);
     s.field("NOT MEASURED", &joined(&r.not_measured, ", "));
     s.tester(r);
@@ -416,6 +417,27 @@ impl Screen {
                 parts.push(format!("idle {} mean, {} max", percent(mean), percent(max)));
             }
             self.field("WHO WAITED", &joined(&parts, "; "));
+        }
+    }
+
+    fn rate_control(&mut self, r: &RunReport) {
+        for w in &r.workload {
+            let Some(c) = &w.rate_control else { continue };
+            let mut parts = Vec::new();
+            if r.workload.len() > 1 {
+                parts.push(w.name.clone());
+            }
+            parts.push(c.set.as_ref().map_or(c.control.clone(), |set| format!("{} {set}", c.control)));
+            parts.extend(c.jain.map(|j| format!("Jain {j:.4}")));
+            parts.push(match (c.convergence_ns, c.judged) {
+                (Some(ns), 1) => format!("within 10 % of fair share after {}", time(ns)),
+                (Some(ns), n) => format!("within 10 % of fair share after {} at most ({n} phases)", time(ns)),
+                (None, 0) => "no phase was long enough to judge its rates".into(),
+                (None, n) => {
+                    format!("within 10 % of fair share in {} of {}", c.converged, counted(n.into(), "phase"))
+                }
+            });
+            self.field("RATES", &joined(&parts, "; "));
         }
     }
 

@@ -117,6 +117,8 @@ pub struct Shared {
     pub base_len: u16,
     /// Constant rate, if any.
     pub fixed_rate: Option<Rate>,
+    /// Acknowledgements are timed for rate control.
+    pub delay_based: bool,
     /// Every data frame is answered by an ACK of its own, and one that carried CE is told there (BECN) instead of by a
     /// CNP.
     pub ack_each: bool,
@@ -179,10 +181,7 @@ impl Shared {
             window,
             ack_timeout: rc.ack_timeout,
             frames_in_timeout: u32::MAX,
-            cnp_interval: match rate_control {
-                RateControl::Dcqcn(p) => Some(p.cnp_interval),
-                RateControl::None | RateControl::Fixed(_) => None,
-            },
+            cnp_interval: rate_control.cnp_interval(),
             retry_count: rc.retry_count.min(7),
             rnr_retry: rc.rnr_retry.min(7),
             max_rd_atomic: rc.max_rd_atomic.max(1),
@@ -195,10 +194,8 @@ impl Shared {
             verb,
             markings: Markings::default(),
             base_len: base_len(class, is_v6),
-            fixed_rate: match rate_control {
-                RateControl::Fixed(rate) => Some(*rate),
-                RateControl::None | RateControl::Dcqcn(_) => None,
-            },
+            fixed_rate: rate_control.fixed_rate(),
+            delay_based: matches!(rate_control, RateControl::Swift(_)),
             ack_each: false,
             pace_overhead: 0,
         }
