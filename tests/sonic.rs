@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rankstorm::profile::sonic::{Database, Imported, Lookup, SonicError, Wanted, WantedPort, resolve};
 use rankstorm::profile::{self, Overrides};
-use rankstorm::switch::config::{PriorityConfig, Wred};
+use rankstorm::switch::config::{Limit, PriorityConfig, Watchdog, WatchdogAction, Wred};
 use rankstorm::units::Bytes;
 use serde_json::Value;
 
@@ -61,7 +61,7 @@ fn lossless(i: &Imported) -> Vec<usize> {
 }
 
 fn wred(kmin: u64, kmax: u64, pmax: f64) -> Option<Wred> {
-    Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax })
+    Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax, ecn: true })
 }
 
 /// The DSCP map as the file has it, with the file's identity map from class to queue.

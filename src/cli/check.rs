@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::plan::{Mode, Plan};
 use crate::profile::quantity::{size_text, span_text};
-use crate::switch::config::SwitchConfig;
+use crate::switch::config::{Limit, SwitchConfig};
 use crate::transport::config::{RateControl, Verb};
 use crate::units::{Bytes, Rate, Span};
 use crate::workload::config::{Skew, StreamConfig, Until, WorkloadConfig, WorkloadKind};
@@ -220,9 +220,11 @@ fn ports_text(plan: &Plan) -> String {
 }
 
 fn alpha_text(sw: &SwitchConfig) -> String {
-    match sw.priorities.iter().find(|p| p.lossless).map(|p| p.alpha) {
-        Some((n, 1)) => format!("alpha {n}"),
-        Some((n, d)) => format!("alpha {n}/{d}"),
+    match sw.of_port(0).priorities.iter().find(|p| p.lossless).map(|p| p.limit) {
+        Some(Limit::Dynamic(n, 1)) => format!("alpha {n}"),
+        Some(Limit::Dynamic(n, d)) => format!("alpha {n}/{d}"),
+        Some(Limit::Static(b)) => format!("static limit {}", bytes_text(b)),
+        Some(Limit::Pool) => "no limit but the pool".into(),
         None => "no lossless priority".into(),
     }
 }

@@ -13,7 +13,7 @@ use crate::wire::aeth::{NakCode, Syndrome, rnr_timer};
 use crate::wire::fast::{self, Fast, IpKey, Kind};
 use crate::wire::icrc;
 use crate::wire::opcode::Opcode;
-use crate::wire::pfc::PfcFrame;
+use crate::wire::pfc::{PfcFrame, global_pause};
 use crate::wire::psn;
 
 /// Bytes of a frame in counters: padded to the minimum, FCS included.
@@ -64,9 +64,11 @@ impl Host {
     }
 
     fn on_pfc(&mut self, now: Time, head: &[u8; HEAD_MAX], len: FrameLen, rec: &mut impl Record) {
-        let Some(pfc) = PfcFrame::parse(head, len) else { return };
+        // A pause of the whole link is one of every priority.
+        let link = global_pause(head, len);
+        let Some(pfc) = PfcFrame::parse(head, len).or(link.map(|_| PfcFrame::default())) else { return };
         for priority in 0..8 {
-            if let Some(quanta) = pfc.quanta_of(priority) {
+            if let Some(quanta) = link.or_else(|| pfc.quanta_of(priority)) {
                 self.on_pause(now, priority, quanta, rec);
             }
         }

@@ -99,11 +99,13 @@ pub enum DropReason {
     Malformed,
     /// Crossed more switches than allowed.
     Loop,
+    /// Bound for a queue that the PFC watchdog has given up, or came in beside one.
+    Watchdog,
 }
 
 impl DropReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [DropReason; 7] = [
+    pub const ALL: [DropReason; 8] = [
         DropReason::Threshold,
         DropReason::Headroom,
         DropReason::Buffer,
@@ -111,6 +113,7 @@ impl DropReason {
         DropReason::NoRoute,
         DropReason::Malformed,
         DropReason::Loop,
+        DropReason::Watchdog,
     ];
 }
 

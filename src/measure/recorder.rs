@@ -329,7 +329,11 @@ impl Recorder {
             put(&[q.depth_bytes.min().unwrap_or(0), q.depth_bytes.max().unwrap_or(0)]);
             q.depth_bytes.for_each_count(|v, n| put(&[v, n]));
         }
-        self.drops.iter().for_each(|d| put(d));
+        // The watchdog's reason is younger than the digest: runs without it keep theirs.
+        let said = |reason: &DropReason| {
+            *reason != DropReason::Watchdog || self.drops(*reason).iter().any(|n| *n > 0)
+        };
+        DropReason::ALL.into_iter().filter(said).for_each(|reason| put(self.drops(reason)));
     }
 }
 

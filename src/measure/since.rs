@@ -1,7 +1,9 @@
 //! Differences of counters: what happened after the warm-up. Maxima (`*_max`) are not subtracted; their owner resets
 //! them when the measured part starts.
 
-use super::stats::{ClassStats, HostStats, PfcStats, QueueStats, SwitchPortStats, SwitchStats};
+use super::stats::{
+    ClassStats, HostStats, PfcStats, QueueStats, SwitchPortStats, SwitchStats, WatchdogStats,
+};
 
 macro_rules! minus {
     ($type:ident, $now:expr, $base:expr, { $($count:ident),* $(,)? } keep { $($kept:ident : $value:expr),* $(,)? }) => {
@@ -60,6 +62,7 @@ impl SwitchPortStats {
         minus!(SwitchPortStats, self, base, { ingress_drops } keep {
             pfc: std::array::from_fn(|p| self.pfc[p].since(&base.pfc[p])),
             queues: std::array::from_fn(|p| self.queues[p].since(&base.queues[p])),
+            watchdog: std::array::from_fn(|p| self.watchdog[p].since(&base.watchdog[p])),
         })
     }
 }
@@ -69,5 +72,11 @@ impl QueueStats {
         minus!(QueueStats, self, base, { tx_frames, tx_bytes, ce_marked, drops } keep {
             depth_bytes_max: self.depth_bytes_max,
         })
+    }
+}
+
+impl WatchdogStats {
+    fn since(&self, base: &WatchdogStats) -> WatchdogStats {
+        minus!(WatchdogStats, self, base, { storms, restored, tx_drops, rx_drops } keep {})
     }
 }

@@ -154,6 +154,26 @@ pub struct SwitchPortStats {
     pub queues: [QueueStats; PRIORITIES],
     /// Frames dropped that came in here.
     pub ingress_drops: u64,
+    /// PFC watchdog per priority.
+    #[serde(skip_serializing_if = "never_bit")]
+    pub watchdog: [WatchdogStats; PRIORITIES],
+}
+
+/// What the PFC watchdog of one queue did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WatchdogStats {
+    /// Times the queue was found stuck.
+    pub storms: u64,
+    /// Times it was restored.
+    pub restored: u64,
+    /// Frames dropped that were bound for the queue.
+    pub tx_drops: u64,
+    /// Frames dropped that came in by the same port and priority.
+    pub rx_drops: u64,
+}
+
+fn never_bit(stats: &[WatchdogStats; PRIORITIES]) -> bool {
+    stats.iter().all(|s| *s == WatchdogStats::default())
 }
 
 /// Counters of one egress queue.

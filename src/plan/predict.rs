@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{HeadroomPrediction, Prediction, XoffPrediction, memory};
 use crate::host::config::{HostConfig, RankAddr};
-use crate::switch::config::{FCS_BYTES, SwitchConfig};
+use crate::switch::config::{FCS_BYTES, Limit, SwitchConfig};
 use crate::topology::{End, Fabric, Flow, fabric_bound};
 use crate::transport::config::{ClassConfig, RateControl, Verb};
 use crate::units::{
@@ -338,12 +338,14 @@ fn held(switch: &SwitchConfig, framing: &Framing) -> u64 {
 /// for equal senders is a use of `alpha S / (1 + n alpha)` each.
 fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
     let [switch] = b.fabric.switches.as_slice() else { return None };
-    let shared = switch.shared_size().ok()?.0 as f64;
     let mut best: Option<XoffPrediction> = None;
     for w in b.workloads {
         let WorkloadKind::Incast { message } = &w.kind else { continue };
         let class = &b.classes[usize::from(w.class.0)];
-        let priority = &switch.priorities[usize::from(class.priority)];
+        // Of a switch whose ports differ, the first port's limits stand for all.
+        let priority = &switch.of_port(0).priorities[usize::from(class.priority)];
+        let Limit::Dynamic(num, den) = priority.limit else { continue };
+        let shared = switch.shared_size_of(priority.pool).ok()?.0 as f64;
         if !class.lossless || !priority.lossless {
             continue;
         }
@@ -370,8 +372,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         };
         let sum: f64 = senders.iter().map(rate).sum();
         let keep = 1.0 - out / sum;
-        let (alpha, reserved) =
-            (f64::from(priority.alpha.0) / f64::from(priority.alpha.1.max(1)), priority.reserved.0);
+        let (alpha, reserved) = (f64::from(num) / f64::from(den.max(1)), priority.reserved.0);
         let per_wire = held(switch, &framing) as f64 / (f64::from(framing.full_len().0) + 24.0) / 8.0;
         // Buffer bytes per second.
         let grow = |r: f64| r * keep * per_wire;
@@ -430,7 +431,7 @@ fn link_headroom(
     framing: &Framing,
 ) -> Option<HeadroomPrediction> {
     let link = b.fabric.links.get(number)?;
-    let End::Switch(s, _) = link.to else { return None };
+    let End::Switch(s, port) = link.to else { return None };
     let switch = b.fabric.switches.get(usize::from(s))?;
     let back = b.fabric.links.get(number ^ 1).map_or(Span::ZERO, |l| l.timing.propagation());
     let rate = link.timing.rate();
@@ -443,6 +444,6 @@ fn link_headroom(
     let frame = u64::from(framing.full_len().0) + u64::from(WIRE_OVERHEAD_BYTES);
     let wire = (wire_bits / 8) as u64 + 2 * frame + 84;
     let needed = Bytes(wire.div_ceil(frame) * held(switch, framing));
-    let configured = switch.priorities[usize::from(class.priority)].headroom();
+    let configured = switch.of_port(usize::from(port)).priorities[usize::from(class.priority)].headroom();
     Some(HeadroomPrediction { configured, needed })
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 pub use super::rate_doc::{DcqcnDoc, OtgDoc, SwiftDoc, WindowDoc};
-pub use super::values::{Dilation, Files, Imix, PortRef, WredCurve, WredDoc};
+pub use super::values::{Dilation, Files, Imix, PortRef, WatchdogDoc, WredCurve, WredDoc};
 use crate::plan::Mode;
-use crate::switch::config::{LoadBalance, MarkAt};
+use crate::switch::config::{FlowControl, LoadBalance, MarkAt};
 use crate::transport::config::{Ecn, Retransmission, Verb};
 
 macro_rules! table {
@@ -503,6 +503,12 @@ table! {
         alpha: Option<Alpha>,
         /// ... as SONiC's exponent.
         dynamic_th: Option<i32>,
+        /// Static limit of lossless priority groups, instead of alpha.
+        static_th: Option<Size>,
+        /// Static limit of lossy priority groups, instead of lossy_alpha.
+        lossy_static_th: Option<Size>,
+        /// A shared pool of this size for lossy priorities; left out: one pool for all.
+        lossy_pool: Option<Size>,
         /// Dynamic threshold of lossy priority groups.
         lossy_alpha: Option<Alpha>,
         /// Limit of each lossy egress queue; left out: the group's own limit alone.
@@ -511,14 +517,28 @@ table! {
         reserved: Option<Size>,
         /// Headroom per port and lossless priority.
         xoff_headroom: Option<Size>,
+        /// Headroom of all ports together (a shared headroom pool); left out: each group has all of its own.
+        shared_headroom: Option<Size>,
         /// XON this far below the threshold.
         xon_offset: Option<Size>,
+        /// XON also at no more than this, whatever the threshold.
+        xon: Option<Size>,
         /// `"off"` or `{ kmin, kmax, pmax }`.
         wred: Option<WredDoc>,
         /// Where WRED looks at the queue.
         mark_at: Option<MarkDoc>,
         /// Choice among equal-cost ports.
         balance: Option<BalanceDoc>,
+        /// A frame goes on as soon as its header is there, unless a port is faster than the one it came in by.
+        cut_through: Option<bool>,
+        /// `"pfc"` or `"global"` (802.3 annex 31B: the whole link stops).
+        flow_control: Option<FlowControlDoc>,
+        /// `"off"` or `{ detect, restore, action }`.
+        pfc_watchdog: Option<WatchdogDoc>,
+        /// Largest rates of queues and of the port: `{ "3" = "50G", port = "80G" }`.
+        shaper: BTreeMap<String, BitRate>,
+        /// Bytes a shaper lets go at once after a silence.
+        shaper_burst: Option<Size>,
         /// Ingress pipeline delay.
         pipeline: Option<Dur>,
         /// Quanta of the XOFF frames the switch sends.
@@ -543,7 +563,7 @@ table! {
         cable: Option<Cable>,
         /// FEC of each link.
         fec: Option<Fec>,
-        /// Clock offset; only 0 for now.
+        /// By how much the tester port's clock is off, in millionths (802.3 allows 100 either way).
         clock_ppm: Option<i64>,
         /// Ranks behind each port.
         ranks_per_port: Option<u32>,
@@ -567,6 +587,25 @@ impl From<MarkDoc> for MarkAt {
         match m {
             MarkDoc::Enqueue => MarkAt::Enqueue,
             MarkDoc::Dequeue => MarkAt::Dequeue,
+        }
+    }
+}
+
+/// `flow_control = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowControlDoc {
+    /// Priorities.
+    Pfc,
+    /// The whole link.
+    Global,
+}
+
+impl From<FlowControlDoc> for FlowControl {
+    fn from(f: FlowControlDoc) -> FlowControl {
+        match f {
+            FlowControlDoc::Pfc => FlowControl::Pfc,
+            FlowControlDoc::Global => FlowControl::Global,
         }
     }
 }
@@ -612,6 +651,8 @@ table! {
         uplinks: Option<u32>,
         /// Cable between leaf and spine.
         cable: Option<Cable>,
+        /// Headroom of each end of it; left out: that of `[switch]`.
+        xoff_headroom: Option<Size>,
     }
 }
 
@@ -650,6 +691,10 @@ table! {
         ranks: Option<String>,
         /// Ranks behind it.
         ranks_per_port: Option<u32>,
+        /// Headroom of the switch's side; left out: that of `[switch]`.
+        xoff_headroom: Option<Size>,
+        /// By how much its clock is off, in millionths.
+        clock_ppm: Option<i64>,
         /// Name on the switch's side.
         dut_port: Option<String>,
         /// Who obeys XOFF.

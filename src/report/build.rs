@@ -444,7 +444,8 @@ impl Builder<'_> {
     }
 
     fn limits(&self, s: &SwitchConfig) -> Limits {
-        let headroom = s.priorities.iter().filter(|p| p.lossless).map(|p| p.headroom.0);
+        let all = s.profiles.iter().flat_map(|p| &p.priorities);
+        let headroom = all.filter(|p| p.lossless).map(|p| p.headroom.0);
         let xoff = self.plan.predicted.xoff.filter(|x| x.reached);
         Limits {
             buffer_bytes: s.buffer.0,

@@ -399,8 +399,8 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     pub(super) fn transmit(&mut self, link: usize, mut frame: F, first_hop: bool) {
         let now = self.now;
         let tx = &mut self.tx[link];
-        let end = now + tx.timing.wire_time(frame.len());
-        tx.busy_until = end;
+        let frame_len = frame.len();
+        tx.busy_until = now + tx.timing.wire_time(frame_len);
         let meta = frame.meta_mut();
         if first_hop {
             meta.start = now;
@@ -409,7 +409,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             self.conservation.sent_frames += 1;
             self.conservation.sent_bytes += bytes_of(meta.len);
         }
-        meta.arrive = end + tx.timing.propagation();
+        meta.arrive = now + tx.timing.delay(frame_len);
         self.stats.link_transmissions += 1;
         if tx.local {
             self.deliver(link, frame);
@@ -605,6 +605,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
         for slot in &mut self.switches {
             self.conservation.inside_frames += slot.switch.inside_frames();
+            let (frames, bytes) = slot.switch.flushed();
+            self.conservation.dropped_frames += frames;
+            self.conservation.dropped_bytes += bytes;
             slot.switch.drain(&mut self.pool);
         }
         let hosts = self

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::units::FrameLen;
 
 use super::headers::{Aeth, Ext, ImmDt, Opcode, Reth};
+use super::pfc::{PfcFrame, global_pause};
 use super::{
     BTH_LEN, ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MAC_CONTROL, ETHERTYPE_VLAN, HEAD_MAX,
     ICRC_LEN, IPV4_LEN, IPV6_LEN, PROTO_UDP, ROCE_UDP_PORT, UDP_LEN, VLAN_LEN, be16, be32, bytes_at, opcode,
@@ -196,7 +197,9 @@ fn parse_other(head: &[u8; HEAD_MAX], len: FrameLen) -> Result<Fast, Malformed> 
             _ => Err(Malformed::IpLength),
         },
         ETHERTYPE_IPV6 => ipv6(head, len, ip_off, vlan),
-        ETHERTYPE_MAC_CONTROL if super::pfc::PfcFrame::parse(head, len).is_some() => {
+        ETHERTYPE_MAC_CONTROL
+            if PfcFrame::parse(head, len).is_some() || global_pause(head, len).is_some() =>
+        {
             Ok(Fast { kind: Kind::Pfc, ..Fast::default() })
         }
         _ => Ok(Fast { vlan, ..Fast::default() }),

@@ -9,6 +9,8 @@ use super::{ETH_LEN, ETHERTYPE_MAC_CONTROL, HEAD_MAX, be16, put};
 pub const PFC_MAC: [u8; 6] = [0x01, 0x80, 0xc2, 0x00, 0x00, 0x01];
 /// MAC control opcode of PFC.
 pub const PFC_OPCODE: u16 = 0x0101;
+/// MAC control opcode of the pause of a whole link (802.3 annex 31B).
+pub const PAUSE_OPCODE: u16 = 0x0001;
 /// Length of a PFC frame without FCS.
 pub const PFC_LEN: FrameLen = FrameLen(60);
 
@@ -65,6 +67,21 @@ impl PfcFrame {
     }
 }
 
+/// Quanta of a pause of the whole link (0 resumes at once); `None` for any other frame.
+#[inline]
+pub fn global_pause(head: &[u8; HEAD_MAX], len: FrameLen) -> Option<u16> {
+    let ours = be16(head, 12) == ETHERTYPE_MAC_CONTROL && be16(head, ETH_LEN) == PAUSE_OPCODE;
+    (ours && usize::from(len.0) >= ETH_LEN + 4).then(|| be16(head, ETH_LEN + 2))
+}
+
+/// Writes a pause of the whole link: 60 bytes, all of them head.
+pub fn write_global_pause(head: &mut [u8; HEAD_MAX], src_mac: [u8; 6], quanta: u16) -> WireLen {
+    let written = PfcFrame::default().write(head, src_mac);
+    put(head, ETH_LEN, &PAUSE_OPCODE.to_be_bytes());
+    put(head, ETH_LEN + 2, &quanta.to_be_bytes());
+    written
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +119,18 @@ mod tests {
         head[15] = 0x01;
         head[14] = 0x00; // opcode 0x0001: link-wide PAUSE
         assert_eq!(PfcFrame::parse(&head, PFC_LEN), None);
+    }
+
+    #[test]
+    fn a_pause_of_the_link_has_the_bytes_of_annex_31b() {
+        let mut head = [0xaa; HEAD_MAX];
+        let len = write_global_pause(&mut head, [2, 0, 0, 0, 0, 1], 0x1234);
+        let mut want = vec![1, 0x80, 0xc2, 0, 0, 1, 2, 0, 0, 0, 0, 1, 0x88, 0x08, 0, 1, 0x12, 0x34];
+        want.resize(60, 0);
+        assert_eq!((len.len, &head[..60]), (FrameLen(60), &want[..]));
+        assert_eq!(global_pause(&head, PFC_LEN), Some(0x1234));
+        assert_eq!(PfcFrame::parse(&head, PFC_LEN), None);
+        PfcFrame::one(3, 7).write(&mut head, [2; 6]);
+        assert_eq!(global_pause(&head, PFC_LEN), None);
     }
 }
