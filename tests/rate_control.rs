@@ -331,9 +331,9 @@ xoff_headroom = "90 kB"
 ports = { count = 5, rate = "100G", cable = "5 m" }
 [[at]]
 time = "100 us"
-pause = { port = 4, priority = 3, hold = "20 ms" }
+pause = { port = 4, priority = 3, hold = "2 ms" }
 [[at]]
-time = "21 ms"
+time = "3 ms"
 pause = { port = 0, priority = 3, hold = "300 us" }
 [[fault]]
 link = "port port1 tx"
