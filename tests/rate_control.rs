@@ -43,7 +43,8 @@ fn converges(r: &RunReport, within_ns: [f64; 2]) {
     assert!(both.jain.unwrap() >= 0.95, "{both:?}");
     assert!(both.convergence_ns.unwrap() <= within_ns[0], "a new flow takes its share: {both:?}");
     assert!(after.convergence_ns.unwrap() <= within_ns[1], "and gives it back: {after:?}");
-    assert_eq!(figure(r).convergence_ns, both.convergence_ns.max(after.convergence_ns));
+    let longest = both.convergence_ns.unwrap().max(after.convergence_ns.unwrap());
+    assert_eq!(figure(r).convergence_ns, Some(longest));
 }
 
 const TWO: &str = r#"name = "t"
@@ -331,9 +332,9 @@ xoff_headroom = "90 kB"
 ports = { count = 5, rate = "100G", cable = "5 m" }
 [[at]]
 time = "100 us"
-pause = { port = 4, priority = 3, hold = "20 ms" }
+pause = { port = 4, priority = 3, hold = "2 ms" }
 [[at]]
-time = "21 ms"
+time = "3 ms"
 pause = { port = 0, priority = 3, hold = "300 us" }
 [[fault]]
 link = "port port1 tx"
@@ -352,7 +353,8 @@ fn swift_survives_long_pauses_and_losses() {
         let (result, r) = common::virtually(&plan_of(&text, &set));
         assert!(result.complete, "{control}: {:?}", result.missing);
         assert_eq!((r.flows.completed, r.flows.failed), (4, 0), "{control}");
-        assert!(r.flows.retransmitted > 0 && xoffs(&r) > 0, "{control}");
+        assert!(r.flows.retransmitted > 0 && r.flows.timeouts > 0, "{control}");
+        assert!(r.workload[0].completion_ns.percentiles.max.unwrap() > 2e6, "the pause was there");
         assert!(result.conservation.holds());
     }
 }

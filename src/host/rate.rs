@@ -4,6 +4,7 @@ use super::Host;
 use crate::transport::pace::Pace;
 use crate::transport::qp::{Qp, Shared};
 use crate::transport::rate::{RateControl, Reaction};
+use crate::transport::requester::flags as sender;
 use crate::transport::swift::Swift;
 use crate::units::{FrameLen, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
 
@@ -75,8 +76,17 @@ impl Host {
     pub(super) fn on_timed_ack(&mut self, now: Time, qp: u32, hops: u8) {
         let limits = self.limits(qp);
         let Some((Reaction::Swift(s), RateControl::Swift(p), q, window)) = self.reaction(qp) else { return };
-        if s.on_ack(p, now, q.req.acknowledged(), hops) {
-            apply_window(q, window, s, limits);
+        if !s.on_ack(p, now, q.req.acknowledged(), hops) {
+            return;
+        }
+        let paced = q.resp.pace.limited();
+        apply_window(q, window, s, limits);
+        if paced && !q.resp.pace.limited() && q.resp.pace.next > now {
+            // A window again: what the pace held back may go at once.
+            q.resp.pace.next = now;
+            if q.req.flags & sender::PACED != 0 {
+                self.wheel.set(qp, now);
+            }
         }
     }
 

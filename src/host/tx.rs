@@ -107,8 +107,14 @@ impl Host {
     }
 
     fn on_ack_timer(&mut self, now: Time, qp: u32, rec: &mut impl Record) {
-        let req = &mut self.qps[qp as usize].req;
+        let q = &mut self.qps[qp as usize];
+        let (req, resend) = (&mut q.req, q.resp.pace.next);
         let shared = &self.shared[usize::from(req.profile)];
+        if resend > now && req.rewound() {
+            // Its pace holds back what would be sent again: the network has had no chance to answer.
+            self.wheel.set(self.timers.ack + qp, resend + shared.ack_timeout);
+            return;
+        }
         let timeout = req.timeout(now, &self.messages, shared);
         let retried = timeout == Timeout::Retry && shared.delay_based;
         let again = match timeout {

@@ -172,6 +172,11 @@ impl Requester {
         (self.psn_next == self.psn_max).then_some(self.psn_next)
     }
 
+    /// Gone back, and nothing sent again yet.
+    pub fn rewound(&self) -> bool {
+        self.psn_next == self.psn_una && self.outstanding()
+    }
+
     /// Every PSN before this is acknowledged.
     pub fn acknowledged(&self) -> u32 {
         self.psn_una
