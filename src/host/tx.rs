@@ -5,12 +5,13 @@ use crate::frame::{Fill, Frame, FramePool, TxBatch, flags};
 use crate::hint::prefetch;
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
-use crate::transport::config::Verb;
+use crate::transport::config::{QPN_FIRST, Verb};
 use crate::transport::pace::{Pace, SLOW_GAP};
 use crate::transport::qp::Shared;
 use crate::transport::requester::{Packet, Timeout, flags as sender};
 use crate::transport::responder::flags as answer;
 use crate::units::{FrameLen, Span, Time};
+use crate::wire::fast;
 use crate::wire::headers::{Aeth, Ext, ImmDt, Reth};
 use crate::wire::icrc::AfterHead;
 use crate::wire::opcode::Opcode;
@@ -22,6 +23,8 @@ pub const RKEY: u32 = 0x1234_5678;
 
 /// Queue pairs are asked for this many turns before they send: some 100 ns, what the last-level cache takes.
 const PREFETCH_TURNS: usize = 4;
+/// The rows of so many queue pairs stay in the second-level cache anyway.
+const QPS_WARM: usize = 4_096;
 /// So many templates stay in the first-level cache anyway.
 const TEMPLATES_WARM: usize = 64;
 
@@ -396,6 +399,17 @@ impl Host {
         self.seal(now, &mut frame, wire, after, id, pool);
         out.data.push(frame);
         Step::Sent
+    }
+
+    /// Says that a frame, whose head is at hand, will come a few frames from now: on a port with more queue pairs than
+    /// caches hold, its rows are asked for.
+    #[inline]
+    pub fn expect<F: Frame>(&self, frame: &F) {
+        if self.qps.len() > QPS_WARM
+            && let Some(qp) = fast::dest_qp_guess(frame.head())
+        {
+            self.prefetch_qp(qp.wrapping_sub(QPN_FIRST));
+        }
     }
 
     /// Asks for the rows of a queue pair that will be needed soon.

@@ -348,6 +348,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         match rx.fifo.front() {
             Some(next) => {
                 let at = next.meta().arrive.max(now);
+                if let Place::Host(h) = rx.to {
+                    self.hosts[h as usize].host.expect(next);
+                }
                 self.calendar.push(at, Key::new(kind::ARRIVE, link));
             }
             None => rx.armed = false,

@@ -311,6 +311,15 @@ fn ip_header(head: &[u8; HEAD_MAX]) -> Option<(usize, bool)> {
     }
 }
 
+/// The destination queue pair, provided that the frame is RoCEv2 without IPv4 options: a guess to prefetch by, for a
+/// fraction of what [`parse`] costs.
+#[inline]
+pub fn dest_qp_guess(head: &[u8; HEAD_MAX]) -> Option<u32> {
+    let (ip_off, is_v6) = ip_header(head)?;
+    let ip_len = if is_v6 { IPV6_LEN } else { IPV4_LEN };
+    Some(be32(head, ip_off + ip_len + UDP_LEN + 4) & 0xff_ffff)
+}
+
 /// ECN field of a frame: 0 not ECT, 1 ECT(1), 2 ECT(0), 3 CE; 0 when it is not IP.
 #[inline]
 pub fn ecn(head: &[u8; HEAD_MAX]) -> u8 {
