@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::plan::{Mode, Plan};
+use crate::plan::{Mode, Plan, PortHeadroom};
 use crate::profile::quantity::{size_text, span_text};
 use crate::switch::config::{Limit, SwitchConfig};
 use crate::transport::config::{RateControl, Verb};
@@ -117,17 +117,8 @@ fn predictions(plan: &Plan, s: &mut Screen) {
         };
         s.line("XOFF", &text);
     }
-    if let Some(h) = p.headroom {
-        let (have, need) = (h.configured.0, h.needed.0);
-        let margin = if have >= need {
-            format!("margin {} B", grouped(have - need))
-        } else {
-            format!("{} B SHORT", grouped(need - have))
-        };
-        s.line(
-            "headroom",
-            &format!("{} B configured, {} B needed at worst: {margin}", grouped(have), grouped(need)),
-        );
+    for text in headroom_lines(plan) {
+        s.line("headroom", &text);
     }
     s.line(
         "duration",
@@ -157,6 +148,53 @@ fn predictions(plan: &Plan, s: &mut Screen) {
             bytes(m.program_bytes),
         ),
     );
+}
+
+/// Headroom needed and configured: ports with equal figures on one line, those with least margin first.
+fn headroom_lines(plan: &Plan) -> Vec<String> {
+    const LINES_MOST: usize = 8;
+    let mut kinds: Vec<(&PortHeadroom, Vec<&str>)> = Vec::new();
+    for row in &plan.predicted.headrooms {
+        let switch = plan.fabric.switches.get(usize::from(row.switch));
+        let name = switch.and_then(|s| s.ports.get(usize::from(row.port))).map_or("?", |p| p.name.as_str());
+        let like = |k: &PortHeadroom| {
+            (k.priority, k.rate, k.delay, k.headroom) == (row.priority, row.rate, row.delay, row.headroom)
+        };
+        match kinds.iter_mut().find(|(k, _)| like(k)) {
+            Some((_, names)) => names.push(name),
+            None => kinds.push((row, vec![name])),
+        }
+    }
+    let margin = |h: &PortHeadroom| i128::from(h.headroom.configured.0) - i128::from(h.headroom.needed.0);
+    kinds.sort_by_key(|(k, _)| margin(k));
+    let more = kinds.len().saturating_sub(LINES_MOST);
+    let mut lines: Vec<String> =
+        kinds.iter().take(LINES_MOST).map(|(k, names)| headroom_line(k, names)).collect();
+    if more > 0 {
+        lines.push(format!("{more} more kinds of ports, with larger margins"));
+    }
+    lines
+}
+
+fn headroom_line(k: &PortHeadroom, names: &[&str]) -> String {
+    let (have, need) = (k.headroom.configured.0, k.headroom.needed.0);
+    let margin = match have >= need {
+        true => format!("margin {} B", grouped(have - need)),
+        false => format!("{} B SHORT", grouped(need - have)),
+    };
+    let ports = match names {
+        [one] => (*one).to_owned(),
+        [first, .., last] => format!("{} ports, {first} to {last}", names.len()),
+        [] => String::new(),
+    };
+    format!(
+        "{} B configured, {} B needed at worst: {margin} (priority {}; {ports}; {}, {} there and back)",
+        grouped(have),
+        grouped(need),
+        k.priority,
+        k.rate,
+        k.delay
+    )
 }
 
 /// The effective profile, then ports and ranks as comments: still a profile that loads to the same plan.

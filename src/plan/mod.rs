@@ -1,5 +1,6 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
+pub mod headroom;
 pub mod hpcc;
 pub mod memory;
 pub mod path;
@@ -15,7 +16,7 @@ use crate::frame::fault::Rule;
 use crate::host::config::{HostConfig, RankAddr};
 use crate::topology::Fabric;
 use crate::transport::config::ClassConfig;
-use crate::units::{Bytes, PortId, Span, Time};
+use crate::units::{Bytes, PortId, Rate, Span, Time};
 use crate::workload::config::{TimedAction, WorkloadConfig};
 
 pub use self::hpcc::{Hpcc, HpccFrames};
@@ -150,6 +151,8 @@ pub struct Prediction {
     pub xoff: Option<XoffPrediction>,
     /// Headroom configured and needed per lossless priority group of the slowest case.
     pub headroom: Option<HeadroomPrediction>,
+    /// The same of every switch port and lossless priority.
+    pub headrooms: Vec<PortHeadroom>,
     /// Nominal duration of the whole run.
     pub duration: Span,
     /// Memory.
@@ -174,8 +177,25 @@ pub struct XoffPrediction {
 pub struct HeadroomPrediction {
     /// Configured bytes.
     pub configured: Bytes,
-    /// Needed in the worst case: 2 MTU + cable both ways + response + the PFC frame.
+    /// Needed in the worst case, see [`headroom`].
     pub needed: Bytes,
+}
+
+/// Headroom arithmetic of one switch port and priority.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PortHeadroom {
+    /// Switch.
+    pub switch: u16,
+    /// Its port.
+    pub port: u16,
+    /// Priority.
+    pub priority: u8,
+    /// Rate of the link that comes in there.
+    pub rate: Rate,
+    /// Both ways together: cable, FEC and pipeline.
+    pub delay: Span,
+    /// The figures.
+    pub headroom: HeadroomPrediction,
 }
 
 /// Memory arithmetic, for virtual time ([`memory`]).

@@ -4,14 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{HeadroomPrediction, Prediction, XoffPrediction, memory};
+use super::{HeadroomPrediction, PortHeadroom, Prediction, XoffPrediction, memory};
 use crate::host::config::{HostConfig, RankAddr};
 use crate::switch::config::{FCS_BYTES, Limit, SwitchConfig};
 use crate::topology::{End, Fabric, Flow, fabric_bound};
-use crate::transport::config::{ClassConfig, RateControl, Verb};
-use crate::units::{
-    Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, PortId, Rate, Span, Time, WIRE_OVERHEAD_BYTES,
-};
+use crate::transport::config::{ClassConfig, RateControl};
+use crate::units::{Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, PortId, Rate, Span, Time};
 use crate::workload::config::{Load, Until, WorkloadConfig, WorkloadKind};
 use crate::workload::generate::{pairs, traffic};
 use crate::workload::ideal::{self, Framing};
@@ -95,7 +93,8 @@ pub fn predict(b: &Basis<'_>) -> Prediction {
     }
     (p.fan_in_ranks, p.fan_in_physical) = fan_in(b);
     p.xoff = xoff(b, v6);
-    p.headroom = headroom(b, v6);
+    p.headrooms = super::headroom::all(b, v6);
+    p.headroom = least(&p.headrooms);
     let each = busy + b.gap;
     let closed = if b.workloads.is_empty() { 0 } else { each.0.saturating_mul(u64::from(b.iterations)) };
     p.duration = Span(closed.max(streams_end(b).0).max(b.last_action.0));
@@ -410,40 +409,8 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
     best
 }
 
-/// Headroom of the link and lossless class with the least margin: two full frames (one just started here, one there),
-/// both ways of the cable with FEC and pipeline, the time the far end may take to obey, and the PFC frame; all as full
-/// frames in whole cells.
-fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
+/// The one with the least margin.
+fn least(all: &[PortHeadroom]) -> Option<HeadroomPrediction> {
     let margin = |h: &HeadroomPrediction| i128::from(h.configured.0) - i128::from(h.needed.0);
-    let classes = b.classes.iter().filter(|c| c.lossless);
-    let all = classes.flat_map(|class| {
-        let framing = Framing::of(class, Verb::Write, v6);
-        b.fabric.links.iter().enumerate().filter_map(move |(i, _)| link_headroom(b, i, class, &framing))
-    });
-    all.min_by_key(|h| (margin(h), std::cmp::Reverse(h.needed.0)))
-}
-
-/// Headroom of one class on the link with this number; `None` when the link ends in no switch.
-fn link_headroom(
-    b: &Basis<'_>,
-    number: usize,
-    class: &ClassConfig,
-    framing: &Framing,
-) -> Option<HeadroomPrediction> {
-    let link = b.fabric.links.get(number)?;
-    let End::Switch(s, port) = link.to else { return None };
-    let switch = b.fabric.switches.get(usize::from(s))?;
-    let back = b.fabric.links.get(number ^ 1).map_or(Span::ZERO, |l| l.timing.propagation());
-    let rate = link.timing.rate();
-    let response = match link.from {
-        End::Host(h) => b.hosts.get(h.0 as usize).map_or(Span::ZERO, |h| h.pfc_response),
-        End::Switch(..) => rate.quanta(response_quanta(rate)),
-    };
-    let delay = link.timing.propagation() + back + response;
-    let wire_bits = u128::from(delay.0) * u128::from(rate.bits_per_s) / 1_000_000_000_000;
-    let frame = u64::from(framing.full_len().0) + u64::from(WIRE_OVERHEAD_BYTES);
-    let wire = (wire_bits / 8) as u64 + 2 * frame + 84;
-    let needed = Bytes(wire.div_ceil(frame) * held(switch, framing));
-    let configured = switch.of_port(usize::from(port)).priorities[usize::from(class.priority)].headroom();
-    Some(HeadroomPrediction { configured, needed })
+    all.iter().map(|p| p.headroom).min_by_key(|h| (margin(h), std::cmp::Reverse(h.needed.0)))
 }

@@ -9,6 +9,7 @@ use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
 use super::{classes, connect, ecmp, expect, fabric, faults, ports, rate};
 use crate::limits::RUN_SECONDS_MAX;
+use crate::plan::headroom::short_pools;
 use crate::plan::predict::{Basis, predict};
 use crate::plan::{Clock, Compat, Plan};
 use crate::units::{Span, Time};
@@ -121,6 +122,16 @@ pub(super) fn build(
             h.configured.0, h.needed.0
         );
         warnings.push(("headroom_too_small".into(), text));
+    }
+    for (i, switch) in fabric.switches.iter().enumerate() {
+        for (pool, has, needed) in short_pools(switch, i as u16, &predicted.headrooms) {
+            let text = format!(
+                "switch {}: shared headroom pool {pool} has {} B, all ports together need {} B in the worst case: \
+                 lossless frames may be lost",
+                switch.name, has.0, needed.0
+            );
+            warnings.push(("shared_headroom_too_small".into(), text));
+        }
     }
     if let Some(text) = ecmp::spread(&fabric, &hosts, &workloads) {
         warnings.push(("ecmp_collisions".into(), text));

@@ -1,7 +1,7 @@
 //! Fills every key that acts with its default, so that the document says all a run does.
 
 use super::doc::*;
-use super::preset::{PIPELINE, PRESETS, Preset, WEIGHTS};
+use super::preset::{PIPELINE, PRESETS, Preset, WEIGHTS, has_virtual_output_queues};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 use super::sonic::Imported;
 use super::source::{Fault, fault, nearest};
@@ -198,6 +198,13 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     };
     let name = name.as_str();
     let Some(preset) = Preset::named(name) else {
+        if has_virtual_output_queues(name) {
+            let text = format!(
+                "{name} queues frames at the ingress for every output (VOQ); only shared-buffer switches are modelled, use \
+                 a preset of one"
+            );
+            return fault("switch.preset", text);
+        }
         let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
         let text = match nearest(name, &names) {
             Some(near) => format!("no such preset; did you mean {near:?}?"),

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::model::*;
+use super::network::Watchdog;
 use super::{answer, expect, rate};
 use crate::limits::PRIORITIES;
 use crate::measure::distribution::{Distribution, Percentiles};
 use crate::measure::iterations::WorkloadIterations;
-use crate::measure::stats::{HostStats, PfcStats, SwitchPortStats};
+use crate::measure::stats::{HostStats, PfcStats, SwitchPortStats, WatchdogStats};
 use crate::plan::{Mode, Plan};
 use crate::run::result::RunResult;
 use crate::switch::config::SwitchConfig;
@@ -438,6 +439,7 @@ impl Builder<'_> {
                     pfc: sent_pfc(stats),
                 })
                 .collect(),
+            watchdog: watchdogs(config, &s.ports),
             queues: self.queues(ix as u16, config, &s.ports),
         };
         self.plan.fabric.switches.iter().zip(&self.result.switches).enumerate().map(row).collect()
@@ -634,6 +636,26 @@ fn fairness(w: &WorkloadIterations) -> Option<Fairness> {
         jain: w.jain(),
         starved: w.starved(),
     })
+}
+
+/// Queues that a watchdog has looked after.
+fn watchdogs(config: &SwitchConfig, ports: &[SwitchPortStats]) -> Vec<Watchdog> {
+    let mut rows = Vec::new();
+    for (port, stats) in config.ports.iter().zip(ports) {
+        for (priority, w) in
+            stats.watchdog.iter().enumerate().filter(|(_, w)| **w != WatchdogStats::default())
+        {
+            rows.push(Watchdog {
+                port: port.name.clone(),
+                priority: priority as u8,
+                storms: w.storms,
+                restored: w.restored,
+                tx_drops: w.tx_drops,
+                rx_drops: w.rx_drops,
+            });
+        }
+    }
+    rows
 }
 
 fn sent_pfc(port: &SwitchPortStats) -> Vec<SentPfc> {

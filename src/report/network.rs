@@ -86,6 +86,9 @@ pub struct Switch {
     pub limits: Option<Limits>,
     /// Ports that sent or received PFC.
     pub ports: Vec<SwitchPort>,
+    /// Queues that the PFC watchdog found stuck, and what it dropped beside them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub watchdog: Vec<Watchdog>,
     /// Queues that carried frames.
     pub queues: Vec<Queue>,
 }
@@ -128,6 +131,24 @@ pub struct SentPfc {
     pub refresh_tx: u64,
     /// Ended one.
     pub xon_tx: u64,
+}
+
+/// What the PFC watchdog did to one queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watchdog {
+    /// Port name.
+    pub port: String,
+    /// Priority.
+    pub priority: u8,
+    /// Times the queue was found stuck.
+    pub storms: u64,
+    /// Times it was restored.
+    pub restored: u64,
+    /// Frames dropped that were bound for the queue.
+    pub tx_drops: u64,
+    /// Frames dropped that came in by the same port and priority.
+    pub rx_drops: u64,
 }
 
 /// An egress queue.

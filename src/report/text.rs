@@ -358,6 +358,20 @@ impl Screen {
                 grouped(q.depth_bytes.n)
             ));
         }
+        let stuck: Vec<_> = r.switches.iter().flat_map(|s| s.watchdog.iter().map(move |w| (s, w))).collect();
+        if let Some((at, w)) = stuck.iter().max_by_key(|(_, w)| (w.storms, w.tx_drops)) {
+            let dropped: u64 = stuck.iter().map(|(_, w)| w.tx_drops + w.rx_drops).sum();
+            self.push(format!(
+                "  PFC watchdog: {} queues found stuck, most often {} {} prio {} ({} times, {} restored); {} frames dropped",
+                stuck.len(),
+                at.name,
+                w.port,
+                w.priority,
+                w.storms,
+                w.restored,
+                grouped(dropped)
+            ));
+        }
     }
 
     fn transport(&mut self, r: &RunReport) {

@@ -631,3 +631,5 @@ pub(crate) mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_incast;
+#[cfg(test)]
+mod tests_pools;

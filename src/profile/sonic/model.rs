@@ -126,6 +126,13 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
 fn cell(db: &Database, wanted: &Wanted) -> Result<u16, SonicError> {
     let device = db.get("DEVICE_METADATA", "localhost");
     let text = |field: &str| device.and_then(|r| r.text(field)).unwrap_or_default();
+    if let Some(chip) = asic::with_virtual_output_queues(text("hwsku"), text("platform")) {
+        let place = device.map_or_else(|| db.name(), |r| r.place().to_owned());
+        let text = format!(
+            "is a {chip}, which queues at the ingress (VOQ); only shared-buffer switches are modelled"
+        );
+        return refuse(place, text);
+    }
     let known = asic::of_platform(text("hwsku"), text("platform")).map(|a| a.cell);
     match wanted.cell.or(known) {
         Some(cell) if (32..=8_192).contains(&cell) => Ok(cell),
