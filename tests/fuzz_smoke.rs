@@ -24,7 +24,9 @@ fn mutate(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
                 input.extend(piece);
             }
             3 => input.get_mut(at).into_iter().for_each(|b| *b ^= 1 << rng.below(8)),
-            4 => input.get_mut(at).into_iter().for_each(|b| *b = [0, 0xff, b'9', b'-'][rng.below(4) as usize]),
+            4 => {
+                input.get_mut(at).into_iter().for_each(|b| *b = [0, 0xff, b'9', b'-'][rng.below(4) as usize])
+            }
             _ => {
                 let digits = b"0123456789";
                 input.get_mut(at).into_iter().for_each(|b| *b = digits[rng.below(10) as usize]);
@@ -46,6 +48,12 @@ fn no_entry_point_breaks_on_mutated_input() {
             entry(&mutate(&mut rng, &seeds));
         }
     }
+}
+
+#[test]
+fn what_fuzzing_found_stays_mended() {
+    // The count of a map doubled beyond 64 bits.
+    entries::run("hpcc", b"KMIN_MAP 9951084489762988944 3 100\n");
 }
 
 /// Writes the first inputs of every target below the folder that `RANKSTORM_FUZZ_SEEDS` names; `tools/fuzz` does so.

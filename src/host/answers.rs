@@ -187,6 +187,7 @@ impl Host {
         }
         let rx = &mut q.resp.rx;
         self.control.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         if !all.due.is_empty() || rx.flags & (flags::ACK | flags::NAK) != 0 {
             self.control.join(list, 2 * qp);
         } else {

@@ -544,4 +544,4 @@ impl RunReport {
     }
 }
 
-pub use super::network::{Limits, Port, PortPfc, Queue, SentPfc, Switch, SwitchPort};
+pub use super::network::{Limits, Port, PortPfc, Queue, Receive, SentPfc, Switch, SwitchPort};

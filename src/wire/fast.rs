@@ -156,6 +156,9 @@ pub enum Malformed {
     /// UDP and IP disagree.
     #[error("the UDP length disagrees with the IP length")]
     UdpLength,
+    /// A MAC control frame, which ends at the port, that is no PFC frame.
+    #[error("a MAC control frame with an opcode, address, tag or length that PFC does not have")]
+    MacControl,
     /// Opcode and lengths disagree.
     #[error("the packet is too short for its opcode, pad and ICRC")]
     RoceLength,
@@ -196,9 +199,10 @@ fn parse_other(head: &[u8; HEAD_MAX], len: FrameLen) -> Result<Fast, Malformed> 
             _ => Err(Malformed::IpLength),
         },
         ETHERTYPE_IPV6 => ipv6(head, len, ip_off, vlan),
-        ETHERTYPE_MAC_CONTROL if super::pfc::PfcFrame::parse(head, len).is_some() => {
+        ETHERTYPE_MAC_CONTROL if vlan.is_none() && super::pfc::PfcFrame::parse(head, len).is_some() => {
             Ok(Fast { kind: Kind::Pfc, ..Fast::default() })
         }
+        ETHERTYPE_MAC_CONTROL => Err(Malformed::MacControl),
         _ => Ok(Fast { vlan, ..Fast::default() }),
     }
 }

@@ -55,7 +55,9 @@ ports = { count = 3, rate = "100G" }
 
 fn plan() -> &'static Plan {
     static PLAN: OnceLock<Plan> = OnceLock::new();
-    PLAN.get_or_init(|| profile::from_str("fuzz.toml", PROFILE, &Overrides::default()).expect("a valid profile"))
+    PLAN.get_or_init(|| {
+        profile::from_str("fuzz.toml", PROFILE, &Overrides::default()).expect("a valid profile")
+    })
 }
 
 fn ip(port: u8) -> IpAddr {
@@ -177,7 +179,8 @@ pub fn switch(data: &[u8]) {
     let plan = plan();
     let addresses = AddressMap::new(plan.ranks.iter().map(|r| (r.ip, r.port)));
     let mut switch: Switch<BoxFrame> =
-        Switch::new(plan.fabric.switches[0].clone(), 0, &plan.fabric.routes[0], addresses).expect("a valid switch");
+        Switch::new(plan.fabric.switches[0].clone(), 0, &plan.fabric.routes[0], addresses)
+            .expect("a valid switch");
     let mut pool = BoxPool::new(8, usize::MAX >> 32);
     let mut now = Time::ZERO;
     let (mut queued, mut left) = (0u64, 0u64);
@@ -214,4 +217,3 @@ pub fn switch(data: &[u8]) {
     switch.drain(&mut pool);
     assert_eq!((switch.mmu().shared_used(), switch.mmu().headroom_used(), pool.in_use()), (0, 0, 0));
 }
-

@@ -64,9 +64,11 @@ const LOOKUP: &[u8] = b"\n# PG lossless profiles.\n# speed cable size xon xoff t
 /// First inputs of a target.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     // The fuzz package lies two folders below the repository's root.
-    let root = [root(), root().join("../..")].into_iter().find(|r| r.join("pcaps").is_dir()).unwrap_or_else(root);
+    let root =
+        [root(), root().join("../..")].into_iter().find(|r| r.join("pcaps").is_dir()).unwrap_or_else(root);
     let captures = files(&root.join("pcaps"), "pcap");
-    let first_frames = || captures.iter().flat_map(|c| frames(c).into_iter().take(4)).filter(|f| f.len() < 2048);
+    let first_frames =
+        || captures.iter().flat_map(|c| frames(c).into_iter().take(4)).filter(|f| f.len() < 2048);
     let pause = [&[1, 0x80, 0xc2, 0, 0, 1, 2, 0, 0, 0, 0, 1, 0x88, 8, 1, 1, 0, 8][..], &[0; 42]].concat();
     match target {
         "fast" | "pfc" => first_frames()

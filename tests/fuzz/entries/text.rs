@@ -13,8 +13,14 @@ fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     data.split(|b| *b == 0)
 }
 
+/// Digits of a number in a list of flows: 18 PB become the 8 million messages that are allowed, and take their time.
+const DIGITS_MAX: usize = 12;
+
 /// A list of flows as CSV, or as HPCC's flow file with or without prerequisites.
 pub fn flows(data: &[u8]) {
+    if data.split(|b| !b.is_ascii_digit()).any(|digits| digits.len() > DIGITS_MAX) {
+        return;
+    }
     let mut files = parts(data);
     let first = files.next().unwrap_or_default();
     if let Ok(schedule) = read_csv("flows.csv", first) {

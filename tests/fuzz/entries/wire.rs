@@ -17,8 +17,8 @@ use rankstorm::wire::messages::MessageCounter;
 use rankstorm::wire::pfc::{PFC_LEN, PfcFrame};
 use rankstorm::wire::template::{BthFields, FrameSpec, Template};
 use rankstorm::wire::{HEAD_MAX, icrc, pad_of};
-use rankstorm::workload::import::pcap as import_pcap;
 use rankstorm::workload::import::Replay;
+use rankstorm::workload::import::pcap as import_pcap;
 
 use super::Input;
 
@@ -108,7 +108,8 @@ impl TempFile {
     fn new(bytes: &[u8]) -> TempFile {
         let shm = PathBuf::from("/dev/shm");
         let folder = if shm.is_dir() { shm } else { std::env::temp_dir() };
-        let name = format!("rankstorm-fuzz-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("rankstorm-fuzz-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = folder.join(name);
         std::fs::write(&path, bytes).expect("room for a temporary file");
         TempFile(path)
