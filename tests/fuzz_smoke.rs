@@ -50,6 +50,12 @@ fn no_entry_point_breaks_on_mutated_input() {
     }
 }
 
+#[test]
+fn what_fuzzing_found_stays_mended() {
+    // The count of a map doubled beyond 64 bits.
+    entries::run("hpcc", b"KMIN_MAP 9951084489762988944 3 100\n");
+}
+
 /// Writes the first inputs of every target below the folder that `RANKSTORM_FUZZ_SEEDS` names; `tools/fuzz` does so.
 #[test]
 fn seeds_are_written_where_asked() {

@@ -58,6 +58,19 @@ pub fn check_text(plan: &Plan) -> String {
     for stream in plan.hosts.iter().flat_map(|h| &h.streams) {
         s.line("stream", &stream_text(stream));
     }
+    for h in &plan.hosts {
+        if let Some(r) = h.receive {
+            let text = format!(
+                "{}: {} drained at {}; XOFF above {}, XON at {}",
+                h.name,
+                bytes_text(r.buffer),
+                r.drain,
+                bytes_text(r.xoff),
+                bytes_text(r.xon)
+            );
+            s.line("receive", &text);
+        }
+    }
     predictions(plan, &mut s);
     if !plan.expect.is_empty() {
         let all: Vec<String> = plan.expect.iter().map(|e| format!("{} {}", e.name, e.typed)).collect();
@@ -67,7 +80,8 @@ pub fn check_text(plan: &Plan) -> String {
         s.line("WARNING", &format!("{code}: {text}"));
     }
     if let Some(source) = &plan.source {
-        s.line("NEXT", &format!("rankstorm run {}", source.display()));
+        let flag = if plan.pfc_generators().is_empty() { "" } else { " --allow-pfc-generation" };
+        s.line("NEXT", &format!("rankstorm run {}{flag}", source.display()));
     }
     s.0
 }

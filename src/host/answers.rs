@@ -243,6 +243,7 @@ impl Host {
             q.resp.rx.flags &= !flags::ANSWERS;
         }
         self.ready.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         q.req.flags &= !sender::READY;
         if counter_expired {
             self.advance_rate(now, qp, true);

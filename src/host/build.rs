@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use super::config::{HostConfig, StreamPeer};
-use super::pfc::{Obeyed, Order, Sent};
+use super::pfc::{Obeyed, Order, Receive, Sent};
 use super::programs::Programs;
 use super::stream::{Receivers, Sender};
 use super::{Cold, Failure, Host, HostEvent, NONE, Timers};
@@ -21,7 +21,7 @@ use crate::transport::wheel::Wheel;
 use crate::units::{ClassIx, RankId, Span, Time, WIRE_OVERHEAD_BYTES};
 use crate::wire::psn;
 use crate::wire::template::{FrameSpec, SpecError, Template};
-use crate::workload::config::{Action, StreamConfig};
+use crate::workload::config::{Action, PfcTrain, StreamConfig};
 
 impl Host {
     /// The ranks of one tester port, nothing started yet. All memory of the packet path is reserved here.
@@ -113,7 +113,8 @@ impl Host {
             ready: Ready::new(capacity[0]),
             control: Ready::new(capacity[1]),
             pfc_rx: Obeyed::new(cfg.rate, cfg.pfc_response),
-            pfc_tx: Sent::new(orders(&cfg), cfg.rate),
+            pfc_tx: Sent::new(orders(&cfg), trains(&cfg), cfg.rate),
+            receive: cfg.receive.map(|r| Box::new(Receive::new(r))),
             streams,
             stream_rx: Receivers::new(&cfg),
             programs,
@@ -242,7 +243,15 @@ fn orders(cfg: &HostConfig) -> Vec<Order> {
             Some(Order { at: a.at, priority, pause_until: Some(hold.map_or(Time::NEVER, |h| a.at + h)) })
         }
         Action::Release { priority, .. } => Some(Order { at: a.at, priority, pause_until: None }),
-        Action::Burst(_) | Action::Snapshot { .. } => None,
+        Action::Burst(_) | Action::Pfc { .. } | Action::Snapshot { .. } => None,
     };
     cfg.actions.iter().filter_map(order).collect()
+}
+
+fn trains(cfg: &HostConfig) -> Vec<(Time, PfcTrain)> {
+    let train = |a: &crate::workload::config::TimedAction| match &a.action {
+        Action::Pfc { train, .. } => Some((a.at, train.clone())),
+        _ => None,
+    };
+    cfg.actions.iter().filter_map(train).collect()
 }

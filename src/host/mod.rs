@@ -168,6 +168,8 @@ pub struct Host {
     control: Ready,
     pfc_rx: pfc::Obeyed,
     pfc_tx: pfc::Sent,
+    /// `None` where frames are taken as they arrive.
+    receive: Option<Box<pfc::Receive>>,
     streams: Vec<stream::Sender>,
     stream_rx: stream::Receivers,
     programs: Programs,
@@ -198,7 +200,8 @@ impl Host {
         {
             return Time::ZERO;
         }
-        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next())
+        let drained = self.receive.as_ref().map_or(Time::NEVER, |r| r.next());
+        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next()).min(drained)
     }
 
     /// The tester port this host is.
@@ -206,11 +209,13 @@ impl Host {
         PortId(self.port)
     }
 
-    /// True when every stream that starts here is over and no pause order is left or in force.
+    /// True when every stream that starts here is over, no pause order is left or in force, and no frame waits in the
+    /// receive buffer.
     pub fn open_loop_done(&self) -> bool {
         self.streams.iter().all(|s| s.next() == Time::NEVER)
             && !self.pfc_tx.due()
             && self.pfc_tx.next() == Time::NEVER
+            && self.receive.as_ref().is_none_or(|r| r.next() == Time::NEVER)
     }
 
     /// Takes over the manners of a simulated NIC: an ACK of its own for every data frame, which also carries what a CNP
@@ -221,6 +226,11 @@ impl Host {
         for s in &mut self.shared {
             (s.ack_each, s.pace_overhead) = (true, overhead);
         }
+    }
+
+    /// Starts the maxima again from what is in use now. Counters go on.
+    pub fn mark(&mut self) {
+        self.stats.rx_buffer_bytes_max = self.receive.as_ref().map_or(0, |r| r.occupied());
     }
 
     /// Takes the oldest event.

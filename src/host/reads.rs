@@ -60,6 +60,7 @@ impl Host {
             self.wheel.set(self.timers.ack + qp, now + shared.ack_timeout);
         }
         self.ready.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         q.req.flags &= !sender::READY;
         self.stats.read_tx += 1;
         if r.again {

@@ -1,5 +1,6 @@
 //! Frames in: data to responders, answers to requesters, pauses to the port.
 
+use super::pfc::{AtWire, Held};
 use super::tx::RKEY;
 use super::{Failure, Host};
 use crate::frame::{Frame, FrameMeta, HEAD_MAX, flags as flags_of};
@@ -46,15 +47,57 @@ impl Host {
             self.stats.rx_malformed += 1;
             return;
         }
-        let head = frame.head();
-        match fast::parse(head, frame.len()) {
-            Ok(f) if f.kind == Kind::Roce => self.on_roce(now, &f, head, frame.meta(), rec),
-            Ok(f) if f.kind == Kind::Pfc => self.on_pfc(now, head, frame.len(), rec),
+        if self.receive.is_some() {
+            return self.buffer(now, frame, rec);
+        }
+        self.accept(now, frame.head(), frame.meta(), rec);
+    }
+
+    /// Takes a frame out of the port's hands.
+    #[inline]
+    fn accept(&mut self, now: Time, head: &[u8; HEAD_MAX], meta: &FrameMeta, rec: &mut impl Record) {
+        match fast::parse(head, meta.len) {
+            Ok(f) if f.kind == Kind::Roce => self.on_roce(now, &f, head, meta, rec),
+            Ok(f) if f.kind == Kind::Pfc => self.on_pfc(now, head, meta.len, rec),
             Ok(_) => self.stats.rx_unknown += 1,
             Err(_) => self.stats.rx_malformed += 1,
         }
         if self.programs.any_dirty() {
             self.run_programs(now, rec);
+        }
+    }
+
+    /// Puts a frame into the receive buffer. What ends at the port (PFC, broken headers) does not wait there.
+    #[cold]
+    fn buffer<F: Frame>(&mut self, now: Time, frame: &F, rec: &mut impl Record) {
+        self.drain(now, rec);
+        let waits = fast::parse(frame.head(), frame.len()).is_ok_and(|f| f.kind != Kind::Pfc);
+        let Some(r) = self.receive.as_mut().filter(|_| waits) else {
+            return self.accept(now, frame.head(), frame.meta(), rec);
+        };
+        if !r.put(now, frame.head(), frame.meta(), counted(frame.len())) {
+            self.stats.rx_overflow += 1;
+            return;
+        }
+        self.stats.rx_buffer_bytes_max = self.stats.rx_buffer_bytes_max.max(r.occupied());
+        self.turn(now);
+    }
+
+    /// Takes over what the receive buffer has drained by `now`, each frame at its own time.
+    pub(super) fn drain(&mut self, now: Time, rec: &mut impl Record) {
+        while let Some(Held { head, meta, arrived, done, .. }) =
+            self.receive.as_mut().and_then(|r| r.take(now))
+        {
+            self.turn(done);
+            self.accept(done, &head, &meta, &mut AtWire { rec, arrived });
+        }
+    }
+
+    fn turn(&mut self, now: Time) {
+        if let Some(r) = &mut self.receive
+            && let Some(on) = r.turn()
+        {
+            self.pfc_tx.hold(now, r.priorities(), on);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::measure::record::Record;
 use crate::transport::config::{QPN_FIRST, Verb};
 use crate::transport::pace::{Pace, SLOW_GAP};
 use crate::transport::qp::Shared;
+use crate::transport::ready::UNPAUSED;
 use crate::transport::requester::{Packet, Timeout, flags as sender};
 use crate::transport::responder::flags as answer;
 use crate::units::{FrameLen, Span, Time};
@@ -15,7 +16,6 @@ use crate::wire::fast;
 use crate::wire::headers::{Aeth, Ext, ImmDt, Reth};
 use crate::wire::icrc::AfterHead;
 use crate::wire::opcode::Opcode;
-use crate::wire::pfc::{PFC_LEN, PfcFrame};
 use crate::wire::template::{BthFields, Entropy, Template, WireLen};
 
 /// R_Key of every WRITE; a request with another one is refused.
@@ -86,6 +86,9 @@ impl Host {
     /// Brings everything that depends on the time up to date.
     #[inline]
     fn advance(&mut self, now: Time, rec: &mut impl Record) {
+        if self.receive.is_some() {
+            self.drain(now, rec);
+        }
         self.pfc_rx.advance(now, &mut self.stats, self.port, rec);
         self.pfc_tx.advance(now);
         while let Some((timer, _)) = self.wheel.pop(now) {
@@ -165,12 +168,13 @@ impl Host {
     }
 
     fn send_pfc<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
-        let Some((priority, quanta)) = self.pfc_tx.frame() else { return Step::Nobody };
-        let Some(mut frame) = pool.take(Fill::Control, PFC_LEN) else { return Step::PoolEmpty };
-        let wire = PfcFrame::one(priority, quanta).write(frame.head_mut(), self.mac);
+        let Some((message, form)) = self.pfc_tx.frame() else { return Step::Nobody };
+        let Some(mut frame) = pool.take(Fill::Control, form.len()) else { return Step::PoolEmpty };
+        let wire = message.write_as(form, frame.head_mut(), self.mac);
         let meta = frame.meta_mut();
-        (meta.intended, meta.flags, meta.priority) = (now, flags::PFC, priority);
-        self.pfc_tx.sent(priority, &mut self.stats);
+        (meta.intended, meta.flags) = (now, flags::PFC);
+        self.pfc_tx.sent(now, &mut self.stats);
+        self.pfc_rx.left(now, UNPAUSED, wire.len);
         self.seal(now, &mut frame, wire, None, u32::MAX, pool);
         out.control.push(frame);
         Step::Sent
@@ -221,6 +225,7 @@ impl Host {
         let flow = Entropy { sport, marking };
         let (wire, after) = write_head::<P>(template, flow, &mut frame, &bth, &ext, 0);
         self.control.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         let meta = frame.meta_mut();
         (meta.intended, meta.class) = (now, shared.class);
         self.seal(now, &mut frame, wire, after, qp, pool);
@@ -314,6 +319,7 @@ impl Host {
             self.wheel.set(self.timers.ack + id, now + shared.ack_timeout);
         }
         self.ready.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         q.req.flags &= !sender::READY;
         if counter_expired {
             self.advance_rate(now, id, true);
@@ -391,6 +397,7 @@ impl Host {
         self.stats.classes[usize::from(s.class)].transmissions += 1;
         let next = s.next();
         self.ready.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         if next <= now {
             self.ready.join(list, id);
         } else {

@@ -10,7 +10,7 @@ use super::record::{DropReason, MessageRecord, Outcome, RankIteration, Record};
 use crate::frame::{FrameMeta, flags};
 use crate::limits::{FLOW_ROWS_MAX, PRIORITIES, QUEUE_HISTOGRAMS_MAX};
 use crate::rng::mix;
-use crate::units::{ClassIx, RankId, Time, WIRE_OVERHEAD_BYTES};
+use crate::units::{ClassIx, RankId, Span, Time, WIRE_OVERHEAD_BYTES};
 
 /// Longest latency a histogram tells apart, nanoseconds: one hour.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
@@ -323,6 +323,7 @@ impl Recorder {
         }
         for p in self.pauses.rows().iter().flatten() {
             put(&[p.paused.0, p.longest.0, p.first.0, p.pauses]);
+            put(&[p.response_min.0, p.response_max.0]);
         }
         for q in &self.queues {
             put(&[q.switch.into(), q.port.into(), q.priority.into()]);
@@ -405,6 +406,12 @@ impl Record for Recorder {
         self.pauses.set(now, self.measure_from, port, priority, on);
     }
 
+    fn pfc_response(&mut self, now: Time, port: u32, priority: u8, span: Span) {
+        if now >= self.measure_from {
+            self.pauses.respond(port, priority, span);
+        }
+    }
+
     #[inline]
     fn queue_depth(&mut self, now: Time, switch: u16, port: u16, priority: u8, bytes: u64) {
         if now < self.measure_from {
@@ -435,7 +442,7 @@ impl Record for Recorder {
 mod tests {
     use super::*;
     use crate::rng::Rng;
-    use crate::units::{FrameLen, Span};
+    use crate::units::FrameLen;
 
     fn config() -> RecorderConfig {
         RecorderConfig {

@@ -56,6 +56,12 @@ pub struct HostStats {
     pub rx_unknown: u64,
     /// Frames with a header that does not parse, or a wrong ICRC where it is checked.
     pub rx_malformed: u64,
+    /// Frames that did not fit into the receive buffer.
+    pub rx_overflow: u64,
+    /// Most bytes in the receive buffer.
+    pub rx_buffer_bytes_max: u64,
+    /// PFC frames sent that nobody should obey.
+    pub pfc_malformed_tx: u64,
     /// `poll_tx` wanted a frame and the pool had none: the tester's own fault.
     pub pool_empty: u64,
     /// PFC per priority.

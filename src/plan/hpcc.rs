@@ -133,6 +133,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
             stream_to: Vec::new(),
             actions: Vec::new(),
             pfc_response: Span::ZERO,
+            receive: None,
             seed,
         })
         .collect();

@@ -17,7 +17,7 @@ use crate::host::config::{HostConfig, RankAddr};
 use crate::topology::Fabric;
 use crate::transport::config::ClassConfig;
 use crate::units::{Bytes, PortId, Rate, Span, Time};
-use crate::workload::config::{TimedAction, WorkloadConfig};
+use crate::workload::config::{Action, TimedAction, WorkloadConfig};
 
 pub use self::hpcc::{Hpcc, HpccFrames};
 
@@ -232,6 +232,12 @@ pub struct MemoryPrediction {
 }
 
 impl Plan {
+    /// Names of the tester ports that generate PFC on purpose.
+    pub fn pfc_generators(&self) -> Vec<&str> {
+        let generates = |a: &TimedAction| matches!(a.action, Action::Pfc { .. });
+        self.hosts.iter().filter(|h| h.actions.iter().any(generates)).map(|h| h.name.as_str()).collect()
+    }
+
     /// Nominal time at which the run is cut off.
     pub fn end(&self) -> Time {
         Time::ZERO + self.limit

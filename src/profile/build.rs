@@ -7,7 +7,7 @@ use super::doc::{ClockDoc, Dilation, ProfileDoc};
 use super::sonic::Imported;
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
-use super::{classes, connect, ecmp, expect, fabric, faults, ports, rate};
+use super::{classes, connect, ecmp, expect, fabric, faults, pfc, ports, rate};
 use crate::limits::RUN_SECONDS_MAX;
 use crate::plan::headroom::short_pools;
 use crate::plan::predict::{Basis, predict};
@@ -33,7 +33,7 @@ pub(super) fn build(
         return fault("schema", format!("this build reads schema {SCHEMA} only"));
     }
     let Some(run) = &doc.run else { return fault("run", "is missing") };
-    if doc.workload.is_empty() && doc.stream.is_empty() && doc.at.is_empty() {
+    if doc.workload.is_empty() && doc.stream.is_empty() && doc.at.is_empty() && doc.pfc.is_empty() {
         return fault("", "the profile sends nothing; add a [[workload]], a [[stream]] or an [[at]]");
     }
     let name = doc.name.clone().unwrap_or_default();
@@ -49,6 +49,7 @@ pub(super) fn build(
         fabric::name_ports(doc, &mut layout, imported);
         warnings.extend(imported.warnings.iter().cloned());
     }
+    pfc::guard(&mut layout, &class_list, &doc.at)?;
     let ground = Ground { doc, layout: &layout, classes: &class_list, schedules };
     let mut workloads = traffic::workloads(&ground)?;
     for (i, w) in workloads.iter().enumerate() {
@@ -60,12 +61,13 @@ pub(super) fn build(
     let mut streams = traffic::streams(&ground)?;
     let mut timeline = traffic::timeline(&ground)?;
     streams.append(&mut timeline.bursts);
+    pfc::generate(doc, &layout, run.limit.map_or(Span::ZERO, |d| d.0), &mut timeline, &mut warnings)?;
     let fabric = fabric::build(doc, &layout, &class_plan, imported)?;
     rate::windows(doc, &mut workloads, &class_list, &layout.ranks, &fabric)?;
     let workloads: Arc<[WorkloadConfig]> = workloads.into();
     let faults = faults::build(doc, &layout, &mut warnings)?;
     let actions = std::mem::take(&mut timeline.fabric);
-    let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.at).max();
+    let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.end()).max();
     let seed = run.seed.unwrap_or(1);
     let hosts = connect::hosts(connect::Parts {
         layout: &layout,

@@ -35,7 +35,8 @@ pub(super) fn fill(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fau
             b.size.get_or_insert(1024);
         }
     }
-    switch(doc, replay_ranks)
+    switch(doc, replay_ranks)?;
+    super::pfc::fill(doc)
 }
 
 fn run(doc: &mut ProfileDoc) {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::pfc::{GenerateDoc, PfcKind, ReceiveDoc};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 pub use super::rate_doc::{DcqcnDoc, OtgDoc, SwiftDoc, WindowDoc};
 pub use super::values::{Dilation, Files, Imix, PortRef, WatchdogDoc, WredCurve, WredDoc};
@@ -78,6 +79,8 @@ table! {
         port: Vec<PortDoc>,
         /// `[[fault]]`
         fault: Vec<FaultDoc>,
+        /// `[[pfc]]`
+        pfc: Vec<GenerateDoc>,
         /// `[dut]`
         dut: Option<DutDoc>,
         /// `[expect]`
@@ -701,6 +704,8 @@ table! {
         pfc: Option<PfcDoc>,
         /// Span between a PFC frame's arrival and the port obeying it.
         pfc_response: Option<Dur>,
+        /// A machine behind the port that is slower than the link.
+        receive: Option<ReceiveDoc>,
     }
 }
 

@@ -6,7 +6,7 @@ use super::classes::ranged;
 use super::doc::{FabricKind, Fec, IpVersion, PfcDoc, PortDoc, PortRef, ProfileDoc, Role};
 use super::quantity::Cable;
 use super::source::{Fault, fault, nearest};
-use crate::host::config::RankAddr;
+use crate::host::config::{RankAddr, ReceiveConfig};
 use crate::limits::{PORTS_MAX, RANKS_MAX, SWITCH_PORTS_MAX};
 use crate::units::{PortId, RankId, Rate, Span};
 
@@ -28,6 +28,7 @@ pub(super) struct TesterPort {
     pub pfc_response: Span,
     /// By how much its clock is off.
     pub clock_ppm: i64,
+    pub receive: Option<ReceiveConfig>,
     /// Leaf it hangs on; on a single switch its own number. Interleaving goes round these.
     pub group: u32,
 }
@@ -163,6 +164,7 @@ fn tester_ports(doc: &ProfileDoc) -> Result<Vec<TesterPort>, Fault> {
             dut_port: p.dut_port,
             pfc_response: p.pfc_response.map_or(Span::ZERO, |d| d.0),
             clock_ppm,
+            receive: p.receive.as_ref().map(|r| super::pfc::receive(i, r, rate)).transpose()?,
             group: per_leaf.map_or(i as u32, |hosts| i as u32 / hosts),
         });
     }

@@ -382,10 +382,24 @@ impl Builder<'_> {
                         longest_pause_ns: (pause.paused.0 > 0).then(|| pause.longest.as_ns_f64()),
                         first_xoff_ns: (pause.first != Time::NEVER)
                             .then(|| pause.first.since(release).as_ns_f64()),
-                        response_ns_max: None,
+                        response_ns_max: pause.responses().map(|r| r.1.as_ns_f64()),
+                        response_ns_min: pause.responses().map(|r| r.0.as_ns_f64()),
+                        response_ns_asked: Some(config.pfc_response.as_ns_f64()),
                         seen: "frames".into(),
                     })
                     .collect(),
+                pfc_malformed_tx: config
+                    .actions
+                    .iter()
+                    .any(|a| matches!(a.action, Action::Pfc { .. }))
+                    .then_some(s.pfc_malformed_tx),
+                rx_malformed: s.rx_malformed,
+                receive: config.receive.map(|r| Receive {
+                    buffer_bytes: r.buffer.0,
+                    drain_gbps: r.drain.as_gbps_f64(),
+                    occupied_bytes_max: s.rx_buffer_bytes_max,
+                    dropped_frames: s.rx_overflow,
+                }),
             }
         };
         self.plan.hosts.iter().zip(&self.result.hosts).enumerate().map(row).collect()

@@ -89,6 +89,7 @@ fn plan(name: &str, ports: u16, classes: Vec<ClassConfig>, workloads: Vec<Worklo
         stream_to: Vec::new(),
         actions: Vec::new(),
         pfc_response: Span::ZERO,
+        receive: None,
         seed: 1,
     };
     let timing = LinkTiming::new(Rate::gbps(100), Span::from_ns(250));

@@ -546,6 +546,5 @@ impl RunReport {
     }
 }
 
+pub use super::network::{Limits, Port, PortPfc, Queue, Receive, SentPfc, Switch, SwitchPort};
 pub use super::rate::{Phase, RateControlFigure};
-
-pub use super::network::{Limits, Port, PortPfc, Queue, SentPfc, Switch, SwitchPort};

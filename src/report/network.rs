@@ -28,6 +28,26 @@ pub struct Port {
     pub utilisation: Option<f64>,
     /// Priorities that may be paused, or were.
     pub pfc: Vec<PortPfc>,
+    /// PFC frames sent on purpose that nobody should obey; null where none are generated.
+    pub pfc_malformed_tx: Option<u64>,
+    /// Frames received that contradict themselves, PFC frames that must not be obeyed among them.
+    pub rx_malformed: u64,
+    /// The receive buffer; null where frames are taken as they arrive.
+    pub receive: Option<Receive>,
+}
+
+/// The receive buffer of a tester port.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Receive {
+    /// What it holds.
+    pub buffer_bytes: u64,
+    /// Rate at which frames are taken out, FCS counted.
+    pub drain_gbps: f64,
+    /// Most it held.
+    pub occupied_bytes_max: u64,
+    /// Frames that did not fit.
+    pub dropped_frames: u64,
 }
 
 /// PFC of one priority on one tester port.
@@ -54,8 +74,13 @@ pub struct PortPfc {
     pub longest_pause_ns: Option<f64>,
     /// First pause, from the release of the first measured iteration.
     pub first_xoff_ns: Option<f64>,
-    /// From a PFC frame's arrival to the last data frame's start.
+    /// From the arrival of a PFC frame to the last bit of the last frame of the priority, slowest; null when nothing was
+    /// leaving at any pause.
     pub response_ns_max: Option<f64>,
+    /// The same, quickest.
+    pub response_ns_min: Option<f64>,
+    /// Response time the profile asks for; the frame in flight then still ends.
+    pub response_ns_asked: Option<f64>,
     /// How pauses are known: `frames`, `counters`, `unknown`.
     pub seen: String,
 }

@@ -296,7 +296,13 @@ impl Screen {
                 self.push(row_of(23, 11, &label, &[fabric.1, fabric.2, fabric.3].map(grouped)));
             }
             if let Some(ns) = most(|p| p.response_ns_max) {
-                self.push(format!("  obeyed within {} at most", time(ns)));
+                let asked = most(|p| p.response_ns_asked).map_or("-".into(), time);
+                let least = rows.iter().filter_map(|p| p.response_ns_min).fold(f64::INFINITY, f64::min);
+                self.push(format!(
+                    "  obeyed within {} to {} (asked: {asked} and the frame in flight)",
+                    time(least),
+                    time(ns)
+                ));
             }
         }
     }

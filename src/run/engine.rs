@@ -562,6 +562,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     fn mark(&mut self) {
         for slot in &mut self.hosts {
+            slot.host.mark();
             slot.base = Some(slot.host.stats().clone());
         }
         for slot in &mut self.switches {

@@ -157,6 +157,9 @@ pub enum Malformed {
     /// UDP and IP disagree.
     #[error("the UDP length disagrees with the IP length")]
     UdpLength,
+    /// A MAC control frame, which ends at the port, that is no PFC frame.
+    #[error("a MAC control frame with an opcode, address, tag or length that PFC does not have")]
+    MacControl,
     /// Opcode and lengths disagree.
     #[error("the packet is too short for its opcode, pad and ICRC")]
     RoceLength,
@@ -198,10 +201,12 @@ fn parse_other(head: &[u8; HEAD_MAX], len: FrameLen) -> Result<Fast, Malformed> 
         },
         ETHERTYPE_IPV6 => ipv6(head, len, ip_off, vlan),
         ETHERTYPE_MAC_CONTROL
-            if PfcFrame::parse(head, len).is_some() || global_pause(head, len).is_some() =>
+            if vlan.is_none()
+                && (PfcFrame::parse(head, len).is_some() || global_pause(head, len).is_some()) =>
         {
             Ok(Fast { kind: Kind::Pfc, ..Fast::default() })
         }
+        ETHERTYPE_MAC_CONTROL => Err(Malformed::MacControl),
         _ => Ok(Fast { vlan, ..Fast::default() }),
     }
 }

@@ -82,6 +82,7 @@ fn config(host: u32, qps: u32, rate_control: RateControl) -> HostConfig {
         stream_to: Vec::new(),
         actions: Vec::new(),
         pfc_response: Span::ZERO,
+        receive: None,
         seed: 1,
     }
 }

@@ -13,8 +13,14 @@ fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     data.split(|b| *b == 0)
 }
 
+/// Digits of a number in a list of flows: 18 PB become the 8 million messages that are allowed, and take their time.
+const DIGITS_MAX: usize = 12;
+
 /// A list of flows as CSV, or as HPCC's flow file with or without prerequisites.
 pub fn flows(data: &[u8]) {
+    if data.split(|b| !b.is_ascii_digit()).any(|digits| digits.len() > DIGITS_MAX) {
+        return;
+    }
     let mut files = parts(data);
     let first = files.next().unwrap_or_default();
     if let Ok(schedule) = read_csv("flows.csv", first) {
@@ -58,7 +64,8 @@ pub fn sonic(data: &[u8]) {
     let Ok(db) = Database::parse(&named) else { return };
     for (cell, headroom) in [(None, false), (Some(254), true)] {
         let port = WantedPort { name: None, speed: 100_000, cable: Some(5) };
-        let wanted = Wanted { ports: vec![port; 4], cell, buffer: None, headroom };
+        let trunk = headroom.then(|| WantedPort { name: None, speed: 400_000, cable: Some(40) });
+        let wanted = Wanted { ports: vec![port; 4], trunk, cell, buffer: None, headroom };
         if let Ok(found) = resolve(&db, table.as_ref(), &wanted) {
             assert!(found.cell > 0);
         }
