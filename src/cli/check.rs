@@ -248,6 +248,7 @@ fn workload_text(w: &WorkloadConfig) -> String {
         Verb::WriteImm => "WRITE with immediate",
         Verb::Send => "SEND",
         Verb::Read => "READ",
+        Verb::UdSend => "UD SEND",
     };
     let control = match &w.rate_control {
         RateControl::None => "no rate control".into(),

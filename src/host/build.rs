@@ -105,6 +105,7 @@ impl Host {
             reactions,
             reorders,
             rares: Vec::new(),
+            delayed: Default::default(),
             dcqcn,
             wheel,
             timers,

@@ -5,6 +5,9 @@
 //! bursts (rings, ports): the host only knows the `now` it is given.
 //!
 //! * `answers`: READ and atomic requests answered
+//! * `datagrams`: UD SEND, both ends
+//! * `delayed`: ACKs by time
+//! * `receive`: receive queues and credits
 //! * `build`: from the configuration to queue pairs, streams and programs
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
@@ -17,16 +20,20 @@
 mod answers;
 mod build;
 pub mod config;
+mod datagrams;
+mod delayed;
 mod pfc;
 mod programs;
 mod rare;
 mod reads;
+mod receive;
 mod rx;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tx;
 
+pub use datagrams::QKEY;
 pub use tx::RKEY;
 
 use std::collections::VecDeque;
@@ -162,6 +169,8 @@ pub struct Host {
     messages: Messages,
     /// State of queue pairs with READs or atomics ([`Cold::rare`]).
     rares: Vec<rare::Rare>,
+    /// ACKs that wait for their time.
+    delayed: delayed::Delayed,
     /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
     reorders: Vec<Reorder>,
     /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
@@ -203,7 +212,7 @@ impl Host {
         {
             return Time::ZERO;
         }
-        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next())
+        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next()).min(self.delayed.next())
     }
 
     /// The tester port this host is.

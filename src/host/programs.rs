@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::config::HostConfig;
 use super::{Failure, Host, HostEvent};
 use crate::measure::record::{MessageRecord, Outcome, Record};
-use crate::transport::config::QpConfig;
+use crate::transport::config::Spread;
 use crate::transport::messages::{self, Message};
 use crate::transport::reads::PSNS_MAX;
 use crate::units::{RankId, Time};
@@ -24,13 +24,14 @@ pub(super) struct Slot {
     done: bool,
 }
 
-/// The queue pairs from one program to one peer; messages take them in turn.
+/// The queue pairs from one program to one peer; messages take them in turn or by their tag.
 #[derive(Debug)]
 pub(super) struct Route {
     peer: RankId,
     first: u32,
     count: u32,
     turn: u32,
+    spread: Spread,
 }
 
 /// All programs of a port.
@@ -78,11 +79,12 @@ impl Programs {
             iteration: 0,
             open: 0,
         };
-        p.connect(&cfg.qps);
+        p.connect(cfg);
         p
     }
 
-    fn connect(&mut self, qps: &[QpConfig]) {
+    fn connect(&mut self, cfg: &HostConfig) {
+        let qps = &cfg.qps;
         let key = |i: u32| {
             let q = &qps[i as usize];
             (q.workload, q.local_rank, q.peer_rank)
@@ -95,7 +97,8 @@ impl Programs {
             let at = self.routes.len() as u32;
             let s = &mut self.slots[slot as usize];
             s.routes = if s.routes.0 == s.routes.1 { (at, at + 1) } else { (s.routes.0, at + 1) };
-            self.routes.push(Route { peer, first: group[0], count: group.len() as u32, turn: 0 });
+            let spread = cfg.workloads[usize::from(workload)].rc.spread;
+            self.routes.push(Route { peer, first: group[0], count: group.len() as u32, turn: 0, spread });
         }
     }
 
@@ -109,14 +112,19 @@ impl Programs {
     }
 
     /// The queue pair that carries the next message of a program to a peer.
-    fn route(&mut self, slot: u32, peer: RankId) -> Option<u32> {
+    fn route(&mut self, slot: u32, peer: RankId, tag: u32) -> Option<u32> {
         let (from, to) = self.slots[slot as usize].routes;
         let mine = &mut self.routes[from as usize..to as usize];
         let i = mine.binary_search_by_key(&peer, |r| r.peer).ok()?;
         let r = &mut mine[i];
-        let qp = r.first + r.turn;
-        r.turn = (r.turn + 1) % r.count;
-        Some(qp)
+        let turn = match r.spread {
+            Spread::RoundRobin => {
+                let next = (r.turn + 1) % r.count;
+                std::mem::replace(&mut r.turn, next)
+            }
+            Spread::Hash => (crate::rng::mix(u64::from(tag)) % u64::from(r.count)) as u32,
+        };
+        Some(r.first + turn)
     }
 
     #[inline]
@@ -197,7 +205,7 @@ impl Host {
 
     fn post(&mut self, now: Time, slot: u32, post: &Post, rec: &mut impl Record) {
         let workload = self.programs.slots[slot as usize].workload;
-        if let Some(qp) = self.programs.route(slot, post.peer) {
+        if let Some(qp) = self.programs.route(slot, post.peer, post.tag) {
             return self.post_wire(now, qp, post, rec);
         }
         match self.programs.find(workload, post.peer).filter(|_| self.programs.local_delivery) {

@@ -4,7 +4,7 @@ use super::{Failure, Host};
 use crate::frame::{Fill, Frame, FramePool, TxBatch, flags};
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
-use crate::transport::config::Verb;
+use crate::transport::config::{QPN_FIRST, Verb};
 use crate::transport::pace::{Pace, SLOW_GAP};
 use crate::transport::qp::Shared;
 use crate::transport::requester::{Packet, Timeout, flags as sender};
@@ -14,6 +14,7 @@ use crate::wire::headers::{Aeth, Ext, ImmDt, Reth};
 use crate::wire::opcode::Opcode;
 use crate::wire::pfc::{PFC_LEN, PfcFrame};
 use crate::wire::template::{BthFields, WireLen};
+use crate::workload::config::StreamVerb;
 
 /// R_Key of every WRITE; a request with another one is refused.
 pub const RKEY: u32 = 0x1234_5678;
@@ -53,7 +54,7 @@ impl Host {
             } else if !out.control.is_full() && self.control.any(self.pfc_rx.mask()) {
                 self.send_control(now, pool, out)
             } else if !out.data.is_full() {
-                self.send_data(now, pool, out)
+                self.send_data(now, pool, out, rec)
             } else {
                 Step::Nobody
             };
@@ -78,6 +79,9 @@ impl Host {
     fn advance(&mut self, now: Time, rec: &mut impl Record) {
         self.pfc_rx.advance(now, &mut self.stats, self.port, rec);
         self.pfc_tx.advance(now);
+        if self.delayed.next() <= now {
+            self.release_acks(now);
+        }
         while let Some((timer, _)) = self.wheel.pop(now) {
             self.on_timer(now, timer, rec);
         }
@@ -167,10 +171,22 @@ impl Host {
             self.control.leave(list);
             return Step::Skipped;
         }
-        let Some(flow) = &self.flows[qp as usize] else {
+        if self.flows[qp as usize].is_none() {
             self.control.leave(list);
             return Step::Skipped;
+        }
+        // The credits or the RNR timer of a receive queue.
+        let special = match (is_cnp, shared.receive_queue) {
+            (true, _) | (_, 0) => None,
+            _ => {
+                let plain = rx.answer().1;
+                Some(self.syndrome(now, qp, plain))
+            }
         };
+        let q = &mut self.qps[qp as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
+        let rx = &mut q.resp.rx;
+        let Some(flow) = &self.flows[qp as usize] else { return Step::Skipped };
         let ext_len = if is_cnp { 16 } else { 4 };
         let len = FrameLen(shared.base_len + ext_len);
         let Some(mut frame) = pool.take(Fill::Control, len) else { return Step::PoolEmpty };
@@ -180,12 +196,14 @@ impl Host {
             flow.cnp.write_cnp(frame.head_mut(), q.peer_qpn())
         } else {
             let (psn, syndrome, msn) = rx.answer();
+            let syndrome = special.unwrap_or(syndrome);
             let becn = rx.flags & answer::ECHO != 0;
             rx.flags &= !answer::ECHO;
             rx.answered();
             self.stats.cnp_tx += u64::from(becn);
             match syndrome >> 5 {
                 0 => self.stats.ack_tx += 1,
+                1 => self.stats.rnr_nak_tx += 1,
                 _ => self.stats.nak_tx += 1,
             }
             let opcode = Opcode::RcAck as u8;
@@ -201,7 +219,13 @@ impl Host {
     }
 
     #[inline]
-    fn send_data<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
+    fn send_data<P: FramePool>(
+        &mut self,
+        now: Time,
+        pool: &mut P,
+        out: &mut TxBatch<P::Frame>,
+        rec: &mut impl Record,
+    ) -> Step {
         let Some((list, id)) = self.ready.front(self.pfc_rx.mask()) else { return Step::Nobody };
         if id as usize >= self.qps.len() {
             return self.send_stream(now, list, id, pool, out);
@@ -210,7 +234,8 @@ impl Host {
             self.advance_rate(now, id, false);
         }
         let q = &self.qps[id as usize];
-        if (q.req.flags & sender::READ != 0 || q.resp.rx.flags & answer::ANSWERS != 0)
+        let credits = self.shared[usize::from(q.req.profile)].credits;
+        if (q.req.flags & sender::READ != 0 || q.resp.rx.flags & answer::ANSWERS != 0 || credits)
             && let Some(step) = self.send_rare(now, list, id, pool, out)
         {
             return step;
@@ -226,7 +251,10 @@ impl Host {
             return Step::Skipped;
         };
         let mut p = q.req.packet(shared);
-        let ext = ext_of(&p, shared.verb);
+        let ext = match shared.verb {
+            Verb::UdSend => super::datagrams::headers(QPN_FIRST + id, p.tag),
+            _ => ext_of(&p, shared.verb),
+        };
         let payload = p.payload_len + u16::from(p.pad);
         let len = FrameLen(shared.base_len + ext.len() as u16 + payload);
         let fill = if payload == 0 { Fill::Control } else { Fill::Const };
@@ -267,6 +295,7 @@ impl Host {
         let q = &mut self.qps[id as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         q.req.sent(now, &p, &self.messages, shared);
+        let plain = shared.plain_tx;
         if shared.ack_timeout != Span::ZERO && q.req.flags & sender::TIMER == 0 {
             q.req.flags |= sender::TIMER;
             self.wheel.set(self.timers.ack + id, now + shared.ack_timeout);
@@ -276,10 +305,24 @@ impl Host {
         if counter_expired {
             self.advance_rate(now, id, true);
         }
+        if !plain {
+            self.sent_rare(now, id, &p, rec);
+        }
         self.wake(id, now);
         self.seal(now, &mut frame, wire, id, pool);
         out.data.push(frame);
         Step::Sent
+    }
+
+    /// A packet went out where more than the plain rules act: credits, datagrams.
+    #[cold]
+    fn sent_rare(&mut self, now: Time, qp: u32, p: &Packet, rec: &mut impl Record) {
+        let shared = &self.shared[usize::from(self.qps[qp as usize].req.profile)];
+        if shared.verb == Verb::UdSend {
+            self.datagram_sent(now, qp, p.psn, rec);
+        } else if p.first && !p.again {
+            self.credit_used(qp, p.psn, true);
+        }
     }
 
     /// The first frame of a message goes out.
@@ -311,14 +354,24 @@ impl Host {
         if q.resp.pace.next > now {
             return None;
         }
-        let work = q.req.has_work(&self.shared[usize::from(q.req.profile)]);
+        let shared = &self.shared[usize::from(q.req.profile)];
+        let (work, credits) = (q.req.has_work(shared), shared.credits);
         let (answers, read) = (q.resp.rx.flags & answer::ANSWERS != 0, q.req.flags & sender::READ != 0);
         let rare = self.rare(qp);
         if answers && !(work && std::mem::replace(&mut rare.request_next, false)) {
             rare.request_next = true;
             return Some(self.send_answer(now, list, qp, pool, out));
         }
-        (work && read).then(|| self.send_read(now, list, qp, pool, out))
+        if work && read {
+            return Some(self.send_read(now, list, qp, pool, out));
+        }
+        if work && credits && !self.has_credit(qp) {
+            self.ready.leave(list);
+            self.qps[qp as usize].req.flags &= !sender::READY;
+            self.wake(qp, now);
+            return Some(Step::Skipped);
+        }
+        None
     }
 
     fn send_stream<P: FramePool>(
@@ -333,13 +386,19 @@ impl Host {
         let f = s.frame();
         let fill = if f.payload_len == 0 { Fill::Control } else { Fill::Const };
         let Some(mut frame) = pool.take(fill, f.len) else { return Step::PoolEmpty };
+        let (opcode, ext) = match s.verb {
+            StreamVerb::UcSend => (Opcode::UcSendOnly, Ext::None),
+            StreamVerb::UdSend => {
+                (Opcode::UdSendOnly, super::datagrams::stream_headers(STREAM_QPN_FIRST + s.index))
+            }
+        };
         let bth = BthFields {
-            opcode: Opcode::UcSendOnly as u8,
+            opcode: opcode as u8,
             dest_qp: STREAM_QPN_FIRST + s.index,
             psn: f.psn,
             ..BthFields::default()
         };
-        let wire = s.template.write(frame.head_mut(), &bth, &Ext::None, f.payload_len);
+        let wire = s.template.write(frame.head_mut(), &bth, &ext, f.payload_len);
         let meta = frame.meta_mut();
         (meta.intended, meta.class, meta.flags) = (s.next(), s.class, flags::DATA);
         s.sent(f.size);

@@ -11,6 +11,7 @@ pub use super::values::{Dilation, Files, Imix, PortRef, WredCurve, WredDoc};
 use crate::plan::Mode;
 use crate::switch::config::{LoadBalance, MarkAt};
 use crate::transport::config::{Ecn, Retransmission, Verb};
+use crate::workload::config::StreamVerb;
 
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $ty:ty),* $(,)? }) => {
@@ -230,6 +231,20 @@ table! {
         window: Option<u32>,
         /// READ requests without a complete answer.
         max_rd_atomic: Option<u8>,
+        /// `"count"` (after `ack_every` frames), `"frame"`, `"message"` or `"delay:10us"`.
+        ack_policy: Option<String>,
+        /// `"count"` (last packet and after `ack_req_every`), `"last"`, `"packet"` or `"window"`.
+        ack_req: Option<String>,
+        /// Receive buffers of each queue pair; 0 = no limit.
+        receive_queue: Option<u32>,
+        /// receive_queue: from the end of a message until its buffer is posted again.
+        receive_delay: Option<Dur>,
+        /// receive_queue: timer code of RNR NAKs.
+        min_rnr_timer: Option<u8>,
+        /// receive_queue: requesters obey credits.
+        credits: Option<bool>,
+        /// `"round-robin"` or `"hash"`: how messages take the queue pairs of their pair of ranks.
+        spread: Option<SpreadDoc>,
         /// `"go-back-n"` or `"selective-repeat"`.
         retransmission: Option<RetransmissionDoc>,
         /// selective-repeat: packets that may overtake a missing one before it is asked for.
@@ -312,6 +327,16 @@ impl From<RetransmissionDoc> for Retransmission {
     }
 }
 
+/// `spread = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpreadDoc {
+    /// One queue pair after the other.
+    RoundRobin,
+    /// By a hash of the message's tag.
+    Hash,
+}
+
 /// `verb = ...`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -324,6 +349,8 @@ pub enum VerbDoc {
     Send,
     /// RDMA READ: the receiver of the data asks for it.
     Read,
+    /// UD SEND: one packet per message, no acknowledgement.
+    UdSend,
 }
 
 impl From<VerbDoc> for Verb {
@@ -333,6 +360,7 @@ impl From<VerbDoc> for Verb {
             VerbDoc::WriteImm => Verb::WriteImm,
             VerbDoc::Send => Verb::Send,
             VerbDoc::Read => Verb::Read,
+            VerbDoc::UdSend => Verb::UdSend,
         }
     }
 }
@@ -372,6 +400,8 @@ table! {
         start: Option<Dur>,
         /// The sender obeys PFC.
         obey_pfc: Option<bool>,
+        /// `"uc-send"` or `"ud-send"`.
+        verb: Option<StreamVerb>,
     }
 }
 

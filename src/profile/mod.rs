@@ -18,6 +18,7 @@ mod faults;
 mod ports;
 pub mod preset;
 pub mod quantity;
+mod reliability;
 pub mod sonic;
 mod source;
 mod traffic;

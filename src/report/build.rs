@@ -215,6 +215,7 @@ impl Builder<'_> {
             Verb::Write => 16,
             Verb::WriteImm => 20,
             Verb::Send => 0,
+            Verb::UdSend => 12,
             // An AETH in the first and in the last response.
             Verb::Read => {
                 if frames == 1 {
