@@ -94,6 +94,7 @@ fn setup(words: &[&str]) -> Setup {
             "window" => s.rc.window = number(value) as u32,
             "ack_timeout" => s.rc.ack_timeout = time(value).since(Time::ZERO),
             "ack_every" => s.rc.ack_every = number(value) as u16,
+            "ack_req_every" => s.rc.ack_req_every = number(value) as u16,
             "retry_count" => s.rc.retry_count = number(value) as u8,
             "rnr_retry" => s.rc.rnr_retry = number(value) as u8,
             "reorder" => s.rc.reorder = number(value) as u16,

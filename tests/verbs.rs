@@ -16,8 +16,9 @@ fn execute(text: &str) -> RunResult {
 
 /// One sender, one receiver, 100G, four links of 2.5 us there and back.
 fn pair(workload: &str, rest: &str) -> String {
+    let timeout = if workload.contains("ack_timeout") { "" } else { "ack_timeout = \"100 us\"\n" };
     format!(
-        "[[workload]]\nkind = \"incast\"\nsenders = 1\nack_timeout = \"100 us\"\n{workload}\n{rest}\n\
+        "[[workload]]\nkind = \"incast\"\nsenders = 1\n{timeout}{workload}\n{rest}\n\
          [switch]\npipeline = \"0 ns\"\n\
          [switch.ports]\ncount = 2\nrate = \"100G\"\ncable = \"2.5 us\"\nfec = \"none\"\n"
     )
@@ -200,6 +201,23 @@ fn messages_spread_over_queue_pairs_as_asked() {
     };
     assert_ne!(used("round-robin"), used("hash"));
     assert_eq!(used("hash"), used("hash"));
+    assert_ne!(used("chunks"), used("hash"));
+    // A message of 256 packets in four parts: a fixed rate holds per queue pair, so four of them are four times as fast.
+    let one = finished("message = \"1 MiB\"\nrate_control = \"fixed:10G\"\nack_timeout = \"10 ms\"", "");
+    for verb in ["write", "read", "send"] {
+        let text = format!(
+            "message = \"1 MiB\"\nrate_control = \"fixed:10G\"\nack_timeout = \"10 ms\"\nverb = \"{verb}\"\nqps_per_pair = 4\nspread = \"chunks\""
+        );
+        let four = finished(&text, "");
+        let m = &four.recorder.rows()[0];
+        assert_eq!((four.recorder.rows().len(), m.bytes), (1, 1 << 20), "one message, whole");
+        assert!(
+            (took_ns(&one) / took_ns(&four) / 4.0 - 1.0).abs() < 0.05,
+            "{} and {}",
+            took_ns(&one),
+            took_ns(&four)
+        );
+    }
 }
 
 #[test]

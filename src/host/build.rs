@@ -106,6 +106,7 @@ impl Host {
             reorders,
             rares: Vec::new(),
             delayed: Default::default(),
+            wholes: Default::default(),
             dcqcn,
             wheel,
             timers,

@@ -11,6 +11,7 @@
 //! * `build`: from the configuration to queue pairs, streams and programs
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
+//! * `parts`: messages in parts over several queue pairs
 //! * `pfc`: pauses obeyed and pauses sent
 //! * `stream`: open-loop streams, both ends
 //! * `programs`: the ranks' programs, their posts and what reaches them
@@ -22,6 +23,7 @@ mod build;
 pub mod config;
 mod datagrams;
 mod delayed;
+mod parts;
 mod pfc;
 mod programs;
 mod rare;
@@ -167,6 +169,8 @@ pub struct Host {
     /// DCQCN parameters by workload.
     dcqcn: Vec<Option<DcqcnParams>>,
     messages: Messages,
+    /// Messages that are sent in parts.
+    wholes: parts::Wholes,
     /// State of queue pairs with READs or atomics ([`Cold::rare`]).
     rares: Vec<rare::Rare>,
     /// ACKs that wait for their time.

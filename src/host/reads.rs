@@ -167,6 +167,7 @@ impl Host {
                     self.complete(now, qp, rec);
                 }
                 self.ask_again(now, qp, rec);
+                self.wake(qp, now);
             }
             Response::Stray => self.stats.rx_unknown += 1,
             Response::Malformed => self.fail(now, qp, Failure::BadResponse, rec),

@@ -221,8 +221,13 @@ impl Host {
     /// A whole message arrived.
     pub(super) fn deliver(&mut self, now: Time, qp: u32, tag: u32, bytes: u32) {
         let cold = &self.cold[qp as usize];
+        let (mut tag, mut bytes) = (tag, u64::from(bytes));
+        if self.shared[usize::from(self.qps[qp as usize].req.profile)].parts {
+            let Some(whole) = self.programs.gather(cold.program, cold.to, qp, tag, bytes) else { return };
+            (tag, bytes) = whole;
+        }
         if let Some(s) = self.programs.slots.get_mut(cold.program as usize) {
-            s.interp.on_recv(now, cold.to, tag, u64::from(bytes));
+            s.interp.on_recv(now, cold.to, tag, bytes);
             self.programs.touch(cold.program);
         }
     }

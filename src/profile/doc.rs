@@ -243,7 +243,7 @@ table! {
         min_rnr_timer: Option<u8>,
         /// receive_queue: requesters obey credits.
         credits: Option<bool>,
-        /// `"round-robin"` or `"hash"`: how messages take the queue pairs of their pair of ranks.
+        /// `"round-robin"`, `"hash"` or `"chunks"`: how messages take the queue pairs of their pair of ranks.
         spread: Option<SpreadDoc>,
         /// `"go-back-n"` or `"selective-repeat"`.
         retransmission: Option<RetransmissionDoc>,
@@ -335,6 +335,8 @@ pub enum SpreadDoc {
     RoundRobin,
     /// By a hash of the message's tag.
     Hash,
+    /// Each message in as many parts as there are queue pairs.
+    Chunks,
 }
 
 /// `verb = ...`

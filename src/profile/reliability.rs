@@ -46,6 +46,7 @@ pub(super) fn rc(w: &WorkloadDoc, i: usize) -> Result<RcConfig, Fault> {
         source_port: source_port(&key("source_port"), w.source_port.as_deref())?,
         spread: match w.spread {
             Some(SpreadDoc::Hash) => Spread::Hash,
+            Some(SpreadDoc::Chunks) => Spread::Chunks,
             _ => Spread::RoundRobin,
         },
     })
@@ -74,6 +75,10 @@ pub(super) fn check(w: &WorkloadConfig, i: usize, class: &ClassConfig) -> Result
     }
     if w.verb == Verb::UdSend && rc.retransmission == Retransmission::SelectiveRepeat {
         return fault(key("retransmission"), "nothing is sent again with verb = \"ud-send\"; remove it");
+    }
+    if w.verb == Verb::UdSend && rc.spread == Spread::Chunks {
+        let text = "\"chunks\" needs every part to arrive in its order, which verb = \"ud-send\" does not promise; use \"hash\"";
+        return fault(key("spread"), text);
     }
     if rc.receive_queue != 0 && rc.retransmission == Retransmission::SelectiveRepeat {
         let text = "does not go with retransmission = \"selective-repeat\": what comes out of order would take \

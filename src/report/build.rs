@@ -314,6 +314,14 @@ impl Builder<'_> {
             cnp_tx: self.sum(|h| h.cnp_tx),
             cnp_rx: self.sum(|h| h.cnp_rx),
             ce_rx: self.sum(|h| h.ce_rx),
+            read_tx: self.sum(|h| h.read_tx),
+            read_again: self.sum(|h| h.read_again),
+            implied_nak: self.sum(|h| h.implied_nak),
+            rnr_nak_tx: self.sum(|h| h.rnr_nak_tx),
+            credit_waits: self.sum(|h| h.credit_waits),
+            datagram_tx: self.sum(|h| h.datagram_tx),
+            datagram_rx: self.sum(|h| h.datagram_rx),
+            datagram_lost: self.sum(|h| h.datagram_lost),
         }
     }
 

@@ -139,6 +139,8 @@ pub enum Spread {
     RoundRobin,
     /// By a hash of the message's tag.
     Hash,
+    /// Each message in as many parts as there are queue pairs.
+    Chunks,
 }
 
 /// Reliability knobs of a queue pair (IBTA volume 1 chapter 9; the names are those of `ibv_modify_qp`).

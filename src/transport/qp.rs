@@ -1,7 +1,8 @@
 //! A queue pair as two adjacent cache lines, and what the queue pairs of one workload and class share.
 
 use super::config::{
-    AckPolicy, AckReqPolicy, ClassConfig, QpConfig, RateControl, RcConfig, Retransmission, SourcePort, Verb,
+    AckPolicy, AckReqPolicy, ClassConfig, QpConfig, RateControl, RcConfig, Retransmission, SourcePort,
+    Spread, Verb,
 };
 use super::pace::Pace;
 use super::requester::Requester;
@@ -84,6 +85,8 @@ pub struct Shared {
     pub ack_message: bool,
     /// The requester obeys credits.
     pub credits: bool,
+    /// Messages are parts of messages.
+    pub parts: bool,
     /// Data takes the short path: no receive queue, no other order, no ACK by time.
     pub plain_rx: bool,
     /// So do packets sent: no credits, no datagrams.
@@ -163,6 +166,7 @@ impl Shared {
             ask_window: rc.ack_req == AckReqPolicy::Window,
             ack_message: rc.ack_policy == AckPolicy::Message,
             credits,
+            parts: rc.spread == Spread::Chunks,
             plain_rx: reorder == 0 && rc.receive_queue == 0 && ack_delay == Span::ZERO,
             plain_tx: !credits && verb != Verb::UdSend,
             min_rnr_timer: rc.min_rnr_timer & 0x1f,
