@@ -47,13 +47,16 @@ impl Host {
     ) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        let tag = match f.ext(head) {
-            Some(Ext::DethImm(deth, imm)) if deth.qkey == QKEY && deth.src_qp == q.peer_qpn() => imm.0,
-            _ => {
-                self.stats.rx_unknown += 1;
-                return;
-            }
+        // As with SEND the tag is the immediate, and 0 without one.
+        let (deth, tag) = match f.ext(head) {
+            Some(Ext::DethImm(deth, imm)) => (deth, imm.0),
+            Some(Ext::Deth(deth)) => (deth, 0),
+            _ => return,
         };
+        if deth.qkey != QKEY || deth.src_qp != q.peer_qpn() {
+            self.stats.rx_unknown += 1;
+            return;
+        }
         if f.payload_len > shared.mtu {
             self.stats.rx_malformed += 1;
             return;

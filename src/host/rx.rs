@@ -104,7 +104,7 @@ impl Host {
             Some(
                 op @ (RcReadResponseFirst | RcReadResponseMiddle | RcReadResponseLast | RcReadResponseOnly),
             ) => self.on_read_response(now, qp, op, f, head, meta, rec),
-            Some(UdSendOnlyImm)
+            Some(UdSendOnly | UdSendOnlyImm)
                 if self.shared[usize::from(self.qps[qp as usize].req.profile)].verb == Verb::UdSend =>
             {
                 self.on_datagram(now, qp, f, head, meta, rec)
