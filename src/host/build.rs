@@ -106,6 +106,8 @@ impl Host {
             reactions,
             reorders,
             rares: Vec::new(),
+            delayed: Default::default(),
+            wholes: Default::default(),
             windows,
             controls,
             wheel,

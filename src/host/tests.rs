@@ -667,6 +667,7 @@ fn stream(load: Load, size: u16, frames: u64, obey_pfc: bool) -> StreamConfig {
         start: Time(1_000_000),
         until: Until::Frames(frames),
         obey_pfc,
+        verb: Default::default(),
     }
 }
 
