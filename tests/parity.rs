@@ -64,6 +64,16 @@ fn incast_with_dcqcn() {
 }
 
 #[test]
+fn two_flows_with_swift_and_a_static_window() {
+    let _alone = alone();
+    for control in ["workload.rate_control=swift", "workload.rate_control=window"] {
+        let set = ["workload.message=5 MB", "workload.start.skew=100 us", control];
+        let r = equal(&shipped("fair-share"), &set, 0);
+        assert!(r.workload[0].rate_control.is_some());
+    }
+}
+
+#[test]
 fn ring_on_an_oversubscribed_leaf_spine() {
     let _alone = alone();
     let set = ["run.warmup=1", "run.repeats=1", "workload.vector=8 MB", "workload.chunk=256 kB"];
