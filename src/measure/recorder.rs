@@ -321,9 +321,9 @@ impl Recorder {
             }
             w.totals.iter().for_each(|t| put(&[t.iterations.into(), t.finish_ps_sum]));
         }
+        // Response times follow from pauses and frames; they are younger than the digest.
         for p in self.pauses.rows().iter().flatten() {
             put(&[p.paused.0, p.longest.0, p.first.0, p.pauses]);
-            put(&[p.response_min.0, p.response_max.0]);
         }
         for q in &self.queues {
             put(&[q.switch.into(), q.port.into(), q.priority.into()]);

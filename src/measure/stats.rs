@@ -56,11 +56,14 @@ pub struct HostStats {
     pub rx_unknown: u64,
     /// Frames with a header that does not parse, or a wrong ICRC where it is checked.
     pub rx_malformed: u64,
-    /// Frames that did not fit into the receive buffer.
+    /// Frames that did not fit into the receive buffer. This and what follows is left out of the outcome hash while zero.
+    #[serde(skip_serializing_if = "is_zero")]
     pub rx_overflow: u64,
     /// Most bytes in the receive buffer.
+    #[serde(skip_serializing_if = "is_zero")]
     pub rx_buffer_bytes_max: u64,
     /// PFC frames sent that nobody should obey.
+    #[serde(skip_serializing_if = "is_zero")]
     pub pfc_malformed_tx: u64,
     /// `poll_tx` wanted a frame and the pool had none: the tester's own fault.
     pub pool_empty: u64,
@@ -72,7 +75,7 @@ pub struct HostStats {
     pub stream_rx: u64,
     /// Stream frames missing at the end (gaps in their PSNs).
     pub stream_lost: u64,
-    /// READ requests sent, repeated ones included. This and what follows is left out of the outcome hash while zero.
+    /// READ requests sent, repeated ones included.
     #[serde(skip_serializing_if = "is_zero")]
     pub read_tx: u64,
     /// READ requests for what was asked for before.
