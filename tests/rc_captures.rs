@@ -68,7 +68,7 @@ fn setup(frames: &[Seen], requester: bool, rc: RcConfig) -> Setup {
         next = (next + read.map_or(1, |n| n.div_ceil(1024))) & 0xff_ffff;
         bytes += read.map_or(l.len.into(), u64::from);
         let name = op(l).name();
-        if name.contains("LAST") || name.contains("ONLY") {
+        if name.contains("LAST") || name.contains("ONLY") || read.is_some() {
             messages.push(bytes);
             bytes = 0;
         }

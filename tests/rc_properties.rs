@@ -153,6 +153,7 @@ fn play(s: &Setup, bad: Bad, buffers: Option<u32>, seed: u64) -> Outcome {
     // By time and order of sending; `true` = for the reference.
     let mut flying: BTreeMap<(Time, u64), (bool, Line)> = BTreeMap::new();
     let mut n = 0;
+    let mut answered = Time::ZERO;
     let end = Time::ZERO + Span::from_ms(5_000);
     loop {
         let next = flying.first_key_value().map_or(end, |(k, _)| k.0);
@@ -170,9 +171,10 @@ fn play(s: &Setup, bad: Bad, buffers: Option<u32>, seed: u64) -> Outcome {
             bench.inject(&line, false, false);
             continue;
         }
-        for (i, answer) in reference.receive(&line, &mut rng).into_iter().enumerate() {
+        for answer in reference.receive(&line, &mut rng) {
             // Answers leave one after the other.
-            for at in bad.arrivals(at + Span::from_ns(10 * i as u64), &mut rng) {
+            answered = answered.max(at) + Span::from_ns(10);
+            for at in bad.arrivals(answered, &mut rng) {
                 n += 1;
                 flying.insert((at, n), (false, answer));
             }
@@ -242,14 +244,22 @@ fn whatever_the_line_does_messages_are_carried_out_once_and_in_order() {
         Bad { lose: 200, double: 100, late: 100 },
     ];
     for bad in lines {
-        let mut whole = 0;
+        let (mut whole, mut implied, mut timeouts) = (0, 0, 0);
         for seed in 0..120u64 {
             let mut rng = Rng::new(seed, "setup", 0);
             let verb = [Verb::Write, Verb::Send, Verb::WriteImm, Verb::Read][(seed % 4) as usize];
             let s = setup(&mut rng, verb);
             let o = play(&s, bad, None, seed);
             whole += u32::from(holds(&s, &o, &format!("{bad:?}, seed {seed}, {s:?}")));
+            implied += o.bench.counter("implied_nak").unwrap();
+            timeouts += o.bench.counter("timeouts").unwrap();
         }
+        // The line did what it was there for.
+        assert!(
+            bad.lose == 0 || implied > 20 && timeouts > 20,
+            "{bad:?}: {implied} implied NAKs, {timeouts} timeouts"
+        );
+        assert!(bad.lose + bad.late > 0 || implied + timeouts == 0, "{bad:?}");
         let at_least = if bad.lose <= 50 { 115 } else { 20 };
         assert!(whole >= at_least, "{bad:?}: {whole} of 120 without a failure");
     }

@@ -314,7 +314,7 @@ impl Host {
             opcode: p.opcode as u8,
             dest_qp: q.peer_qpn(),
             psn: p.psn,
-            ack_req: p.ack_req,
+            ack_req: p.ack_req && shared.verb != Verb::UdSend, // nobody would answer
             pad: p.pad,
             becn: false,
         };
