@@ -3,13 +3,14 @@
 //! A READ request takes as many PSNs as its answer has packets and is executed when it is accepted: its responses
 //! leave one by one, before any later ACK, and carry the MSN of that moment. A repeated request is executed again for
 //! the bytes it names (they do not change); a repeated atomic gets the answer of the first time, from the last
-//! [`ATOMICS_KEPT`] ones. Memory is not emulated: READs return the payload byte, and each queue pair has a single
-//! 8-byte word, which starts at 0, for all addresses. Source: IBTA volume 1, 9.4 and 9.7.5, and what rxe answers.
+//! [`ATOMICS_KEPT`] ones. Without memory behind the queue pair ([`super::memory`]) READs return the payload byte, and
+//! there is a single 8-byte word, which starts at 0, for all addresses. Source: IBTA volume 1, 9.4 and 9.7.5, and what rxe answers.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Host;
-use super::tx::{RKEY, Step};
+use super::rx::key_ok;
+use super::tx::Step;
 use crate::frame::{Fill, Frame, FramePool, HEAD_MAX, TxBatch, flags as frame_flags};
 use crate::transport::responder::{Data, Verdict, flags};
 use crate::units::{FrameLen, Time};
@@ -51,25 +52,33 @@ impl AllAnswers {
     pub(super) fn due(&self, qp: u32) -> bool {
         !self.0.is_empty() && self.0.get(&qp).is_some_and(|a| !a.due.is_empty())
     }
+    /// The word that atomics on a queue pair work on.
+    pub(super) fn word(&self, qp: u32) -> Option<u64> {
+        self.0.get(&qp).map(|a| a.word)
+    }
+    /// Sets it, where memory stands behind it.
+    pub(super) fn set_word(&mut self, qp: u32, word: u64) {
+        self.0.entry(qp).or_default().word = word;
+    }
 }
 
 impl Host {
     /// A READ or atomic request.
     #[cold]
     pub(super) fn on_request(&mut self, qp: u32, op: Opcode, f: &Fast, head: &[u8; HEAD_MAX]) {
-        let (bytes, rkey, atomic) = match f.ext(head) {
-            Some(Ext::Reth(r)) => (r.dma_len, r.rkey, None),
-            Some(Ext::Atomic(a)) => (0, a.rkey, Some(a)),
-            _ => return,
-        };
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let rx = &mut q.resp.rx;
         if rx.flags & flags::DEAD != 0 {
             return;
         }
+        let (bytes, key_ok, atomic) = match f.ext(head) {
+            Some(Ext::Reth(r)) => (r.dma_len, key_ok(&r, shared), None),
+            Some(Ext::Atomic(a)) => (0, a.rkey == shared.rkey, Some(a)),
+            _ => return,
+        };
         let packets = if atomic.is_some() { 1 } else { psn::packets(bytes.into(), shared.mtu) as u32 };
-        let key_ok = rkey == RKEY && bytes <= 1 << 31;
+        let key_ok = key_ok && bytes <= 1 << 31;
         let ahead = psn::diff(f.psn, rx.expected_psn());
         if ahead > 0 || ahead == 0 && !(key_ok && rx.idle()) {
             // Out of order, out of place or with a bad key: the responder knows what to say.
@@ -168,11 +177,15 @@ impl Host {
         let pad = (len.wrapping_neg() & 3) as u8;
         let payload = len + u16::from(pad);
         let frame_len = FrameLen(shared.base_len + ext.len() as u16 + payload);
-        let fill = if payload == 0 { Fill::Control } else { Fill::Const };
+        let fill = if payload == 0 { Fill::Control } else { shared.fill };
         let Some(mut frame) = pool.take(fill, frame_len) else { return Step::PoolEmpty };
         let bth =
             BthFields { opcode: opcode as u8, dest_qp: q.peer_qpn(), psn: at, pad, ..BthFields::default() };
         let wire = flow.data.write(frame.head_mut(), &bth, &ext, len);
+        if fill == Fill::Writable {
+            let offset = self.memories.read_offset(qp, at, shared.mtu);
+            self.memories.fill(qp, offset, len, wire, &mut frame);
+        }
         let meta = frame.meta_mut();
         (meta.intended, meta.class, meta.flags) = (now, shared.class, frame_flags::DATA);
         let finished = match answer {

@@ -104,6 +104,7 @@ impl Host {
             reactions,
             reorders,
             answers: Default::default(),
+            memories: Default::default(),
             dcqcn,
             wheel,
             timers,

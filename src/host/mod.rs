@@ -6,6 +6,7 @@
 //!
 //! * `answers`: READ and atomic requests answered
 //! * `build`: from the configuration to queue pairs, streams and programs
+//! * `memory`: real bytes behind queue pairs that ask for them
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
 //! * `pfc`: pauses obeyed and pauses sent
@@ -15,6 +16,7 @@
 mod answers;
 mod build;
 pub mod config;
+pub mod memory;
 mod pfc;
 mod programs;
 mod rx;
@@ -153,6 +155,8 @@ pub struct Host {
     messages: Messages,
     /// Answers to READ and atomic requests.
     answers: answers::AllAnswers,
+    /// Regions of queue pairs that have one.
+    memories: memory::Memories,
     /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
     reorders: Vec<Reorder>,
     /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.

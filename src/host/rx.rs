@@ -1,16 +1,17 @@
 //! Frames in: data to responders, answers to requesters, pauses to the port.
 
-use super::tx::RKEY;
 use super::{Failure, Host};
 use crate::frame::{Frame, FrameMeta, HEAD_MAX, flags as flags_of};
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
 use crate::transport::config::QPN_FIRST;
 use crate::transport::pace::Pace;
+use crate::transport::qp::Shared;
 use crate::transport::responder::{Data, Verdict, flags};
 use crate::units::{ClassIx, FRAME_LEN_MIN, FrameLen, Time};
 use crate::wire::aeth::{NakCode, Syndrome, rnr_timer};
 use crate::wire::fast::{self, Fast, IpKey, Kind};
+use crate::wire::headers::Reth;
 use crate::wire::icrc;
 use crate::wire::opcode::Opcode;
 use crate::wire::pfc::PfcFrame;
@@ -42,6 +43,9 @@ impl Host {
         }
         let head = frame.head();
         match fast::parse(head, frame.len()) {
+            Ok(f) if f.kind == Kind::Roce && self.memories.any() => {
+                self.on_roce_with_memory(now, &f, frame, rec);
+            }
             Ok(f) if f.kind == Kind::Roce => self.on_roce(now, &f, head, frame.meta(), rec),
             Ok(f) if f.kind == Kind::Pfc => self.on_pfc(now, head, frame.len(), rec),
             Ok(_) => self.stats.rx_unknown += 1,
@@ -67,7 +71,7 @@ impl Host {
     }
 
     #[inline]
-    fn on_roce(
+    pub(super) fn on_roce(
         &mut self,
         now: Time,
         f: &Fast,
@@ -118,7 +122,7 @@ impl Host {
         rec.arrival(now, meta, ClassIx(shared.class));
 
         let (reth, key_ok) =
-            f.reth(head).map_or(((0, 0), true), |r| (((r.va >> 32) as u32, r.dma_len), r.rkey == RKEY));
+            f.reth(head).map_or(((0, 0), true), |r| (((r.va >> 32) as u32, r.dma_len), key_ok(&r, shared)));
         let imm = f.imm(head).map_or(0, |i| i.0);
         let data =
             Data { opcode, psn: f.psn, ack_req: f.ack_req, payload_len: f.payload_len, reth, imm, key_ok };
@@ -331,6 +335,12 @@ impl Host {
         }
         rec.arrival(now, meta, ClassIx(class));
     }
+}
+
+/// Whether a request names our memory. One for no bytes need not (IBTA volume 1, C9-88).
+#[inline]
+pub(super) fn key_ok(reth: &Reth, shared: &Shared) -> bool {
+    reth.rkey == shared.rkey || reth.dma_len == 0
 }
 
 /// A frame marked as broken is whole after all: only where the driver carries bytes to check.

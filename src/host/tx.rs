@@ -14,8 +14,7 @@ use crate::wire::opcode::Opcode;
 use crate::wire::pfc::{PFC_LEN, PfcFrame};
 use crate::wire::template::{BthFields, WireLen};
 
-/// R_Key of every WRITE; a request with another one is refused.
-pub const RKEY: u32 = 0x1234_5678;
+pub use crate::transport::qp::RKEY;
 
 /// How one attempt to send went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,10 +218,15 @@ impl Host {
             return Step::Skipped;
         };
         let mut p = q.req.packet(shared);
-        let ext = ext_of(&p, shared.verb);
+        let mut ext = ext_of(&p, shared.verb);
+        let mut offset = 0;
+        if shared.fill == Fill::Writable {
+            let psn_first = self.messages.get(p.message).psn_first;
+            offset = self.memories.address(id, psn_first, shared.mtu, &mut p, &mut ext);
+        }
         let payload = p.payload_len + u16::from(p.pad);
         let len = crate::units::FrameLen(shared.base_len + ext.len() as u16 + payload);
-        let fill = if payload == 0 { Fill::Control } else { Fill::Const };
+        let fill = if payload == 0 { Fill::Control } else { shared.fill };
         let Some(mut frame) = pool.take(fill, len) else { return Step::PoolEmpty };
 
         let mut counter_expired = false;
@@ -249,6 +253,9 @@ impl Host {
             flow.data.set_sport(0xc000 | crate::rng::mix(number) as u16 & 0x3fff);
         }
         let wire = flow.data.write(frame.head_mut(), &bth, &ext, p.payload_len);
+        if fill == Fill::Writable {
+            self.memories.fill(id, offset, p.payload_len, wire, &mut frame);
+        }
         let meta = frame.meta_mut();
         (meta.intended, meta.class) = (p.intended, shared.class);
         meta.flags = if p.again { flags::DATA | flags::RETRANSMITTED } else { flags::DATA };
