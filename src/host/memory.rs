@@ -306,6 +306,11 @@ impl Host {
         self.memories.get(qp).map(|r| r.bytes.as_slice())
     }
 
+    /// PSN of the next new packet a queue pair sends.
+    pub fn psn_next(&self, qp: u32) -> Option<u32> {
+        self.cold.get(qp as usize).map(|c| c.psn_post)
+    }
+
     /// Takes the oldest message that arrived in a region.
     pub fn poll_received(&mut self) -> Option<Received> {
         self.memories.received.pop_front()

@@ -202,12 +202,16 @@ impl FrameSocket {
         }
     }
 
-    /// Returns when a frame is there to receive, or after `at_most` (rounded up to whole milliseconds).
+    /// Returns when a frame is there to receive, or after `at_most` (and what the kernel's timers add, some 50 us).
     pub fn wait(&self, at_most: Duration) {
         let mut poll = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
-        let ms = at_most.as_micros().div_ceil(1000).min(1000) as libc::c_int;
-        // SAFETY: `poll` is one pollfd that lives through the call. Its result does not matter: the caller looks.
-        unsafe { libc::poll(&mut poll, 1, ms) };
+        let timeout = libc::timespec {
+            tv_sec: at_most.as_secs().min(1) as libc::time_t,
+            tv_nsec: at_most.subsec_nanos().into(),
+        };
+        // SAFETY: `poll` is one pollfd and `timeout` a timespec, both live through the call; no signal mask is given.
+        // Its result does not matter: the caller looks.
+        unsafe { libc::ppoll(&mut poll, 1, &timeout, std::ptr::null()) };
     }
 
     /// Frames that found the receive buffer full, since the last call; unix sockets make the sender wait instead.
