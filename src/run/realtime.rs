@@ -8,14 +8,15 @@ use std::collections::VecDeque;
 
 use super::engine::Tee;
 use crate::frame::fault::FaultLine;
-use crate::frame::{Burst, Frame, FramePool, Port, TxBatch, flags};
+use crate::frame::{Burst, Fill, Frame, FramePool, Port, TxBatch, flags};
 use crate::host::Host;
 use crate::limits::BURST;
 use crate::measure::record::Record;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
-use crate::units::{Span, Time};
+use crate::units::{FrameLen, Span, Time};
 use crate::wire::icrc;
+use crate::wire::neighbour::Neighbour;
 
 /// Longest sleep of an idle turn: how soon a stop flag is seen.
 const WAIT_MAX: Span = Span::from_ms(10);
@@ -35,6 +36,8 @@ pub struct RealtimeStats {
     pub tx_refused: u64,
     /// RoCEv2 frames received with a wrong ICRC: dropped.
     pub rx_icrc_errors: u64,
+    /// Questions for our MAC answered.
+    pub neighbour_answers: u64,
     /// Frames dropped on purpose (faults).
     pub fault_drops: u64,
     /// Deadlines of the host that were met late, by any span.
@@ -58,6 +61,8 @@ pub enum Ended {
 
 /// What stands between host and port, besides time.
 pub struct Between<F> {
+    /// Our address, for whoever asks for its MAC (ARP, neighbour discovery).
+    pub neighbour: Option<Neighbour>,
     /// Check the ICRC of what arrives. Not needed where the device does.
     pub check_icrc: bool,
     /// Faults on what is sent.
@@ -71,7 +76,7 @@ pub struct Between<F> {
 impl<F> Between<F> {
     /// Checks the ICRC and nothing else.
     pub fn checked() -> Between<F> {
-        Between { check_icrc: true, tx_faults: None, rx_faults: None, tee: None }
+        Between { neighbour: None, check_icrc: true, tx_faults: None, rx_faults: None, tee: None }
     }
 }
 
@@ -205,11 +210,29 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             && frame.wire_bytes().map(icrc::verify).is_some_and(|v| matches!(v, Ok(false)));
         if wrong {
             self.stats.rx_icrc_errors += 1;
-        } else {
+        } else if !self.answer(&frame) {
             frame.meta_mut().flags &= !flags::CORRUPT;
             self.host.on_frame(now, &frame, rec);
         }
         self.pool.give(frame);
+    }
+
+    /// Answers a question for our MAC; false when the frame is none. Without room the asker asks again.
+    fn answer(&mut self, frame: &P::Frame) -> bool {
+        let Some(neighbour) = self.between.neighbour else { return false };
+        let mut head = [0; crate::wire::HEAD_MAX];
+        let len = frame.wire_bytes().and_then(|bytes| neighbour.answer(bytes, &mut head));
+        let Some(len) = len else { return false };
+        if !self.batch.control.is_full()
+            && let Some(mut answer) = self.pool.take(Fill::Control, FrameLen(len as u16))
+        {
+            *answer.head_mut() = head;
+            answer.meta_mut().head_len = len as u8;
+            self.pool.seal(&mut answer);
+            self.batch.control.push(answer);
+            self.stats.neighbour_answers += 1;
+        }
+        true
     }
 
     fn send(&mut self, now: Time, rec: &mut impl Record) -> bool {

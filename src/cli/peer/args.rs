@@ -17,8 +17,10 @@ connection manager: each side is told the other's queue pair number, first PSN, 
 the start: queue pair i has the number 0x11 + i; keys and addresses are what --rkey and --vaddr say.
 
 As requester (--op write, write-imm, send, send-imm) it sends bytes that depend on their offset in the region, and
-prints the CRC-32 that the other end's region must have (EXPECT_CRC32; other bytes zero). As responder (--op serve) it
-answers WRITE, SEND, READ and atomics of the other end from a region whose CRC-32 it prints.
+prints the CRC-32 that the other end's region must have (EXPECT_CRC32; other bytes zero). With --op read it fetches
+their region and prints the CRC-32 of what came (REGION_CRC32). As responder (--op serve) it answers WRITE, SEND, READ
+and atomics of the other end from a region whose CRC-32 it prints. A later run can go on with the same queue pair at the
+other end: --psn NEXT_PSN of the run before.
 
 One line per message, then KEY=VALUE lines; with --json one object per message, then one object.
 Exit codes: 0 all messages completed (or, with --op serve, as many as --messages arrived); 1 not so; 2 usage or set-up;
@@ -149,6 +151,8 @@ pub enum OpArg {
     Send,
     /// SEND with the message number as immediate data
     SendImm,
+    /// RDMA READ from their region into the same places of ours
+    Read,
 }
 
 /// Our region.
@@ -167,7 +171,7 @@ pub struct MemoryArgs {
     /// Bytes per receive; receive i starts at i x SIZE, modulo the last place where it fits
     #[arg(long, value_name = "SIZE", default_value = "4096", value_parser = size)]
     pub receive_size: u64,
-    /// Region at the start: zeros, or bytes that depend on their offset (requesters always start so)
+    /// Region at the start: zeros, or bytes that depend on their offset (those who send always start so)
     #[arg(long, value_enum, default_value_t = FillArg::Zero)]
     pub fill: FillArg,
 }
@@ -194,6 +198,9 @@ pub struct RcArgs {
     /// Waits for a receiver that is not ready; 7 = for ever
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u8).range(0..8))]
     pub rnr_retry: u8,
+    /// READ requests outstanding; the other end may allow fewer (max_dest_rd_atomic)
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=128))]
+    pub max_rd_atomic: u8,
     /// Unacknowledged packets allowed in flight
     #[arg(long, value_name = "PACKETS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..8_388_608))]
     pub inflight: u32,
@@ -215,6 +222,9 @@ pub struct RunArgs {
     /// Serve: end when so many messages have arrived
     #[arg(long, value_name = "N")]
     pub messages: Option<u64>,
+    /// Serve: end when no frame has come for so long since the last one
+    #[arg(long, value_name = "S")]
+    pub idle: Option<f64>,
     /// Spoil frames, e.g. "tx drop opcode=write-middle nth=3"; tx|rx, then drop, duplicate, swap, corrupt, delay or
     /// mark-ce, then opcode= qp= psn= nth= count= p= us=; may be given more than once
     #[arg(long, value_name = "RULE")]

@@ -26,9 +26,14 @@ pub fn frame_len_max(args: &PeerArgs) -> u16 {
     crate::transport::qp::base_len(&class(args), args.ends.ip.is_ipv6()) + 28 + args.ends.mtu
 }
 
-/// The number of a queue pair at the other end of rank `to`.
-pub fn qp_of(to: RankId) -> usize {
-    (to.0 as usize).saturating_sub(1)
+/// The number of the queue pair between two ranks, one of which is us.
+pub fn qp_of(a: RankId, b: RankId) -> usize {
+    (a.0.max(b.0) as usize).saturating_sub(1)
+}
+
+/// Our bytes go to the other end.
+pub fn sends(args: &PeerArgs) -> bool {
+    !matches!(args.work.op, OpArg::Serve | OpArg::Read)
 }
 
 pub fn host_config(args: &PeerArgs, mac: [u8; 6]) -> anyhow::Result<HostConfig> {
@@ -49,7 +54,7 @@ pub fn host_config(args: &PeerArgs, mac: [u8; 6]) -> anyhow::Result<HostConfig> 
         verb: match args.work.op {
             OpArg::WriteImm => Verb::WriteImm,
             OpArg::Send | OpArg::SendImm => Verb::Send,
-            OpArg::Serve | OpArg::Write => Verb::Write,
+            OpArg::Serve | OpArg::Write | OpArg::Read => Verb::Write,
         },
         qps_per_pair: 1,
         rate_control: RateControl::None,
@@ -63,6 +68,7 @@ pub fn host_config(args: &PeerArgs, mac: [u8; 6]) -> anyhow::Result<HostConfig> 
             retry_count: args.rc.retry_count,
             rnr_retry: args.rc.rnr_retry,
             window: args.rc.inflight,
+            max_rd_atomic: args.rc.max_rd_atomic,
             ..RcConfig::default()
         },
         skew: Skew::Fixed(Span::ZERO),
@@ -134,7 +140,11 @@ fn program(args: &PeerArgs) -> anyhow::Result<Vec<Op>> {
     let mut ops = Vec::with_capacity(queue_pairs * w.count as usize);
     for tag in 0..w.count {
         for qp in 0..queue_pairs {
-            let kind = OpKind::Send { peer: RankId(qp as u32 + 1), bytes: w.size, tag };
+            let (peer, bytes) = (RankId(qp as u32 + 1), w.size);
+            let kind = match w.op {
+                OpArg::Read => OpKind::Read { peer, bytes, tag },
+                _ => OpKind::Send { peer, bytes, tag },
+            };
             let mut op = Op::new(kind);
             if let Some(before) = tag.checked_sub(w.window) {
                 op.after.push((before as usize * queue_pairs + qp) as u32);
@@ -166,7 +176,7 @@ pub fn region(args: &PeerArgs, qp: usize) -> anyhow::Result<RegionConfig> {
         bytes: m.region as usize,
         vaddr: m.vaddr,
         rkey: m.rkey,
-        filled: m.fill == FillArg::Pattern || w.op != OpArg::Serve,
+        filled: m.fill == FillArg::Pattern || sends(args),
         remote_vaddr: w.peer_vaddr[one_of(w.peer_vaddr.len())],
         remote_rkey: w.peer_rkey[one_of(w.peer_rkey.len())],
         stride: w.stride.unwrap_or(if is_send { m.receive_size } else { w.size }),

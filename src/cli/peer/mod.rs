@@ -24,6 +24,7 @@ use crate::sys::socket::{FrameSocket, PacketSocket, UnixPair};
 use crate::sys::socket_port::SocketPort;
 use crate::sys::tsc::{CALIBRATION_WINDOW, Tsc};
 use crate::units::{Span, Time};
+use crate::wire::neighbour::Neighbour;
 
 /// Frames the tester may hold: more than any window it sends at a time.
 const FRAMES: usize = 512;
@@ -53,7 +54,8 @@ pub fn peer(args: &PeerArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         None => None,
     };
     let tsc = Tsc::calibrate(CALIBRATION_WINDOW)?;
-    let between = Between { check_icrc: true, tx_faults: lines.tx, rx_faults: lines.rx, tee };
+    let neighbour = Some(Neighbour { ip: args.ends.ip, mac });
+    let between = Between { neighbour, check_icrc: true, tx_faults: lines.tx, rx_faults: lines.rx, tee };
 
     let mut printer = Printer::new(args, out);
     printer.ready()?;
@@ -61,14 +63,16 @@ pub fn peer(args: &PeerArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     driver.host.start_iteration(0, driver.now());
     let until = Time((seconds * 1e12) as u64);
     let mut full_at = Time::NEVER;
+    let idle = args.run.idle.map_or(Span(u64::MAX), |s| Span((s.max(0.0) * 1e12) as u64));
+    let mut heard = (0, Time::ZERO);
     let mut written = Ok(());
     let ended = driver.run(until, &stop, &mut printer, |now, host, printer| {
         while let Some(message) = host.poll_received() {
             printer.received(&message);
         }
         while let Some(event) = host.poll_event() {
-            if let HostEvent::Failed { to, cause, .. } = event {
-                printer.failed(to, cause);
+            if let HostEvent::Failed { from, to, cause, .. } = event {
+                printer.failed(from, to, cause);
             }
         }
         written = printer.flush();
@@ -81,7 +85,11 @@ pub fn peer(args: &PeerArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         if full_at == Time::NEVER && args.run.messages.is_some_and(|n| printer.messages_received() >= n) {
             full_at = now;
         }
-        full_at != Time::NEVER && now >= full_at + LINGER
+        if heard.0 != host.stats().rx_frames {
+            heard = (host.stats().rx_frames, now);
+        }
+        let silent = heard.0 > 0 && now.since(heard.1) >= idle;
+        silent || full_at != Time::NEVER && now >= full_at + LINGER
     });
     written?;
     if let Some(error) = driver.port.failure() {

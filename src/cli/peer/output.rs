@@ -39,7 +39,7 @@ impl<'a> Printer<'a> {
     pub fn new(args: &'a PeerArgs, out: &'a mut dyn Write) -> Printer<'a> {
         let queue_pairs = args.ends.peer_qpn.len();
         let (mut shadow, mut source) = (Vec::new(), Vec::new());
-        if args.work.op != OpArg::Serve {
+        if build::sends(args) {
             let bytes = args.work.peer_region.unwrap_or(args.memory.region);
             shadow = vec![vec![0; bytes as usize]; queue_pairs];
             source = pattern(args.memory.region as usize);
@@ -106,8 +106,8 @@ impl<'a> Printer<'a> {
     }
 
     /// A queue pair can do no more.
-    pub fn failed(&mut self, to: RankId, cause: Failure) {
-        if let Some(f) = self.failed.get_mut(build::qp_of(to)) {
+    pub fn failed(&mut self, from: RankId, to: RankId, cause: Failure) {
+        if let Some(f) = self.failed.get_mut(build::qp_of(from, to)) {
             *f = Some(cause);
         }
     }
@@ -192,6 +192,8 @@ impl<'a> Printer<'a> {
             ("naks_received", json!(stats.nak_rx)),
             ("naks_sent", json!(stats.nak_tx)),
             ("rnr_naks_received", json!(stats.rnr_nak_rx)),
+            ("implied_naks", json!(stats.implied_nak)),
+            ("reads_again", json!(stats.read_again)),
             ("timeouts", json!(stats.timeouts)),
             ("out_of_order", json!(stats.out_of_order)),
             ("duplicates", json!(stats.duplicates)),
@@ -200,6 +202,7 @@ impl<'a> Printer<'a> {
             ("icrc_errors", json!(driver.rx_icrc_errors)),
             ("rx_malformed", json!(stats.rx_malformed)),
             ("rx_unknown", json!(stats.rx_unknown)),
+            ("neighbour_answers", json!(driver.neighbour_answers)),
             ("fault_drops", json!(driver.fault_drops)),
             ("tx_refused", json!(driver.tx_refused)),
             ("tx_unplugged", json!(port.tx_unplugged)),
@@ -232,7 +235,7 @@ impl Record for Printer<'_> {
     fn arrival(&mut self, _: Time, _: &FrameMeta, _: ClassIx) {}
 
     fn message(&mut self, m: &MessageRecord) {
-        let qp = build::qp_of(m.to);
+        let qp = build::qp_of(m.from, m.to);
         self.note(m.intended, m.finished);
         if m.outcome == Outcome::Completed {
             if let Some(c) = self.completed.get_mut(qp) {
