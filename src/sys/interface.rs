@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, CString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::{fs, io, ptr};
 
 /// A network interface that exists.
@@ -83,17 +84,24 @@ impl Interface {
         // SAFETY: `c_name` ends with a zero byte and lives through the call.
         let index = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
         let index = i32::try_from(index).ok().filter(|i| *i > 0).ok_or_else(missing)?;
-        let read = |what: &'static str| {
-            fs::read_to_string(format!("/sys/class/net/{name}/{what}"))
-                .map_err(|error| InterfaceError::Unreadable { name: name.to_owned(), what, error })
+        let unreadable = |what: &'static str| {
+            move |error| InterfaceError::Unreadable { name: name.to_owned(), what, error }
         };
-        let not_understood = |what: &'static str| InterfaceError::Unreadable {
-            name: name.to_owned(),
-            what,
-            error: io::ErrorKind::InvalidData.into(),
-        };
-        let mac = parse_mac(read("address")?.trim()).ok_or_else(|| not_understood("address"))?;
-        let mtu = read("mtu")?.trim().parse().map_err(|_| not_understood("mtu"))?;
+        // Not from /sys, which shows the network namespace it was mounted in.
+        let ask = Request::new(name).map_err(unreadable("anything"))?;
+        let hardware = ask.send(libc::SIOCGIFHWADDR).map_err(unreadable("address"))?;
+        // SAFETY: SIOCGIFHWADDR has filled in this member, of which every bit pattern is valid.
+        let address = unsafe { hardware.ifr_ifru.ifru_hwaddr };
+        if address.sa_family != libc::ARPHRD_ETHER && address.sa_family != libc::ARPHRD_LOOPBACK {
+            return Err(unreadable("Ethernet address")(io::ErrorKind::Unsupported.into()));
+        }
+        let mut mac = [0; 6];
+        for (to, from) in mac.iter_mut().zip(address.sa_data) {
+            *to = from as u8;
+        }
+        let answer = ask.send(libc::SIOCGIFMTU).map_err(unreadable("mtu"))?;
+        // SAFETY: SIOCGIFMTU has filled in this member, of which every bit pattern is valid.
+        let mtu = u32::try_from(unsafe { answer.ifr_ifru.ifru_mtu }).unwrap_or(0);
         Ok(Interface { name: name.to_owned(), index, mac, mtu })
     }
 
@@ -114,6 +122,40 @@ impl Interface {
         match in_use(&addresses, routes) {
             Some(reason) => Err(InterfaceError::InUse { name: self.name.clone(), reason }),
             None => Ok(()),
+        }
+    }
+}
+
+/// Questions to the kernel about an interface of a name.
+struct Request {
+    socket: OwnedFd,
+    name: [libc::c_char; libc::IFNAMSIZ],
+}
+
+impl Request {
+    fn new(name: &str) -> io::Result<Request> {
+        // SAFETY: no pointers are passed.
+        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was just opened and nobody else has it.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut padded = [0; libc::IFNAMSIZ];
+        // The last byte stays zero. A longer name is none of an interface, and was not found before.
+        for (to, from) in padded.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        Ok(Request { socket, name: padded })
+    }
+
+    fn send(&self, what: libc::Ioctl) -> io::Result<libc::ifreq> {
+        let mut ifreq =
+            libc::ifreq { ifr_name: self.name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_mtu: 0 } };
+        // SAFETY: these requests read the name and write within the ifreq, which lives through the call.
+        match unsafe { libc::ioctl(self.socket.as_raw_fd(), what as _, &raw mut ifreq) } {
+            0 => Ok(ifreq),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 }
