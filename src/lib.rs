@@ -15,6 +15,7 @@ pub mod cli;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod frame;
+mod hint;
 pub mod host;
 pub mod limits;
 pub mod measure;

@@ -190,7 +190,12 @@ pub struct LinkTiming {
     overhead: u16,
     ps_per_byte_fp: u64,
     propagation: Span,
+    /// The far end acts on a frame when its header is there.
+    cut_through: bool,
 }
+
+/// Bytes of a frame that a cut-through switch waits for: enough for every header it looks at, and the shortest frame.
+const HEADER_LEN: FrameLen = FrameLen(FRAME_LEN_MIN);
 
 const FP: u32 = 24;
 
@@ -204,7 +209,19 @@ impl LinkTiming {
             overhead: WIRE_OVERHEAD_BYTES,
             ps_per_byte_fp: u64::try_from(fp).unwrap_or(u64::MAX),
             propagation,
+            cut_through: false,
         }
+    }
+    /// The same link into a switch that forwards a frame as soon as its header is there.
+    pub fn cut_through(mut self) -> LinkTiming {
+        self.cut_through = true;
+        self
+    }
+    /// From the start of a frame on this link to the far end acting on it.
+    #[inline]
+    pub fn delay(&self, len: FrameLen) -> Span {
+        let seen = if self.cut_through { len.min(HEADER_LEN) } else { len };
+        self.wire_time(seen) + self.propagation
     }
     /// Time the link is occupied by one frame: preamble, frame (padded to 60), FCS and gap.
     #[inline]

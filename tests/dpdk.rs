@@ -10,6 +10,7 @@ use rankstorm::frame::{Burst, Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLO
 use rankstorm::sys::affinity;
 use rankstorm::units::{FrameLen, Time};
 use rankstorm::wire::headers::{Ext, Opcode, Reth};
+use rankstorm::wire::icrc::AfterHead;
 use rankstorm::wire::template::{BthFields, FrameSpec, Template, WireLen};
 use rankstorm::wire::{ICRC_LEN, fast, icrc, pad_of};
 
@@ -126,7 +127,12 @@ fn templates() -> Vec<Template> {
 }
 
 /// Writes the headers of one data packet, and rubbish over the rest of the head as a careless writer may.
-fn write_head(frame: &mut MbufFrame, template: &Template, rng: &mut Pcg64Mcg, payload_len: u16) -> WireLen {
+fn write_head(
+    frame: &mut MbufFrame,
+    template: &Template,
+    rng: &mut Pcg64Mcg,
+    payload_len: u16,
+) -> (WireLen, AfterHead) {
     rng.fill_bytes(frame.head_mut());
     let psn = rng.next_u32();
     let (opcode, ext) = match rng.next_u32() % 2 {
@@ -146,7 +152,8 @@ fn write_head(frame: &mut MbufFrame, template: &Template, rng: &mut Pcg64Mcg, pa
     let wire = template.write(frame.head_mut(), &bth, &ext, payload_len);
     frame.meta_mut().head_len = wire.head_len;
     frame.meta_mut().len = wire.len;
-    wire
+    let register = template.register(template.flow().sport, &bth, frame.head(), wire);
+    (wire, AfterHead { register, payload_len, pad: bth.pad })
 }
 
 fn sealed_frames_are_right_whatever_the_mbuf_held_before(eal: &Eal) {
@@ -177,13 +184,17 @@ fn sealed_frames_are_right_whatever_the_mbuf_held_before(eal: &Eal) {
 
 fn check_const(pool: &mut MbufFrames, template: &Template, rng: &mut Pcg64Mcg, payload_len: u16, round: u32) {
     let mut frame = pool.take(Fill::Const, FrameLen(4300)).unwrap();
-    let wire = write_head(&mut frame, template, rng, payload_len);
+    let (wire, after) = write_head(&mut frame, template, rng, payload_len);
     let head = *frame.head();
     if rng.next_u32() % 8 == 0 {
         // Given up before it was complete.
         return pool.give(frame);
     }
-    pool.seal(&mut frame);
+    if rng.next_u32() % 2 == 0 {
+        pool.seal(&mut frame)
+    } else {
+        pool.seal_after(&mut frame, &after)
+    }
     let (bytes, head_len) = (frame.bytes(), usize::from(wire.head_len));
     let context = || format!("round {round}: {payload_len} B of payload, {head_len} B of headers");
     assert_eq!(bytes.len(), usize::from(wire.len.0));
@@ -204,11 +215,15 @@ fn check_const(pool: &mut MbufFrames, template: &Template, rng: &mut Pcg64Mcg, p
 
 fn check_writable(pool: &mut MbufFrames, template: &Template, rng: &mut Pcg64Mcg, payload_len: u16) {
     let mut frame = pool.take(Fill::Writable, FrameLen(4300)).unwrap();
-    write_head(&mut frame, template, rng, payload_len);
+    let (_, after) = write_head(&mut frame, template, rng, payload_len);
     let mut payload = vec![0; frame.payload_mut().len()];
     rng.fill_bytes(&mut payload);
     frame.payload_mut().copy_from_slice(&payload);
-    pool.seal(&mut frame);
+    if rng.next_u32() % 2 == 0 {
+        pool.seal(&mut frame)
+    } else {
+        pool.seal_after(&mut frame, &after)
+    }
     let Payload::Bytes(kept) = frame.payload() else { panic!("an mbuf holds bytes") };
     assert_eq!(kept[..payload_len.into()], payload[..payload_len.into()]);
     assert_eq!(icrc::verify(frame.bytes()), Ok(true));
@@ -269,7 +284,7 @@ fn frames_cross_between_pinned_threads(eal: &'static Eal) {
             while i < FRAMES || !burst.is_empty() {
                 while i < FRAMES && !burst.is_full() {
                     let Some(mut frame) = pool.take(Fill::Const, FrameLen(4200)) else { break };
-                    let wire = write_head(&mut frame, template, &mut rng, (i % 4097) as u16);
+                    let (wire, _) = write_head(&mut frame, template, &mut rng, (i % 4097) as u16);
                     *frame.meta_mut() =
                         FrameMeta { len: wire.len, head_len: wire.head_len, fill: Fill::Const, ..stamp(i) };
                     pool.seal(&mut frame);

@@ -31,11 +31,12 @@ impl Drop for Running {
 }
 
 fn start(dir: &Path, mode: &str) -> Child {
-    // Some ten minutes of work, bounded by the number of repeats.
+    // Short iterations, so that a loaded machine finishes some before it is interrupted, and minutes of them.
     Command::new(env!("CARGO_BIN_EXE_rankstorm"))
         .arg("run")
         .arg(shipped("incast-32to1"))
-        .args(["--on", mode, "--set", "run.repeats=4000", "--set", "run.limit=1000 s", "--out"])
+        .args(["--on", mode, "--set", "run.repeats=40000", "--set", "run.limit=1000 s"])
+        .args(["--set", "workload.0.message=256 KiB", "--out"])
         .arg(dir)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -67,8 +68,12 @@ fn interrupted(mode: &str) {
     let r = files::read(dir.path()).unwrap();
     assert!(!r.complete);
     assert!(r.missing[0].starts_with("interrupted by the user in iteration "), "{:?}", r.missing);
-    assert!(r.missing[0].ends_with(" of 4002"), "{:?}", r.missing);
-    assert!(r.workload[0].iterations > 0 && r.workload[0].iterations < 4000, "{}", r.workload[0].iterations);
+    assert!(r.missing[0].ends_with(" of 40002"), "{:?}", r.missing);
+    assert!(
+        r.workload[0].iterations > 0 && r.workload[0].iterations < 40_000,
+        "{}",
+        r.workload[0].iterations
+    );
     assert_eq!(r.workload[0].completion_ns.percentiles.n, u64::from(r.workload[0].iterations));
     // What was under way is counted as inside, and nothing else is missing.
     assert!(r.conservation.holds, "{:?}", r.conservation);

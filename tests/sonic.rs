@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rankstorm::profile::sonic::{Database, Imported, Lookup, SonicError, Wanted, WantedPort, resolve};
 use rankstorm::profile::{self, Overrides};
-use rankstorm::switch::config::{PriorityConfig, Wred};
-use rankstorm::units::Bytes;
+use rankstorm::switch::config::{Limit, PriorityConfig, Watchdog, WatchdogAction, Wred};
+use rankstorm::units::{Bytes, Rate, Span};
 use serde_json::Value;
 
 const OWN_CONFIG: &str = include_str!("../profiles/sonic/config_db.json");
@@ -61,7 +61,7 @@ fn lossless(i: &Imported) -> Vec<usize> {
 }
 
 fn wred(kmin: u64, kmax: u64, pmax: f64) -> Option<Wred> {
-    Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax })
+    Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax, ecn: true })
 }
 
 /// The DSCP map as the file has it, with the file's identity map from class to queue.
@@ -83,24 +83,40 @@ fn tomahawk_2_renderings_become_the_model() {
         assert_eq!(lossless(&i), [3, 4]);
         let expected = PriorityConfig {
             lossless: true,
-            alpha: (1, 1), // threshold 0
+            limit: Limit::Dynamic(1, 1), // threshold 0
             reserved: Bytes(1_248),
             headroom: Bytes(59_696),
             xon_offset: Bytes(2_496),
-            egress_alpha: None,
+            xon: Bytes(1_248),
+            egress_limit: Some(Limit::Pool), // static_th = size of egress_lossless_pool
+            egress_pool: i.priorities[3].egress_pool,
             wred: wred(2_000_000, 10_000_000, 0.05),
             weight: 15,
+            ..PriorityConfig::default()
         };
         assert_eq!((i.priorities[3], i.priorities[4]), (expected, expected));
-        assert_eq!(i.priorities[0].egress_alpha, Some((1, 2)), "dynamic_th -1");
+        let lossy = i.priorities[0];
+        assert_eq!(
+            (lossy.egress_limit, lossy.egress_reserved.0),
+            (Some(Limit::Dynamic(1, 2)), 1_664),
+            "dynamic_th -1"
+        );
+        let pool = |p: PriorityConfig| &i.egress_pools[usize::from(p.egress_pool)];
+        assert_eq!(pool(i.priorities[3]).name, "egress_lossless_pool");
+        assert_eq!(pool(i.priorities[3]).shared, Bytes(42_349_632), "203,604 cells, nothing reserved");
+        assert_eq!(pool(lossy).name, "egress_lossy_pool");
+        assert_eq!(i.ingress_pools[0].headroom, Some(Bytes(7_827_456)), "shared headroom pool");
         assert_eq!((i.priorities[0].weight, i.priorities[0].wred), (14, None));
-        assert_eq!(i.priorities[0].alpha, (1 << 20, 1), "static_th 44302336 is above the pool");
+        assert_eq!(lossy.limit, Limit::Pool, "static_th 44302336 is above the pool");
         // 33329088 B = 160,236 cells; 22 ports reserve 6 cells for each of two groups; headroom has its own pool.
         assert_eq!(i.shared, Some(Bytes((160_236 - 22 * 2 * 6) * 208)));
         assert_dscp_map(&i, &dir.join("qos/qos-arista7260-t0.json"), "AZURE");
-        assert!(says(&i, "sonic_not_modelled", "PFC watchdog (22 ports)"), "{:#?}", i.warnings);
+        assert!(
+            says(&i, "sonic_assumed", "22 ports have pfcwd_sw_enable and no row in PFC_WD"),
+            "{:#?}",
+            i.warnings
+        );
         assert!(says(&i, "sonic_not_modelled", "curves of other colours (yellow, red)"));
-        assert!(says(&i, "sonic_not_modelled", "1664 B reserved at egress"));
     }
 }
 
@@ -119,8 +135,10 @@ fn headroom_follows_the_cable_of_each_port() {
     assert!(!i.warnings.iter().any(|(c, _)| c == "sonic_ports_differ"), "{:#?}", i.warnings);
     let i = run(&["Ethernet40", "Ethernet48", "Ethernet80"]);
     assert_eq!(i.priorities[3].headroom, Bytes(54_080), "as most ports of the run have it");
+    let headroom: Vec<u64> = i.profiles.iter().map(|p| p.priorities[3].headroom.0).collect();
+    assert_eq!(headroom, [54_080, 59_696, 54_080], "each port has that of its cable");
     assert!(
-        says(&i, "sonic_ports_differ", "1 of 3 ports (Ethernet48) differ in headroom"),
+        says(&i, "sonic_ports_own", "1 of 3 ports (Ethernet48) have their own headroom"),
         "{:#?}",
         i.warnings
     );
@@ -140,20 +158,15 @@ fn tomahawk_5_renderings_become_the_model() {
     let p = i.priorities[3];
     // 74 and 1755 cells of 254 B: the figures of sonic-mgmt's QoS tables for this chip.
     assert_eq!((p.reserved, p.headroom, p.xon_offset), (Bytes(74 * 254), Bytes(1755 * 254), Bytes(14 * 254)));
-    assert_eq!((p.alpha, p.wred, p.weight), ((1, 1), wred(131_072, 262_144, 0.05), 20));
+    assert_eq!((p.limit, p.wred, p.weight), (Limit::Dynamic(1, 1), wred(131_072, 262_144, 0.05), 20));
     let weights: Vec<u16> = i.priorities.iter().map(|p| p.weight).collect();
     assert_eq!(weights, [10, 10, 10, 20, 10, 10, 70, 10]);
     // 164075364 B = 645,966 cells; 128 ports with PFC reserve 74 cells for each of two groups.
     let shared = 645_966 - 128 * 2 * 74;
     assert_eq!(i.shared, Some(Bytes(shared * 254)));
-    // static_th 82434938 B = 324,547 cells: alpha that gives a group that is alone just as much.
-    assert_eq!(i.priorities[0].alpha, (324_547, (shared - 324_547) as u32));
-    assert!(says(&i, "sonic_not_modelled", "static limit of 82434938 B"));
-    assert!(says(
-        &i,
-        "sonic_can_drop",
-        "egress_lossless_profile limits lossless queues at egress to 82434938 B"
-    ));
+    assert_eq!(i.priorities[0].limit, Limit::Static(Bytes(82_434_938)));
+    assert_eq!(p.egress_limit, Some(Limit::Static(Bytes(82_434_938))));
+    assert!(says(&i, "sonic_can_drop", "egress_lossless_profile limits lossless queues at egress"));
     assert_dscp_map(&i, &dir.join(files[1]), "AZURE");
 }
 
@@ -183,7 +196,7 @@ fn a_full_database_says_all_itself() {
     let i = resolve(&db, None, &wanted).unwrap();
     assert_eq!(i.cell, 208, "Force10-S6000");
     let p = i.priorities[3];
-    assert_eq!((p.alpha, p.headroom, p.xon_offset), ((1, 8), Bytes(55_120), Bytes(2_496)));
+    assert_eq!((p.limit, p.headroom, p.xon_offset), (Limit::Dynamic(1, 8), Bytes(55_120), Bytes(2_496)));
     assert_eq!(
         p.reserved,
         Bytes(56_368 - 55_120),
@@ -192,7 +205,7 @@ fn a_full_database_says_all_itself() {
     assert_eq!((p.wred, p.weight), (wred(1_048_576, 2_097_152, 0.05), 15));
     // 12766208 B = 61,376 cells; 32 ports hold 6 reserved and 265 headroom cells for each of two groups.
     assert_eq!(i.shared, Some(Bytes((61_376 - 32 * 2 * (6 + 265)) * 208)));
-    assert_eq!(i.priorities[1].alpha, (8, 1), "ingress_lossy_profile, dynamic_th 3");
+    assert_eq!(i.priorities[1].limit, Limit::Dynamic(8, 1), "ingress_lossy_profile, dynamic_th 3");
     assert_dscp_map(&i, &dir.join("config_db/counterpoll_config_db.json"), "AZURE");
     assert!(says(&i, "sonic_not_modelled", "tables not read: ACL_TABLE (5)"));
 }
@@ -219,8 +232,8 @@ fn a_dynamic_model_asks_for_what_it_lacks() {
     let p = i.priorities[4];
     assert!(p.lossless);
     assert_eq!(
-        (p.headroom, p.reserved, p.xon_offset, p.alpha),
-        (Bytes(40_960), Bytes(19_456), Bytes(0), (1, 1))
+        (p.headroom, p.reserved, p.xon_offset, p.limit),
+        (Bytes(40_960), Bytes(19_456), Bytes(0), Limit::Dynamic(1, 1))
     );
     assert!(says(&i, "sonic_not_modelled", "limits of whole ports"));
     assert!(says(&i, "sonic_assumed", "queues 0,1,2,3,4,5,6,7 have no scheduler"));
@@ -252,17 +265,17 @@ fn spectrum_renderings_become_the_model() {
 #[test]
 fn tomahawk_and_dell_need_their_table_or_a_headroom() {
     let Some(dir) = real() else { return };
-    for (buffers, qos, alpha) in [
-        ("buffers/buffers-dell6100.json", "qos/qos-dell6100.json", (1 << 20, 1)), // static_th = the whole pool
-        ("buffers/buffer-arista7060-t0.json", "qos/qos-arista7260-t0.json", (8, 1)), // dynamic_th 3
+    for (buffers, qos, limit) in [
+        ("buffers/buffers-dell6100.json", "qos/qos-dell6100.json", Limit::Pool), // static_th = the whole pool
+        ("buffers/buffer-arista7060-t0.json", "qos/qos-arista7260-t0.json", Limit::Dynamic(8, 1)), // dynamic_th 3
     ] {
         let db = database(&dir, &[buffers, qos]);
         let wanted = Wanted { ports: ports(2, 40_000, 5), cell: Some(208), ..Wanted::default() };
         let refused = resolve(&db, None, &wanted).unwrap_err().to_string();
         assert!(refused.contains("BUFFER_PG|") && refused.contains("or xoff_headroom"), "{refused}");
         let i = resolve(&db, None, &Wanted { headroom: true, ..wanted }).unwrap();
-        assert_eq!(i.priorities[0].alpha, alpha, "{buffers}");
-        assert!(i.priorities[0].egress_alpha.is_some());
+        assert_eq!(i.priorities[0].limit, limit, "{buffers}");
+        assert!(i.priorities[0].egress_limit.is_some());
         assert_eq!(lossless(&i), [3, 4]);
     }
 }
@@ -309,7 +322,10 @@ fn both_forms_give_the_same_model() {
     let inner = OWN_CONFIG.trim().trim_start_matches('{').trim_end_matches('}').to_owned() + ",";
     assert_eq!(own(&inner).unwrap(), nested);
     assert_eq!(nested.priorities[6].weight, 0, "STRICT");
-    assert_eq!((nested.priorities[3].headroom, nested.priorities[3].alpha), (Bytes(93_600), (1, 4)));
+    assert_eq!(
+        (nested.priorities[3].headroom, nested.priorities[3].limit),
+        (Bytes(93_600), Limit::Dynamic(1, 4))
+    );
     assert_eq!((nested.dscp_map[26], nested.dscp_map[48], nested.cell), (3, 6, 208));
 }
 
@@ -348,11 +364,11 @@ fn what_acts_on_a_real_switch_only_is_listed() {
         let i = changed(change).unwrap();
         assert!(says(&i, code, what), "{what}: {:#?}", i.warnings);
     };
-    noted(|_| {}, "sonic_not_modelled", "PFC watchdog (16 ports)");
+    noted(|_| {}, "sonic_assumed", "16 ports have pfcwd_sw_enable and no row in PFC_WD");
     noted(
-        |j| j["SCHEDULER"]["bulk"]["pir"] = "1000".into(),
+        |j| j["SCHEDULER"]["bulk"]["cir"] = "1000".into(),
         "sonic_not_modelled",
-        "SCHEDULER|bulk: shaper (pir)",
+        "SCHEDULER|bulk: guaranteed rate (cir)",
     );
     noted(
         |j| j["BUFFER_PROFILE"]["egress_lossy_profile"]["packet_discard_action"] = "trim".into(),
@@ -363,11 +379,6 @@ fn what_acts_on_a_real_switch_only_is_listed() {
         |j| j["POLICER"] = serde_json::json!({"p": {}}),
         "sonic_not_modelled",
         "tables not read: POLICER (1)",
-    );
-    noted(
-        |j| j["WRED_PROFILE"]["ROCE_ECN"]["ecn"] = "ecn_none".into(),
-        "sonic_not_modelled",
-        "ecn = ecn_none",
     );
     noted(
         |j| j["PORT"]["Ethernet4"]["pfc_asym"] = "on".into(),
@@ -382,7 +393,78 @@ fn what_acts_on_a_real_switch_only_is_listed() {
     noted(
         |j| j["BUFFER_POOL"]["ingress_lossless_pool"]["xoff"] = "200000".into(),
         "sonic_can_drop",
-        "shared headroom pool of 200000 B for 1497600 B that 8 ports",
+        "shared headroom pool of 200000 B for 1497600 B that 8 ports may need at once",
+    );
+}
+
+#[test]
+fn watchdogs_shapers_and_drop_profiles_are_modelled() {
+    let i = changed(|j| {
+        j["PFC_WD"] = serde_json::json!({
+            "GLOBAL": {"POLL_INTERVAL": "200"},
+            "Ethernet0": {"action": "forward", "detection_time": "400", "restoration_time": "600"},
+        });
+        j["SCHEDULER"]["bulk"]["pir"] = "1250000000".into();
+        j["SCHEDULER"]["bulk"]["pbs"] = "9000".into();
+        j["WRED_PROFILE"]["ROCE_ECN"]["ecn"] = "ecn_none".into();
+    })
+    .unwrap();
+    let watchdog = Watchdog {
+        detect: Span::from_us(400_000),
+        restore: Span::from_us(600_000),
+        action: WatchdogAction::Forward,
+    };
+    assert_eq!(i.profiles[0].watchdog, Some(watchdog));
+    assert!(i.profiles[1..].iter().all(|p| p.watchdog.is_none()));
+    assert!(says(&i, "sonic_ports_own", "have their own watchdog"), "{:#?}", i.warnings);
+    // pir is in bytes per second: 10 Gb/s.
+    let shaped: Vec<_> = i.priorities.iter().filter_map(|p| p.shaper).collect();
+    assert!(!shaped.is_empty() && shaped.iter().all(|s| (s.rate, s.burst) == (Rate::gbps(10), Bytes(9_000))));
+    assert!(i.priorities.iter().filter_map(|p| p.wred).all(|w| !w.ecn), "ecn_none drops what it would mark");
+    let refused = |field: &str, value: &str| {
+        changed(|j| j["PFC_WD"] = serde_json::json!({"Ethernet0": {"action": "drop", field: value}}))
+            .unwrap_err()
+    };
+    let action = refused("action", "explode");
+    assert!(
+        action.contains("PFC_WD|Ethernet0: action: \"explode\" is none of drop, forward, alert"),
+        "{action}"
+    );
+    assert!(refused("detection_time", "0").contains("detection_time: must be at least 1 ms"));
+}
+
+#[test]
+fn pools_of_their_own_and_a_ratio_for_the_headroom_are_modelled() {
+    let i = changed(|j| {
+        j["BUFFER_POOL"]["ingress_lossy_pool"] =
+            serde_json::json!({"type": "ingress", "mode": "dynamic", "size": "2080000"});
+        j["BUFFER_PROFILE"]["ingress_lossy_profile"]["pool"] = "ingress_lossy_pool".into();
+        j["BUFFER_POOL"]["ingress_lossless_pool"].as_object_mut().unwrap().remove("xoff");
+        j["DEFAULT_LOSSLESS_BUFFER_PARAMETER"] =
+            serde_json::json!({"AZURE": {"default_dynamic_th": "-2", "over_subscribe_ratio": "2"}});
+    })
+    .unwrap();
+    let names: Vec<&str> = i.ingress_pools.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["ingress_lossless_pool", "ingress_lossy_pool"]);
+    assert_eq!((i.priorities[0].pool, i.priorities[3].pool), (1, 0));
+    assert_eq!(i.ingress_pools[1].shared, Some(Bytes(2_080_000)), "10,000 cells, nothing reserved");
+    // 12 ports with 5 m and 4 with 40 m of cable, two groups each, half of it.
+    let table = Lookup::parse("t", OWN_LOOKUP).unwrap();
+    let xoff = |cable| table.find(100_000, cable).unwrap().xoff;
+    assert_eq!(i.ingress_pools[0].headroom, Some(Bytes((12 * 2 * xoff(5) + 4 * 2 * xoff(40)) / 2)));
+    assert!(
+        says(&i, "sonic_can_drop", "shared headroom pool of")
+            || i.ingress_pools[0].headroom.unwrap().0 > 1_497_600
+    );
+}
+
+#[test]
+fn a_switch_with_virtual_output_queues_is_refused_by_name() {
+    let refused =
+        changed(|j| j["DEVICE_METADATA"]["localhost"]["hwsku"] = "Arista-7280CR3-C40".into()).unwrap_err();
+    assert!(
+        refused.contains("DEVICE_METADATA|localhost") && refused.contains("Broadcom Jericho"),
+        "{refused}"
     );
 }
 
@@ -395,7 +477,8 @@ fn a_profile_runs_on_the_configuration() {
     let plan = profile::load(&profile_path(), &Overrides::default()).unwrap();
     let switch = &plan.fabric.switches[0];
     let imported = own(OWN_CONFIG).unwrap();
-    assert_eq!(switch.priorities, imported.priorities);
+    assert_eq!(switch.of_port(0).priorities, imported.priorities);
+    assert_eq!(switch.profiles.len(), 1, "all ports of the run are alike");
     assert_eq!(
         Some(switch.shared_size().unwrap()),
         imported.shared,
@@ -407,7 +490,7 @@ fn a_profile_runs_on_the_configuration() {
     assert!(plan.warnings.iter().any(|(c, _)| c == "sonic_not_modelled"));
 
     let again = profile::from_str("again.toml", &plan.effective, &Overrides::default()).unwrap();
-    assert_eq!(again.fabric.switches[0].priorities, switch.priorities);
+    assert_eq!(again.fabric.switches[0].profiles, switch.profiles);
     assert_eq!(again.fabric.switches[0].buffer, switch.buffer);
     assert_eq!((again.effective, again.warnings), (plan.effective, plan.warnings));
 }
@@ -419,8 +502,8 @@ fn keys_of_the_profile_act_on_top() {
         profile::load(&profile_path(), &overrides)
     };
     let plan = set(&["switch.alpha=1", "switch.xoff_headroom=20 kB"]).unwrap();
-    let p = plan.fabric.switches[0].priorities[3];
-    assert_eq!((p.alpha, p.headroom, p.reserved), ((1, 1), Bytes(20_000), Bytes(1_248)));
+    let p = plan.fabric.switches[0].of_port(0).priorities[3];
+    assert_eq!((p.limit, p.headroom, p.reserved), (Limit::Dynamic(1, 1), Bytes(20_000), Bytes(1_248)));
     assert!(plan.warnings.iter().any(|(c, t)| c == "headroom_too_small" && t.contains("20000 B")));
     let lossy = set(&["class.roce.dscp=46", "class.roce.lossless=true"]).unwrap();
     assert!(lossy.warnings.iter().any(|(c, t)| c == "class_and_switch_differ" && t.contains("may drop")));

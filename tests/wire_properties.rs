@@ -22,7 +22,9 @@ use rankstorm::wire::fast::{self, Kind};
 use rankstorm::wire::headers::{Aeth, AtomicAckEth, AtomicEth, Bth, Deth, Ext, Ieth, ImmDt, Opcode, Reth};
 use rankstorm::wire::icrc::{self, ConstPayload};
 use rankstorm::wire::pfc::PfcFrame;
-use rankstorm::wire::template::{BthFields, FrameSpec, SpecError, Template, udp_sport_kernel};
+use rankstorm::wire::template::{
+    BthFields, Entropy, FrameSpec, Marking, SpecError, Template, udp_sport_kernel,
+};
 use rankstorm::wire::{HEAD_MAX, PAYLOAD_BYTE, pad_of};
 
 /// Encodes a frame field by field, as slowly as one likes.
@@ -155,6 +157,20 @@ proptest! {
         prop_assert_eq!((f.kind, f.head_len(), f.payload_len), (Kind::Roce, wrote.head_len, payload_len));
         let fast_way = ConstPayload::new(payload_len, PAYLOAD_BYTE, bth.pad);
         prop_assert_eq!(&fast_way.icrc(&head, &f).to_le_bytes()[..], &want[want.len() - 4..]);
+
+        // So does the register carried on from the template, also when the template belongs to other flows.
+        let template = Template::new(&spec).unwrap();
+        let register = template.register(spec.sport, &bth, &head, wrote);
+        prop_assert_eq!(&fast_way.finish(register).to_le_bytes()[..], &want[want.len() - 4..]);
+        let marking = Marking::new(spec.dscp, spec.ecn_bits, spec.vlan.map_or(0, |v| v.0)).unwrap();
+        let bare =
+            FrameSpec { dscp: 1, ecn_bits: 1, sport: 7, vlan: spec.vlan.map(|v| (v.0 ^ 5, v.1)), ..spec };
+        let bare = Template::new(&bare).unwrap();
+        let mut other = [0x55; HEAD_MAX];
+        let flow = Entropy { sport: spec.sport, marking };
+        prop_assert_eq!(bare.write_as(flow, &mut other, &bth, &ext, payload_len), wrote);
+        prop_assert_eq!(&other[..head_len], &want[..head_len]);
+        prop_assert_eq!(bare.register(spec.sport, &bth, &other, wrote), register);
 
         // A frame of a pool writes out as the same bytes.
         let mut pool = BoxPool::new(1, 1);

@@ -88,6 +88,9 @@ pub struct RunFlags {
     /// Rings: run K times slower than real time, or as fast as the machine can
     #[arg(long, value_name = "K|auto")]
     pub dilation: Option<String>,
+    /// Send the PFC frames of [[pfc]]: they stop switches, so only in a lab
+    #[arg(long)]
+    pub allow_pfc_generation: bool,
     /// Also write the frames of the run to a capture file
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,

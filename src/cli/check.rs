@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::plan::{Mode, Plan};
+use crate::plan::{Mode, Plan, PortHeadroom};
 use crate::profile::quantity::{size_text, span_text};
-use crate::switch::config::SwitchConfig;
+use crate::switch::config::{Limit, SwitchConfig};
 use crate::transport::config::{RateControl, Verb};
 use crate::units::{Bytes, Rate, Span};
 use crate::workload::config::{Skew, StreamConfig, Until, WorkloadConfig, WorkloadKind};
@@ -58,6 +58,19 @@ pub fn check_text(plan: &Plan) -> String {
     for stream in plan.hosts.iter().flat_map(|h| &h.streams) {
         s.line("stream", &stream_text(stream));
     }
+    for h in &plan.hosts {
+        if let Some(r) = h.receive {
+            let text = format!(
+                "{}: {} drained at {}; XOFF above {}, XON at {}",
+                h.name,
+                bytes_text(r.buffer),
+                r.drain,
+                bytes_text(r.xoff),
+                bytes_text(r.xon)
+            );
+            s.line("receive", &text);
+        }
+    }
     predictions(plan, &mut s);
     if !plan.expect.is_empty() {
         let all: Vec<String> = plan.expect.iter().map(|e| format!("{} {}", e.name, e.typed)).collect();
@@ -67,7 +80,8 @@ pub fn check_text(plan: &Plan) -> String {
         s.line("WARNING", &format!("{code}: {text}"));
     }
     if let Some(source) = &plan.source {
-        s.line("NEXT", &format!("rankstorm run {}", source.display()));
+        let flag = if plan.pfc_generators().is_empty() { "" } else { " --allow-pfc-generation" };
+        s.line("NEXT", &format!("rankstorm run {}{flag}", source.display()));
     }
     s.0
 }
@@ -117,17 +131,8 @@ fn predictions(plan: &Plan, s: &mut Screen) {
         };
         s.line("XOFF", &text);
     }
-    if let Some(h) = p.headroom {
-        let (have, need) = (h.configured.0, h.needed.0);
-        let margin = if have >= need {
-            format!("margin {} B", grouped(have - need))
-        } else {
-            format!("{} B SHORT", grouped(need - have))
-        };
-        s.line(
-            "headroom",
-            &format!("{} B configured, {} B needed at worst: {margin}", grouped(have), grouped(need)),
-        );
+    for text in headroom_lines(plan) {
+        s.line("headroom", &text);
     }
     s.line(
         "duration",
@@ -135,18 +140,75 @@ fn predictions(plan: &Plan, s: &mut Screen) {
     );
     let m = &p.memory;
     let qps: usize = plan.hosts.iter().map(|h| h.qps.len()).sum();
+    let bytes = |n: u64| bytes_text(Bytes(n));
     s.line(
         "memory",
         &format!(
-            "{} at most: {} queue pairs x {} B, {} ranks, {} frames x {} B with full buffers",
-            bytes_text(Bytes(m.peak_bytes)),
+            "{} in virtual time: queue pairs {} ({} x {} B and the plan's list), ranks and ports {}, recorder {}, \
+             flows {}, frames {} ({} x {} B; {} with full buffers), switches {}, schedule {}, program {}",
+            bytes(m.peak_bytes),
+            bytes(m.queue_pairs_bytes),
             grouped(qps as u64),
             m.bytes_per_qp,
-            grouped(plan.ranks.len() as u64),
+            bytes(m.ranks_bytes),
+            bytes(m.recorder_bytes),
+            bytes(m.flows_bytes),
+            bytes(m.frames_bytes),
             grouped(m.frames),
-            m.bytes_per_frame
+            m.bytes_per_frame,
+            bytes(m.frames_max * m.bytes_per_frame),
+            bytes(m.switches_bytes),
+            bytes(m.schedule_bytes),
+            bytes(m.program_bytes),
         ),
     );
+}
+
+/// Headroom needed and configured: ports with equal figures on one line, those with least margin first.
+fn headroom_lines(plan: &Plan) -> Vec<String> {
+    const LINES_MOST: usize = 8;
+    let mut kinds: Vec<(&PortHeadroom, Vec<&str>)> = Vec::new();
+    for row in &plan.predicted.headrooms {
+        let switch = plan.fabric.switches.get(usize::from(row.switch));
+        let name = switch.and_then(|s| s.ports.get(usize::from(row.port))).map_or("?", |p| p.name.as_str());
+        let like = |k: &PortHeadroom| {
+            (k.priority, k.rate, k.delay, k.headroom) == (row.priority, row.rate, row.delay, row.headroom)
+        };
+        match kinds.iter_mut().find(|(k, _)| like(k)) {
+            Some((_, names)) => names.push(name),
+            None => kinds.push((row, vec![name])),
+        }
+    }
+    let margin = |h: &PortHeadroom| i128::from(h.headroom.configured.0) - i128::from(h.headroom.needed.0);
+    kinds.sort_by_key(|(k, _)| margin(k));
+    let more = kinds.len().saturating_sub(LINES_MOST);
+    let mut lines: Vec<String> =
+        kinds.iter().take(LINES_MOST).map(|(k, names)| headroom_line(k, names)).collect();
+    if more > 0 {
+        lines.push(format!("{more} more kinds of ports, with larger margins"));
+    }
+    lines
+}
+
+fn headroom_line(k: &PortHeadroom, names: &[&str]) -> String {
+    let (have, need) = (k.headroom.configured.0, k.headroom.needed.0);
+    let margin = match have >= need {
+        true => format!("margin {} B", grouped(have - need)),
+        false => format!("{} B SHORT", grouped(need - have)),
+    };
+    let ports = match names {
+        [one] => (*one).to_owned(),
+        [first, .., last] => format!("{} ports, {first} to {last}", names.len()),
+        [] => String::new(),
+    };
+    format!(
+        "{} B configured, {} B needed at worst: {margin} (priority {}; {ports}; {}, {} there and back)",
+        grouped(have),
+        grouped(need),
+        k.priority,
+        k.rate,
+        k.delay
+    )
 }
 
 /// The effective profile, then ports and ranks as comments: still a profile that loads to the same plan.
@@ -210,9 +272,11 @@ fn ports_text(plan: &Plan) -> String {
 }
 
 fn alpha_text(sw: &SwitchConfig) -> String {
-    match sw.priorities.iter().find(|p| p.lossless).map(|p| p.alpha) {
-        Some((n, 1)) => format!("alpha {n}"),
-        Some((n, d)) => format!("alpha {n}/{d}"),
+    match sw.of_port(0).priorities.iter().find(|p| p.lossless).map(|p| p.limit) {
+        Some(Limit::Dynamic(n, 1)) => format!("alpha {n}"),
+        Some(Limit::Dynamic(n, d)) => format!("alpha {n}/{d}"),
+        Some(Limit::Static(b)) => format!("static limit {}", bytes_text(b)),
+        Some(Limit::Pool) => "no limit but the pool".into(),
         None => "no lossless priority".into(),
     }
 }
@@ -249,10 +313,13 @@ fn workload_text(w: &WorkloadConfig) -> String {
         Verb::Send => "SEND",
         Verb::Read => "READ",
     };
+    let (name, origin) = w.rate_control.origin();
     let control = match &w.rate_control {
         RateControl::None => "no rate control".into(),
         RateControl::Fixed(r) => format!("fixed at {r}"),
-        RateControl::Dcqcn(p) => format!("DCQCN {:?} ({})", p.name, p.origin),
+        RateControl::Dcqcn(_) => format!("DCQCN {name:?} ({origin})"),
+        RateControl::Window(s) => format!("static window of {} ({origin})", bytes_text(s.bytes)),
+        RateControl::Swift(_) => format!("Swift {name:?} ({origin})"),
     };
     let skew = match w.skew {
         Skew::Fixed(step) if step.0 == 0 => "all at once".into(),

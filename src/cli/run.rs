@@ -56,6 +56,15 @@ pub(super) fn execute(
     if flags.dilation.is_some() && mode != Mode::Rings {
         bail!("--dilation is for --on rings: nothing else has a clock to slow down");
     }
+    let generators = plan.pfc_generators();
+    if !generators.is_empty() && !flags.allow_pfc_generation {
+        bail!(
+            "{}: [[pfc]] makes port {} generate PFC, which can stop a network: add --allow-pfc-generation where that \
+             is safe",
+            plan.name,
+            generators.join(", ")
+        );
+    }
     let dir = flags.out.clone().unwrap_or_else(|| PathBuf::from("out").join(file_name(&plan.name)));
     // A directory that cannot be written is found out before the run, not after it.
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
@@ -67,10 +76,28 @@ pub(super) fn execute(
         ..Options::new(mode)
     };
     let result = driver::execute(plan, options)?;
+    let repeat = repeat.or_else(|| {
+        let (dir, mode) = (dir.display(), mode_name(mode));
+        let again = || {
+            format!(
+                "rankstorm run {dir}/profile.effective.toml --seed {} --on {mode} --allow-pfc-generation",
+                plan.seed
+            )
+        };
+        (!generators.is_empty()).then(again)
+    });
     let report = RunReport::build(plan, &result, Meta { started, repeat });
     files::write(&dir, &report, result.recorder.rows(), &plan.effective)?;
     write!(out, "{}", text::render(&report, dir.to_str()))?;
     Ok(report.verdict().exit_code())
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Ports => "ports",
+        Mode::Rings => "rings",
+        Mode::Virtual => "virtual",
+    }
 }
 
 /// A profile's name as a directory.

@@ -31,6 +31,7 @@ use super::seal::Sealer;
 use crate::frame::{Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload, flags};
 use crate::units::FrameLen;
 use crate::wire::ICRC_LEN;
+use crate::wire::icrc::AfterHead;
 
 /// Frames a [`MbufFrames`] may hold back of each of its pools.
 pub const SHELF_FRAMES: usize = 64;
@@ -194,13 +195,16 @@ impl MbufFrame {
         self.set(&USER, Mark { from, to }.word());
     }
 
-    /// Completes the bytes; see [`FramePool::seal`].
+    /// Completes the bytes; see [`FramePool::seal`] and [`FramePool::seal_after`].
     #[inline]
-    fn seal(&mut self, sealer: &Sealer) {
+    fn seal(&mut self, sealer: &Sealer, after: Option<&AfterHead>) {
         let FrameMeta { fill, head_len, flags, len, .. } = *self.meta();
         // Field by field: a copy of the whole would wait for the stores that have just written it.
         let meta = FrameMeta { fill, head_len, flags, len, ..FrameMeta::default() };
-        let tail = sealer.seal(&meta, self.room_mut());
+        let tail = match after {
+            Some(after) => sealer.seal_after(&meta, after, self.room_mut()),
+            None => sealer.seal(&meta, self.room_mut()),
+        };
         if fill == Fill::Const {
             self.mark(tail.start as u16, tail.end as u16);
         }
@@ -382,6 +386,13 @@ impl FramePool for MbufFrames {
 
     #[inline]
     fn seal(&mut self, frame: &mut MbufFrame) {
-        frame.seal(&self.sealer);
+        frame.seal(&self.sealer, None);
+    }
+
+    const WRITES_BYTES: bool = true;
+
+    #[inline]
+    fn seal_after(&mut self, frame: &mut MbufFrame, after: &AfterHead) {
+        frame.seal(&self.sealer, Some(after));
     }
 }

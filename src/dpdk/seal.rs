@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::frame::{Fill, FrameMeta, HEAD_MAX, PAYLOAD_BYTE, flags};
 use crate::wire::fast::{self, Fast, Kind};
-use crate::wire::icrc::{self, ConstPayload};
+use crate::wire::icrc::{self, AfterHead, ConstPayload};
 use crate::wire::{ICRC_LEN, pad_of};
 
 /// A cache line.
@@ -32,10 +32,49 @@ impl Sealer {
     /// does not fit in the room alone.
     #[inline]
     pub(super) fn seal(&self, meta: &FrameMeta, room: &mut [u8]) -> Range<usize> {
-        let (head_end, end) = (usize::from(meta.head_len).min(HEAD_MAX), usize::from(meta.len.0));
+        let end = usize::from(meta.len.0);
         if end > room.len() {
             return 0..0;
         }
+        Self::clean_head(meta, room);
+        let tail = if meta.flags & flags::PFC == 0 { self.tail(meta, room, end) } else { None };
+        tail.unwrap_or(end)..end
+    }
+
+    /// As [`Sealer::seal`] for a RoCEv2 frame whose headers were just written, without reading them again.
+    #[inline]
+    pub(super) fn seal_after(&self, meta: &FrameMeta, after: &AfterHead, room: &mut [u8]) -> Range<usize> {
+        let AfterHead { register, payload_len, pad } = *after;
+        let (head_len, end) = (usize::from(meta.head_len), usize::from(meta.len.0));
+        let pad_at = head_len + usize::from(payload_len);
+        let whole = end <= room.len() && pad_at + usize::from(pad) + ICRC_LEN == end;
+        let icrc = match meta.fill {
+            Fill::Control if payload_len == 0 && pad == 0 => Some(!register),
+            Fill::Const if pad == pad_of(payload_len) => {
+                self.prepared_for(payload_len).map(|p| p.finish(register))
+            }
+            _ => None,
+        };
+        let Some(icrc) = icrc.filter(|_| whole) else { return self.seal(meta, room) };
+        Self::clean_head(meta, room);
+        if pad != 0 {
+            zero(room, pad_at, end - ICRC_LEN);
+        }
+        if let Some(tail) = room.get_mut(end - ICRC_LEN..end) {
+            tail.copy_from_slice(&icrc.to_le_bytes());
+        }
+        pad_at..end
+    }
+
+    #[inline]
+    fn prepared_for(&self, payload_len: u16) -> Option<&ConstPayload> {
+        self.prepared.iter().find(|(n, _)| *n == payload_len).map(|(_, p)| p)
+    }
+
+    /// Puts back what lies behind the headers.
+    #[inline]
+    fn clean_head(meta: &FrameMeta, room: &mut [u8]) {
+        let (head_end, end) = (usize::from(meta.head_len).min(HEAD_MAX), usize::from(meta.len.0));
         match meta.fill {
             Fill::Control => zero(room, head_end, end),
             Fill::Const => {
@@ -48,8 +87,6 @@ impl Sealer {
             }
             Fill::Writable => {}
         }
-        let tail = if meta.flags & flags::PFC == 0 { self.tail(meta, room, end) } else { None };
-        tail.unwrap_or(end)..end
     }
 
     /// Writes pad and ICRC and returns where the pad starts; `None` for what is not RoCEv2.
@@ -80,7 +117,7 @@ impl Sealer {
         }
         let constant =
             meta.fill == Fill::Const && meta.head_len == f.head_len() && f.pad == pad_of(f.payload_len);
-        let (_, prepared) = self.prepared.iter().find(|(n, _)| constant && *n == f.payload_len)?;
+        let prepared = self.prepared_for(f.payload_len).filter(|_| constant)?;
         Some(prepared.icrc(head, f))
     }
 }

@@ -11,6 +11,7 @@ pub mod whole;
 
 use crate::limits::BURST;
 use crate::units::{FrameLen, Span, Time};
+use crate::wire::icrc::AfterHead;
 
 pub use crate::wire::{HEAD_MAX, PAYLOAD_BYTE};
 
@@ -162,6 +163,13 @@ pub trait FramePool {
     /// Completes the bytes of a frame whose headers are written and whose `meta.head_len` is set: pad and ICRC where
     /// the driver carries real bytes, nothing in virtual time. PFC frames (`flags::PFC`) have no ICRC.
     fn seal(&mut self, frame: &mut Self::Frame);
+    /// True when sealing writes bytes: it then pays to say with [`FramePool::seal_after`] what is known already.
+    const WRITES_BYTES: bool = false;
+    /// As [`FramePool::seal`] for a RoCEv2 frame whose CRC register after the headers is known.
+    #[inline]
+    fn seal_after(&mut self, frame: &mut Self::Frame, _after: &AfterHead) {
+        self.seal(frame);
+    }
 }
 
 /// What a host wants on the wire: control frames first, they never wait behind refused data.

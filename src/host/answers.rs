@@ -21,7 +21,7 @@ use crate::wire::fast::Fast;
 use crate::wire::headers::{Aeth, AtomicAckEth, AtomicEth, Ext};
 use crate::wire::opcode::Opcode;
 use crate::wire::psn;
-use crate::wire::template::BthFields;
+use crate::wire::template::{BthFields, Entropy};
 
 /// Results of atomics that a queue pair keeps for repeated requests: what NICs allow outstanding at most.
 const ATOMICS_KEPT: usize = 16;
@@ -190,7 +190,9 @@ impl Host {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let answers = &mut self.rares[self.cold[qp as usize].rare as usize].answers;
-        let (Some(answer), Some(flow)) = (answers.due.front_mut(), self.flows[qp as usize].as_ref()) else {
+        let (Some(answer), Some(template)) =
+            (answers.due.front_mut(), self.templates.get(q.template() as usize))
+        else {
             q.resp.rx.flags &= !flags::ANSWERS;
             return Step::Skipped;
         };
@@ -221,7 +223,8 @@ impl Host {
         let (_, counter_expired) = charge(&mut q.resp.pace, now, shared, frame_len, len);
         let bth =
             BthFields { opcode: opcode as u8, dest_qp: q.peer_qpn(), psn: at, pad, ..BthFields::default() };
-        let wire = flow.data.write(frame.head_mut(), &bth, &ext, len);
+        let flow = Entropy { sport: q.sport(), marking: shared.markings.data };
+        let wire = template.write_as(flow, frame.head_mut(), &bth, &ext, len);
         if fill == Fill::Writable {
             let offset = self.memories.read_offset(qp, at, shared.mtu);
             self.memories.fill(qp, offset, len, wire, &mut frame);
@@ -246,6 +249,7 @@ impl Host {
             q.resp.rx.flags &= !flags::ANSWERS;
         }
         self.ready.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         q.req.flags &= !sender::READY;
         if counter_expired {
             self.advance_rate(now, qp, true);
@@ -254,7 +258,7 @@ impl Host {
             self.speak(qp);
         }
         self.wake(qp, now);
-        self.seal(now, &mut frame, wire, qp, pool);
+        self.seal(now, &mut frame, wire, None, qp, pool);
         out.data.push(frame);
         Step::Sent
     }

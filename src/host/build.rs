@@ -1,26 +1,27 @@
 //! From the configuration of a tester port to its queue pairs, streams and programs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use super::config::{HostConfig, StreamPeer};
-use super::pfc::{Obeyed, Order, Sent};
+use super::pfc::{Obeyed, Order, Receive, Sent};
 use super::programs::Programs;
 use super::stream::{Receivers, Sender};
-use super::{Cold, Failure, Flow, Host, HostEvent, NONE, Timers};
+use super::{Cold, Failure, Host, HostEvent, NONE, Timers};
+use crate::hint;
 use crate::limits::PRIORITIES;
 use crate::measure::stats::{ClassStats, HostStats};
-use crate::transport::config::{ClassConfig, DcqcnParams, QpConfig, RateControl};
-use crate::transport::dcqcn::ReactionPoint;
+use crate::transport::config::{ClassConfig, QpConfig};
 use crate::transport::messages::Messages;
-use crate::transport::qp::{Qp, Shared};
+use crate::transport::qp::{Markings, NO_TEMPLATE, Qp, Shared};
+use crate::transport::rate::{RateControl, Reaction};
 use crate::transport::ready::{Ready, UNPAUSED};
 use crate::transport::reorder::Reorder;
 use crate::transport::wheel::Wheel;
-use crate::units::{ClassIx, RankId, Time};
+use crate::units::{ClassIx, RankId, Span, Time, WIRE_OVERHEAD_BYTES};
 use crate::wire::psn;
 use crate::wire::template::{FrameSpec, SpecError, Template};
-use crate::workload::config::{Action, StreamConfig};
+use crate::workload::config::{Action, PfcTrain, StreamConfig};
 
 impl Host {
     /// The ranks of one tester port, nothing started yet. All memory of the packet path is reserved here.
@@ -29,34 +30,32 @@ impl Host {
     /// Addresses or markings that do not fit into headers are reported by [`Host::poll_event`] as
     /// [`Failure::Headers`].
     pub fn new(cfg: HostConfig) -> Host {
-        let mut b = Builder { events: VecDeque::with_capacity(16), shared: Vec::new(), keys: Vec::new() };
+        let mut b = Builder { events: VecDeque::with_capacity(16), ..Builder::default() };
         let programs = Programs::new(&cfg);
-        let dcqcn: Vec<Option<DcqcnParams>> = cfg
-            .workloads
-            .iter()
-            .map(|w| match &w.rate_control {
-                RateControl::Dcqcn(p) => Some(p.clone()),
-                RateControl::None | RateControl::Fixed(_) => None,
-            })
-            .collect();
+        let controls: Vec<RateControl> = cfg.workloads.iter().map(|w| w.rate_control.clone()).collect();
 
-        let mut qps = Vec::with_capacity(cfg.qps.len());
-        let mut flows = Vec::with_capacity(cfg.qps.len());
+        let mut qps = hint::table(cfg.qps.len());
         let mut cold = Vec::with_capacity(cfg.qps.len());
         let mut reactions = Vec::new();
+        let mut windows = Vec::with_capacity(cfg.qps.len());
         let mut reorders = Vec::new();
         let mut capacity = [[0usize; PRIORITIES + 1]; 2];
         for q in &cfg.qps {
             let profile = b.profile(&cfg, q);
+            let template = b.template(&cfg, q, profile);
             let shared = &b.shared[usize::from(profile)];
-            let mut qp = Qp::new(q, profile, shared, super::rx::addr_of(q.peer_ip.into(), q.local_ip.into()));
+            let addr = super::rx::addr_of(q.peer_ip.into(), q.local_ip.into());
+            let mut qp = Qp::new(q, profile, shared, addr, template.unwrap_or(NO_TEMPLATE));
             if let Some(rate) = shared.fixed_rate.filter(|r| *r < cfg.rate) {
                 qp.resp.pace.set_rate(rate);
             }
+            let mut window = shared.window;
             let mut reaction = NONE;
-            if let Some(Some(p)) = dcqcn.get(usize::from(q.workload)) {
+            let control = controls.get(usize::from(q.workload));
+            if let Some(state) = control.and_then(|c| Reaction::new(c, cfg.rate)) {
                 reaction = reactions.len() as u32;
-                reactions.push(ReactionPoint::new(p, cfg.rate));
+                window = super::rate::begin(&mut qp, &state, window);
+                reactions.push(state);
             }
             let mut reorder = NONE;
             if shared.reorder != 0 {
@@ -67,7 +66,7 @@ impl Host {
             capacity[1][usize::from(shared.ack_priority)] += 1;
             capacity[1][usize::from(shared.cnp_priority)] += usize::from(shared.cnp_interval.is_some());
             qps.push(qp);
-            let flow = b.flow(&cfg, q);
+            windows.push(window);
             cold.push(Cold {
                 program: programs.find(q.workload, q.local_rank).unwrap_or(NONE),
                 from: q.local_rank,
@@ -78,11 +77,13 @@ impl Host {
                 reorder,
                 rare: NONE,
                 cnp_after: Time::ZERO,
-                failure: flow.as_ref().err().copied(),
+                failure: template.err(),
             });
-            flows.push(flow.ok());
         }
 
+        if b.shared.iter().all(|s| !s.delay_based) {
+            windows = Vec::new();
+        }
         let streams = b.streams(&cfg);
         for s in &streams {
             capacity[0][usize::from(s.list)] += 1;
@@ -99,20 +100,22 @@ impl Host {
             mac: cfg.mac,
             messages: Messages::new(qps.len().min(1 << 20)),
             qps,
-            flows,
+            templates: b.templates,
             shared: b.shared,
             cold,
             reactions,
             reorders,
             rares: Vec::new(),
             memories: Default::default(),
-            dcqcn,
+            windows,
+            controls,
             wheel,
             timers,
             ready: Ready::new(capacity[0]),
             control: Ready::new(capacity[1]),
             pfc_rx: Obeyed::new(cfg.rate, cfg.pfc_response),
-            pfc_tx: Sent::new(orders(&cfg), cfg.rate),
+            pfc_tx: Sent::new(orders(&cfg), trains(&cfg), cfg.rate),
+            receive: cfg.receive.map(|r| Box::new(Receive::new(r))),
             streams,
             stream_rx: Receivers::new(&cfg),
             programs,
@@ -126,58 +129,71 @@ impl Host {
 }
 
 /// What the parts of a host are made with.
+#[derive(Default)]
 struct Builder {
     events: VecDeque<HostEvent>,
     shared: Vec<Shared>,
-    /// (workload, class, IPv6) of each entry of `shared`.
-    keys: Vec<(u16, u8, bool)>,
+    /// (workload, class, IPv6) of each entry of `shared`, and what is wrong with its markings.
+    keys: Vec<(u16, u8, bool, Option<SpecError>)>,
+    templates: Vec<Template>,
+    /// Number in `templates` by addresses, next hop and VLAN.
+    by_peer: BTreeMap<(IpAddr, IpAddr, [u8; 6], Option<u16>), u32>,
 }
 
 impl Builder {
     /// The entry of `shared` for a queue pair, made when it is the first of its kind.
     fn profile(&mut self, cfg: &HostConfig, q: &QpConfig) -> u16 {
         let key = (q.workload, q.class.0, q.local_ip.is_ipv6());
-        if let Some(i) = self.keys.iter().position(|k| *k == key) {
+        if let Some(i) = self.keys.iter().position(|k| (k.0, k.1, k.2) == key) {
             return i as u16;
         }
         let workload = &cfg.workloads[usize::from(q.workload)];
-        self.keys.push(key);
-        self.shared.push(Shared::new(
+        let class = class_of(cfg, q.class);
+        let mut shared = Shared::new(
             q.workload,
             workload.verb,
             &workload.rc,
             &workload.rate_control,
             q.class.0,
-            class_of(cfg, q.class),
+            class,
             key.2,
-        ));
+        );
+        let markings = Markings::of(class);
+        self.keys.push((key.0, key.1, key.2, markings.err()));
+        shared.markings = markings.unwrap_or_default();
+        if shared.ack_timeout != Span::ZERO {
+            let frame = cfg.rate.time_for(u64::from(shared.mtu + shared.base_len + WIRE_OVERHEAD_BYTES));
+            let frames = shared.ack_timeout.0 / 2 / frame.0.max(1);
+            shared.frames_in_timeout = u32::try_from(frames).unwrap_or(u32::MAX);
+        }
+        self.shared.push(shared);
         (self.shared.len() - 1) as u16
     }
 
-    /// Headers of a queue pair's frames, or why there can be none.
-    fn flow(&mut self, cfg: &HostConfig, q: &QpConfig) -> Result<Flow, Failure> {
+    /// Number of the headers of a queue pair's frames, made when no other one has them yet, or why there can be none.
+    fn template(&mut self, cfg: &HostConfig, q: &QpConfig, profile: u16) -> Result<u32, Failure> {
         let class = class_of(cfg, q.class);
-        let template = |dscp, priority, ecn_bits| {
-            Template::new(&FrameSpec {
+        let mut make = || {
+            if let Some(error) = self.keys[usize::from(profile)].3 {
+                return Err(error);
+            }
+            let key = (q.local_ip, q.peer_ip, q.peer_mac, class.vlan);
+            if let Some(number) = self.by_peer.get(&key) {
+                return Ok(*number);
+            }
+            let number = self.templates.len() as u32;
+            self.templates.push(Template::new(&FrameSpec {
                 src_mac: cfg.mac,
                 dst_mac: q.peer_mac,
-                vlan: class.vlan.map(|vid| (priority, vid)),
+                vlan: class.vlan.map(|vid| (0, vid)),
                 src_ip: q.local_ip,
                 dst_ip: q.peer_ip,
-                dscp,
-                ecn_bits,
-                sport: q.sport,
                 ..FrameSpec::default()
-            })
+            })?);
+            self.by_peer.insert(key, number);
+            Ok(number)
         };
-        let flow = || {
-            Ok(Flow {
-                data: template(class.dscp, class.priority, class.ecn.bits())?,
-                ack: template(class.ack_dscp, class.ack_priority, 0)?,
-                cnp: template(class.cnp_dscp, class.cnp_priority, 0)?,
-            })
-        };
-        flow().map_err(|e| self.refuse(e, (q.workload, q.local_rank, q.peer_rank)))
+        make().map_err(|e| self.refuse(e, (q.workload, q.local_rank, q.peer_rank)))
     }
 
     fn refuse(&mut self, error: SpecError, (workload, from, to): (u16, RankId, RankId)) -> Failure {
@@ -228,7 +244,15 @@ fn orders(cfg: &HostConfig) -> Vec<Order> {
             Some(Order { at: a.at, priority, pause_until: Some(hold.map_or(Time::NEVER, |h| a.at + h)) })
         }
         Action::Release { priority, .. } => Some(Order { at: a.at, priority, pause_until: None }),
-        Action::Burst(_) | Action::Snapshot { .. } => None,
+        Action::Burst(_) | Action::Pfc { .. } | Action::Snapshot { .. } => None,
     };
     cfg.actions.iter().filter_map(order).collect()
+}
+
+fn trains(cfg: &HostConfig) -> Vec<(Time, PfcTrain)> {
+    let train = |a: &crate::workload::config::TimedAction| match &a.action {
+        Action::Pfc { train, .. } => Some((a.at, train.clone())),
+        _ => None,
+    };
+    cfg.actions.iter().filter_map(train).collect()
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::transport::config::{ClassConfig, QpConfig};
-use crate::units::{PortId, RankId, Rate, Span};
+use crate::units::{Bytes, PortId, RankId, Rate, Span};
 #[cfg(doc)]
 use crate::workload::config::Action;
 use crate::workload::config::{StreamConfig, TimedAction, WorkloadConfig};
@@ -36,6 +36,21 @@ pub struct StreamPeer {
 
 /// Stream number i of the run is received by queue pair `STREAM_QPN_FIRST + i`.
 pub const STREAM_QPN_FIRST: u32 = 0x00f0_0000;
+
+/// The receive buffer of a port whose machine is slower than its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiveConfig {
+    /// Bytes it holds; frames with FCS count.
+    pub buffer: Bytes,
+    /// Rate at which frames (with FCS, without preamble and gap) are taken out.
+    pub drain: Rate,
+    /// The switch is paused while it holds more, ...
+    pub xoff: Bytes,
+    /// ... until it holds no more than this.
+    pub xon: Bytes,
+    /// Bit p: priority p is paused.
+    pub priorities: u8,
+}
 
 /// Everything the ranks of one tester port need.
 #[derive(Clone, Debug)]
@@ -70,6 +85,8 @@ pub struct HostConfig {
     pub actions: Vec<TimedAction>,
     /// Span between a PFC frame's arrival and the port obeying it (the frame in flight always finishes).
     pub pfc_response: Span,
+    /// Receive buffer; `None` = frames are taken as they arrive.
+    pub receive: Option<ReceiveConfig>,
     /// Seed of the run.
     pub seed: u64,
 }

@@ -18,7 +18,7 @@ use crate::transport::reads::{ReadRequest, Response};
 use crate::transport::requester::Packet;
 use crate::transport::responder::{Data, flags};
 use crate::units::Time;
-use crate::wire::fast::Fast;
+use crate::wire::fast::{self, Fast, Kind};
 use crate::wire::headers::{Ext, ImmDt, Reth};
 use crate::wire::opcode::{Opcode, Operation};
 use crate::wire::psn;
@@ -86,6 +86,9 @@ pub enum MemoryError {
     /// Without a byte.
     #[error("a region has at least one byte and room for one receive")]
     Empty,
+    /// Frames that wait in a receive buffer have no payload.
+    #[error("memory behind a queue pair excludes a slow receiver's buffer on its port")]
+    SlowReceiver,
     /// Memory follows packets in order.
     #[error("memory behind a queue pair needs go-back-N: selective repeat takes packets out of order")]
     SelectiveRepeat,
@@ -299,6 +302,9 @@ impl Host {
         if shared.reorder != 0 {
             return Err(MemoryError::SelectiveRepeat);
         }
+        if self.receive.is_some() {
+            return Err(MemoryError::SlowReceiver);
+        }
         if cfg.bytes == 0 || cfg.receive_bytes as usize > cfg.bytes {
             return Err(MemoryError::Empty);
         }
@@ -325,15 +331,21 @@ impl Host {
         self.memories.received.pop_front()
     }
 
-    /// A RoCE frame, where some queue pair has memory.
+    /// A frame, where some queue pair has memory.
     #[cold]
-    pub(super) fn on_roce_with_memory<F: Frame>(
-        &mut self,
-        now: Time,
-        f: &Fast,
-        frame: &F,
-        rec: &mut impl Record,
-    ) {
+    pub(super) fn accept_with_memory<F: Frame>(&mut self, now: Time, frame: &F, rec: &mut impl Record) {
+        match fast::parse(frame.head(), frame.len()) {
+            Ok(f) if f.kind == Kind::Roce => {
+                self.on_roce_with_memory(now, &f, frame, rec);
+                if self.programs.any_dirty() {
+                    self.run_programs(now, rec);
+                }
+            }
+            _ => self.accept(now, frame.head(), frame.meta(), rec),
+        }
+    }
+
+    fn on_roce_with_memory<F: Frame>(&mut self, now: Time, f: &Fast, frame: &F, rec: &mut impl Record) {
         let head = frame.head();
         let qp = f.dest_qp.wrapping_sub(QPN_FIRST);
         let expected = self.qps.get(qp as usize).filter(|q| q.req.addr == addr_of(f.src, f.dst));

@@ -7,6 +7,7 @@
 //! * `answers`: READ and atomic requests answered
 //! * `build`: from the configuration to queue pairs, streams and programs
 //! * `memory`: real bytes behind queue pairs that ask for them
+//! * `rate`: rate control, as queue pairs feel it
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
 //! * `pfc`: pauses obeyed and pauses sent
@@ -22,6 +23,7 @@ pub mod memory;
 mod pfc;
 mod programs;
 mod rare;
+mod rate;
 mod reads;
 mod rx;
 mod stream;
@@ -35,10 +37,9 @@ use std::collections::VecDeque;
 
 use crate::measure::record::{Outcome, Record};
 use crate::measure::stats::HostStats;
-use crate::transport::config::DcqcnParams;
-use crate::transport::dcqcn::ReactionPoint;
-use crate::transport::messages::Messages;
+use crate::transport::messages::{self, Messages};
 use crate::transport::qp::{Qp, Shared};
+use crate::transport::rate::{RateControl, Reaction};
 use crate::transport::ready::{self, Ready};
 use crate::transport::reorder::Reorder;
 use crate::transport::wheel::{self, Wheel};
@@ -116,14 +117,6 @@ impl Failure {
     }
 }
 
-/// Headers of one queue pair's frames.
-#[derive(Debug)]
-struct Flow {
-    data: Template,
-    ack: Template,
-    cnp: Template,
-}
-
 /// What a queue pair needs per message or less.
 #[derive(Debug)]
 struct Cold {
@@ -135,7 +128,7 @@ struct Cold {
     tail: u32,
     /// First PSN of the next one.
     psn_post: u32,
-    /// Reaction point; `NONE` without DCQCN.
+    /// Its entry in [`Host::reactions`]; `NONE` where rate control has no state.
     reaction: u32,
     /// What came out of order; `NONE` with go-back-N.
     reorder: u32,
@@ -154,13 +147,15 @@ pub struct Host {
     port: u32,
     mac: [u8; 6],
     qps: Vec<Qp>,
-    /// `None` where the plan's addresses do not fit into headers; such queue pairs never send.
-    flows: Vec<Option<Flow>>,
+    /// Headers by pair of addresses ([`Qp::template`]).
+    templates: Vec<Template>,
     shared: Vec<Shared>,
     cold: Vec<Cold>,
-    reactions: Vec<ReactionPoint>,
-    /// DCQCN parameters by workload.
-    dcqcn: Vec<Option<DcqcnParams>>,
+    /// Rate control by queue pair ([`Cold::reaction`]), and its parameters by workload.
+    reactions: Vec<Reaction>,
+    controls: Vec<RateControl>,
+    /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
+    windows: Vec<u32>,
     messages: Messages,
     /// State of queue pairs with READs or atomics ([`Cold::rare`]).
     rares: Vec<rare::Rare>,
@@ -177,6 +172,8 @@ pub struct Host {
     control: Ready,
     pfc_rx: pfc::Obeyed,
     pfc_tx: pfc::Sent,
+    /// `None` where frames are taken as they arrive.
+    receive: Option<Box<pfc::Receive>>,
     streams: Vec<stream::Sender>,
     stream_rx: stream::Receivers,
     programs: Programs,
@@ -207,7 +204,8 @@ impl Host {
         {
             return Time::ZERO;
         }
-        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next())
+        let drained = self.receive.as_ref().map_or(Time::NEVER, |r| r.next());
+        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next()).min(drained)
     }
 
     /// The tester port this host is.
@@ -215,11 +213,13 @@ impl Host {
         PortId(self.port)
     }
 
-    /// True when every stream that starts here is over and no pause order is left or in force.
+    /// True when every stream that starts here is over, no pause order is left or in force, and no frame waits in the
+    /// receive buffer.
     pub fn open_loop_done(&self) -> bool {
         self.streams.iter().all(|s| s.next() == Time::NEVER)
             && !self.pfc_tx.due()
             && self.pfc_tx.next() == Time::NEVER
+            && self.receive.as_ref().is_none_or(|r| r.next() == Time::NEVER)
     }
 
     /// Takes over the manners of a simulated NIC: an ACK of its own for every data frame, which also carries what a CNP
@@ -230,6 +230,11 @@ impl Host {
         for s in &mut self.shared {
             (s.ack_each, s.pace_overhead) = (true, overhead);
         }
+    }
+
+    /// Starts the maxima again from what is in use now. Counters go on.
+    pub fn mark(&mut self) {
+        self.stats.rx_buffer_bytes_max = self.receive.as_ref().map_or(0, |r| r.occupied());
     }
 
     /// Takes the oldest event.
@@ -248,11 +253,17 @@ impl Host {
         self.pfc_rx.finish(now, self.port, rec);
     }
 
-    /// Bytes of memory behind one queue pair: its rows, headers, cold state, timers and places in lists.
+    /// Bytes of memory behind one queue pair: its rows, cold state, timers, places in lists, a message, and headers that
+    /// it shares with no other.
     pub const fn bytes_per_qp() -> u64 {
-        let rows = size_of::<Qp>() + size_of::<Flow>() + size_of::<Cold>() + size_of::<programs::Route>();
-        let lists = 2 * wheel::BYTES_PER_TIMER + 3 * ready::BYTES_PER_ENTRY;
-        (rows + size_of::<ReactionPoint>() + lists) as u64
+        let rows = size_of::<Qp>() + size_of::<Template>() + size_of::<Cold>() + size_of::<programs::Route>();
+        let lists = 2 * wheel::BYTES_PER_TIMER + 3 * ready::BYTES_PER_ENTRY + messages::BYTES_PER_MESSAGE;
+        (rows + size_of::<Reaction>() + lists) as u64
+    }
+
+    /// Bytes of memory behind one port, its queue pairs and ranks not counted.
+    pub const fn bytes_per_port() -> u64 {
+        (size_of::<Host>() + wheel::BYTES_PER_WHEEL) as u64
     }
 
     /// Bytes of memory behind one rank of one workload, its queue pairs and what its program queues not

@@ -12,7 +12,7 @@ use crate::wire::fast::Fast;
 use crate::wire::headers::{Ext, Reth};
 use crate::wire::opcode::Opcode;
 use crate::wire::psn;
-use crate::wire::template::BthFields;
+use crate::wire::template::{BthFields, Entropy};
 
 impl Host {
     /// Sends the request of the READ at the cursor of a queue pair, which stands first in `list`; or lets it wait when
@@ -31,7 +31,7 @@ impl Host {
         let shared = &self.shared[usize::from(q.req.profile)];
         let request =
             q.req.read_request(shared).filter(|r| r.again || reads_out < u32::from(shared.max_rd_atomic));
-        let (Some(r), Some(flow)) = (request, self.flows[qp as usize].as_ref()) else {
+        let (Some(r), Some(template)) = (request, self.templates.get(q.template() as usize)) else {
             q.req.flags |= sender::STALLED;
             self.ready.leave(list);
             q.req.flags &= !sender::READY;
@@ -53,7 +53,8 @@ impl Host {
             ack_req: true,
             ..BthFields::default()
         };
-        let wire = flow.data.write(frame.head_mut(), &bth, &ext, 0);
+        let flow = Entropy { sport: q.sport(), marking: shared.markings.data };
+        let wire = template.write_as(flow, frame.head_mut(), &bth, &ext, 0);
         let meta = frame.meta_mut();
         (meta.intended, meta.class) = (r.intended, shared.class);
         q.req.read_sent(now, &r, &self.messages, shared);
@@ -62,6 +63,7 @@ impl Host {
             self.wheel.set(self.timers.ack + qp, now + shared.ack_timeout);
         }
         self.ready.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         q.req.flags &= !sender::READY;
         self.stats.read_tx += 1;
         if r.again {
@@ -75,7 +77,7 @@ impl Host {
             self.advance_rate(now, qp, true);
         }
         self.wake(qp, now);
-        self.seal(now, &mut frame, wire, qp, pool);
+        self.seal(now, &mut frame, wire, None, qp, pool);
         out.data.push(frame);
         Step::Sent
     }

@@ -1,11 +1,11 @@
 //! Frames in: data to responders, answers to requesters, pauses to the port.
 
+use super::pfc::{AtWire, Held};
 use super::{Failure, Host};
 use crate::frame::{Frame, FrameMeta, HEAD_MAX, flags as flags_of};
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
 use crate::transport::config::QPN_FIRST;
-use crate::transport::pace::Pace;
 use crate::transport::qp::Shared;
 use crate::transport::requester::flags as sender;
 use crate::transport::responder::{Data, Verdict, flags};
@@ -15,7 +15,7 @@ use crate::wire::fast::{self, Fast, IpKey, Kind};
 use crate::wire::headers::Reth;
 use crate::wire::icrc;
 use crate::wire::opcode::Opcode;
-use crate::wire::pfc::PfcFrame;
+use crate::wire::pfc::{PfcFrame, global_pause};
 use crate::wire::psn;
 
 /// Bytes of a frame in counters: padded to the minimum, FCS included.
@@ -48,18 +48,66 @@ impl Host {
             self.stats.rx_malformed += 1;
             return;
         }
-        let head = frame.head();
-        match fast::parse(head, frame.len()) {
-            Ok(f) if f.kind == Kind::Roce && self.memories.any() => {
-                self.on_roce_with_memory(now, &f, frame, rec);
-            }
-            Ok(f) if f.kind == Kind::Roce => self.on_roce(now, &f, head, frame.meta(), rec),
-            Ok(f) if f.kind == Kind::Pfc => self.on_pfc(now, head, frame.len(), rec),
+        if self.memories.any() {
+            return self.accept_with_memory(now, frame, rec);
+        }
+        if self.receive.is_some() {
+            return self.buffer(now, frame, rec);
+        }
+        self.accept(now, frame.head(), frame.meta(), rec);
+    }
+
+    /// Takes a frame out of the port's hands.
+    #[inline]
+    pub(super) fn accept(
+        &mut self,
+        now: Time,
+        head: &[u8; HEAD_MAX],
+        meta: &FrameMeta,
+        rec: &mut impl Record,
+    ) {
+        match fast::parse(head, meta.len) {
+            Ok(f) if f.kind == Kind::Roce => self.on_roce(now, &f, head, meta, rec),
+            Ok(f) if f.kind == Kind::Pfc => self.on_pfc(now, head, meta.len, rec),
             Ok(_) => self.stats.rx_unknown += 1,
             Err(_) => self.stats.rx_malformed += 1,
         }
         if self.programs.any_dirty() {
             self.run_programs(now, rec);
+        }
+    }
+
+    /// Puts a frame into the receive buffer. What ends at the port (PFC, broken headers) does not wait there.
+    #[cold]
+    fn buffer<F: Frame>(&mut self, now: Time, frame: &F, rec: &mut impl Record) {
+        self.drain(now, rec);
+        let waits = fast::parse(frame.head(), frame.len()).is_ok_and(|f| f.kind != Kind::Pfc);
+        let Some(r) = self.receive.as_mut().filter(|_| waits) else {
+            return self.accept(now, frame.head(), frame.meta(), rec);
+        };
+        if !r.put(now, frame.head(), frame.meta(), counted(frame.len())) {
+            self.stats.rx_overflow += 1;
+            return;
+        }
+        self.stats.rx_buffer_bytes_max = self.stats.rx_buffer_bytes_max.max(r.occupied());
+        self.turn(now);
+    }
+
+    /// Takes over what the receive buffer has drained by `now`, each frame at its own time.
+    pub(super) fn drain(&mut self, now: Time, rec: &mut impl Record) {
+        while let Some(Held { head, meta, arrived, done, .. }) =
+            self.receive.as_mut().and_then(|r| r.take(now))
+        {
+            self.turn(done);
+            self.accept(done, &head, &meta, &mut AtWire { rec, arrived });
+        }
+    }
+
+    fn turn(&mut self, now: Time) {
+        if let Some(r) = &mut self.receive
+            && let Some(on) = r.turn()
+        {
+            self.pfc_tx.hold(now, r.priorities(), on);
         }
     }
 
@@ -69,9 +117,11 @@ impl Host {
     }
 
     fn on_pfc(&mut self, now: Time, head: &[u8; HEAD_MAX], len: FrameLen, rec: &mut impl Record) {
-        let Some(pfc) = PfcFrame::parse(head, len) else { return };
+        // A pause of the whole link is one of every priority.
+        let link = global_pause(head, len);
+        let Some(pfc) = PfcFrame::parse(head, len).or(link.map(|_| PfcFrame::default())) else { return };
         for priority in 0..8 {
-            if let Some(quanta) = pfc.quanta_of(priority) {
+            if let Some(quanta) = link.or_else(|| pfc.quanta_of(priority)) {
                 self.on_pause(now, priority, quanta, rec);
             }
         }
@@ -102,7 +152,7 @@ impl Host {
                 | RcWriteFirst | RcWriteMiddle | RcWriteLast | RcWriteLastImm | RcWriteOnly
                 | RcWriteOnlyImm),
             ) => self.on_data(now, qp, op, f, head, meta, rec),
-            Some(RcAck) => self.on_acknowledge(now, qp, f, head, rec),
+            Some(RcAck) => self.on_acknowledge(now, qp, f, head, meta, rec),
             Some(Cnp) => self.on_cnp(now, qp),
             Some(op @ (RcReadRequest | RcCompareSwap | RcFetchAdd)) => self.on_request(now, qp, op, f, head),
             Some(
@@ -228,57 +278,29 @@ impl Host {
         self.control.join(shared.cnp_priority, 2 * qp + 1);
     }
 
-    /// Reaction point: a CNP arrived.
-    fn on_cnp(&mut self, now: Time, qp: u32) {
-        self.stats.cnp_rx += 1;
-        let workload = self.shared[usize::from(self.qps[qp as usize].req.profile)].workload;
-        let reaction = self.cold[qp as usize].reaction as usize;
-        let params = self.dcqcn.get(usize::from(workload)).and_then(Option::as_ref);
-        if let (Some(r), Some(p)) = (self.reactions.get_mut(reaction), params) {
-            let cut = r.on_cnp(p, now);
-            let (rate, saturated, event) = (r.rate(), r.saturated(), r.next_event());
-            let bytes = p.byte_counter;
-            let pace = &mut self.qps[qp as usize].resp.pace;
-            apply_rate(pace, now, rate, saturated, event);
-            if cut {
-                restart(pace, now, bytes);
-            }
-        }
-    }
-
-    /// Lets rate control catch up before a frame goes out.
-    pub(super) fn advance_rate(&mut self, now: Time, qp: u32, byte_counter_expired: bool) {
-        let q = &mut self.qps[qp as usize];
-        let workload = self.shared[usize::from(q.req.profile)].workload;
-        let reaction = self.cold[qp as usize].reaction as usize;
-        let params = self.dcqcn.get(usize::from(workload)).and_then(Option::as_ref);
-        let pace = &mut q.resp.pace;
-        let (Some(r), Some(p)) = (self.reactions.get_mut(reaction), params) else {
-            (pace.event, pace.bytes_left) = (Time::NEVER, u32::MAX);
-            return;
-        };
-        if r.advance(p, now) {
-            restart(pace, now, p.byte_counter);
-        }
-        if byte_counter_expired {
-            pace.bytes_left = counter(p.byte_counter);
-            if p.byte_counter != 0 {
-                r.on_bytes(p);
-            }
-        }
-        apply_rate(pace, now, r.rate(), r.saturated(), r.next_event());
-    }
-
-    fn on_acknowledge(&mut self, now: Time, qp: u32, f: &Fast, head: &[u8; HEAD_MAX], rec: &mut impl Record) {
+    #[allow(clippy::too_many_arguments)]
+    fn on_acknowledge(
+        &mut self,
+        now: Time,
+        qp: u32,
+        f: &Fast,
+        head: &[u8; HEAD_MAX],
+        meta: &FrameMeta,
+        rec: &mut impl Record,
+    ) {
         let Some(aeth) = f.aeth(head) else { return };
         let req = &mut self.qps[qp as usize].req;
         let shared = &self.shared[usize::from(req.profile)];
         match aeth.meaning() {
             Syndrome::Ack { .. } => {
                 self.stats.ack_rx += 1;
+                let delay_based = shared.delay_based;
                 if req.flags & sender::READS_OUT != 0 {
                     self.acknowledge_around_reads(now, qp, psn::add(f.psn, 1), rec);
                 } else if req.acknowledge(now, psn::add(f.psn, 1), shared) {
+                    if delay_based {
+                        self.on_timed_ack(now, qp, meta.hops);
+                    }
                     self.complete(now, qp, rec);
                     self.wake(qp, now);
                 }
@@ -292,6 +314,9 @@ impl Host {
                 let Some(retry) = req.rnr(now, resume, req.reach(f.psn, &self.messages), shared) else {
                     return;
                 };
+                if shared.delay_based {
+                    self.forget_timed(qp);
+                }
                 let pace = &mut self.qps[qp as usize].resp.pace;
                 pace.next = pace.next.max(resume);
                 self.complete(now, qp, rec);
@@ -317,6 +342,9 @@ impl Host {
         let req = &mut self.qps[qp as usize].req;
         let shared = &self.shared[usize::from(req.profile)];
         let Some(retry) = req.nak(now, req.reach(expected, &self.messages), shared) else { return };
+        if shared.delay_based {
+            self.on_timed_loss(now, qp, false);
+        }
         self.complete(now, qp, rec);
         self.recover(now, qp, retry, rec);
     }
@@ -372,27 +400,4 @@ pub(super) fn key_ok(reth: &Reth, shared: &Shared) -> bool {
 #[cold]
 fn intact<F: Frame>(frame: &F) -> bool {
     frame.wire_bytes().is_some_and(|bytes| icrc::verify(bytes).unwrap_or(false))
-}
-
-/// Takes over what rate control decided.
-fn apply_rate(pace: &mut Pace, now: Time, rate: crate::units::Rate, saturated: bool, event: Time) {
-    pace.event = event;
-    if saturated {
-        pace.lift();
-        return;
-    }
-    if !pace.limited() {
-        pace.forget_lag(now);
-    }
-    pace.set_rate(rate);
-}
-
-/// After a cut the new rate holds at once, and the byte counter starts again.
-fn restart(pace: &mut Pace, now: Time, byte_counter: u64) {
-    pace.forget_lag(now);
-    pace.bytes_left = counter(byte_counter);
-}
-
-fn counter(bytes: u64) -> u32 {
-    if bytes == 0 { u32::MAX } else { u32::try_from(bytes).unwrap_or(u32::MAX) }
 }

@@ -287,6 +287,7 @@ fn pair(workloads: Vec<WorkloadConfig>, classes: Vec<ClassConfig>, psn_first: u3
         stream_to: Vec::new(),
         actions: Vec::new(),
         pfc_response: Span::ZERO,
+        receive: None,
         seed: 1,
     })
 }

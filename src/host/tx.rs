@@ -2,20 +2,30 @@
 
 use super::{Failure, Host};
 use crate::frame::{Fill, Frame, FramePool, TxBatch, flags};
+use crate::hint::prefetch;
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
-use crate::transport::config::Verb;
+use crate::transport::config::{QPN_FIRST, Verb};
 use crate::transport::pace::{Pace, SLOW_GAP};
 use crate::transport::qp::Shared;
+use crate::transport::ready::UNPAUSED;
 use crate::transport::requester::{Packet, Timeout, flags as sender};
 use crate::transport::responder::flags as answer;
 use crate::units::{FrameLen, Span, Time};
+use crate::wire::fast;
 use crate::wire::headers::{Aeth, Ext, ImmDt, Reth};
+use crate::wire::icrc::AfterHead;
 use crate::wire::opcode::Opcode;
-use crate::wire::pfc::{PFC_LEN, PfcFrame};
-use crate::wire::template::{BthFields, WireLen};
+use crate::wire::template::{BthFields, Entropy, Template, WireLen};
 
 pub use crate::transport::qp::RKEY;
+
+/// Queue pairs are asked for this many turns before they send: some 100 ns, what the last-level cache takes.
+const PREFETCH_TURNS: usize = 4;
+/// The rows of so many queue pairs stay in the second-level cache anyway.
+const QPS_WARM: usize = 4_096;
+/// So many templates stay in the first-level cache anyway.
+const TEMPLATES_WARM: usize = 64;
 
 /// How one attempt to send went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +85,9 @@ impl Host {
     /// Brings everything that depends on the time up to date.
     #[inline]
     fn advance(&mut self, now: Time, rec: &mut impl Record) {
+        if self.receive.is_some() {
+            self.drain(now, rec);
+        }
         self.pfc_rx.advance(now, &mut self.stats, self.port, rec);
         self.pfc_tx.advance(now);
         while let Some((timer, _)) = self.wheel.pop(now) {
@@ -99,9 +112,17 @@ impl Host {
     }
 
     fn on_ack_timer(&mut self, now: Time, qp: u32, rec: &mut impl Record) {
-        let req = &mut self.qps[qp as usize].req;
+        let q = &mut self.qps[qp as usize];
+        let (req, resend) = (&mut q.req, q.resp.pace.next);
         let shared = &self.shared[usize::from(req.profile)];
-        let again = match req.timeout(now, &self.messages, shared) {
+        if resend > now && req.rewound() {
+            // Its pace holds back what would be sent again: the network has had no chance to answer.
+            self.wheel.set(self.timers.ack + qp, resend + shared.ack_timeout);
+            return;
+        }
+        let timeout = req.timeout(now, &self.messages, shared);
+        let retried = timeout == Timeout::Retry && shared.delay_based;
+        let again = match timeout {
             Timeout::Idle => Time::NEVER,
             Timeout::Later(at) => at,
             Timeout::Retry => {
@@ -119,6 +140,9 @@ impl Host {
             return;
         }
         self.wheel.set(self.timers.ack + qp, again);
+        if retried {
+            self.on_timed_loss(now, qp, true);
+        }
         self.wake(qp, now);
     }
 
@@ -128,7 +152,8 @@ impl Host {
     pub(super) fn wake(&mut self, qp: u32, now: Time) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        let work = q.req.has_work(shared) || q.resp.rx.flags & answer::ANSWERS != 0;
+        let window = window(&self.windows, qp, shared);
+        let work = q.req.has_work(window) || q.resp.rx.flags & answer::ANSWERS != 0;
         if q.req.flags & (sender::READY | sender::PACED) != 0 || !work {
             return;
         }
@@ -142,13 +167,14 @@ impl Host {
     }
 
     fn send_pfc<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
-        let Some((priority, quanta)) = self.pfc_tx.frame() else { return Step::Nobody };
-        let Some(mut frame) = pool.take(Fill::Control, PFC_LEN) else { return Step::PoolEmpty };
-        let wire = PfcFrame::one(priority, quanta).write(frame.head_mut(), self.mac);
+        let Some((message, form)) = self.pfc_tx.frame() else { return Step::Nobody };
+        let Some(mut frame) = pool.take(Fill::Control, form.len()) else { return Step::PoolEmpty };
+        let wire = message.write_as(form, frame.head_mut(), self.mac);
         let meta = frame.meta_mut();
-        (meta.intended, meta.flags, meta.priority) = (now, flags::PFC, priority);
-        self.pfc_tx.sent(priority, &mut self.stats);
-        self.seal(now, &mut frame, wire, u32::MAX, pool);
+        (meta.intended, meta.flags) = (now, flags::PFC);
+        self.pfc_tx.sent(now, &mut self.stats);
+        self.pfc_rx.left(now, UNPAUSED, wire.len);
+        self.seal(now, &mut frame, wire, None, u32::MAX, pool);
         out.control.push(frame);
         Step::Sent
     }
@@ -156,8 +182,12 @@ impl Host {
     fn send_control<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
         let Some((list, entry)) = self.control.front(self.pfc_rx.mask()) else { return Step::Nobody };
         let (qp, is_cnp) = (entry / 2, entry % 2 == 1);
+        if let Some(soon) = self.control.behind(list, PREFETCH_TURNS) {
+            self.prefetch_qp(soon / 2);
+        }
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
+        let (peer_qpn, sport, template) = (q.peer_qpn(), q.sport(), q.template());
         let rx = &mut q.resp.rx;
         // What a READ is answered with leaves before any later ACK.
         let nothing = rx.flags & (answer::ACK | answer::NAK) == 0 && !shared.ack_each;
@@ -166,17 +196,17 @@ impl Host {
             self.control.leave(list);
             return Step::Skipped;
         }
-        let Some(flow) = &self.flows[qp as usize] else {
+        let Some(template) = self.templates.get(template as usize) else {
             self.control.leave(list);
             return Step::Skipped;
         };
         let ext_len = if is_cnp { 16 } else { 4 };
         let len = FrameLen(shared.base_len + ext_len);
         let Some(mut frame) = pool.take(Fill::Control, len) else { return Step::PoolEmpty };
-        let wire = if is_cnp {
+        let (bth, ext, marking) = if is_cnp {
             rx.flags &= !answer::CNP_QUEUED;
             self.stats.cnp_tx += 1;
-            flow.cnp.write_cnp(frame.head_mut(), q.peer_qpn())
+            (BthFields::cnp(peer_qpn), Ext::Cnp([0; 16]), shared.markings.cnp)
         } else {
             let (psn, syndrome, msn) = rx.answer();
             let becn = rx.flags & answer::ECHO != 0;
@@ -188,13 +218,16 @@ impl Host {
                 _ => self.stats.nak_tx += 1,
             }
             let opcode = Opcode::RcAck as u8;
-            let bth = BthFields { opcode, dest_qp: q.peer_qpn(), psn, becn, ..BthFields::default() };
-            flow.ack.write(frame.head_mut(), &bth, &Ext::Aeth(Aeth { syndrome, msn }), 0)
+            let bth = BthFields { opcode, dest_qp: peer_qpn, psn, becn, ..BthFields::default() };
+            (bth, Ext::Aeth(Aeth { syndrome, msn }), shared.markings.ack)
         };
+        let flow = Entropy { sport, marking };
+        let (wire, after) = write_head::<P>(template, flow, &mut frame, &bth, &ext, 0);
         self.control.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         let meta = frame.meta_mut();
         (meta.intended, meta.class) = (now, shared.class);
-        self.seal(now, &mut frame, wire, qp, pool);
+        self.seal(now, &mut frame, wire, after, qp, pool);
         out.control.push(frame);
         Step::Sent
     }
@@ -204,6 +237,14 @@ impl Host {
         let Some((list, id)) = self.ready.front(self.pfc_rx.mask()) else { return Step::Nobody };
         if id as usize >= self.qps.len() {
             return self.send_stream(now, list, id, pool, out);
+        }
+        if let Some(soon) = self.ready.behind(list, PREFETCH_TURNS) {
+            self.prefetch_qp(soon);
+        }
+        if self.templates.len() > TEMPLATES_WARM
+            && let Some(next) = self.ready.behind(list, 1)
+        {
+            self.prefetch_template(next);
         }
         if self.qps[id as usize].resp.pace.event <= now {
             self.advance_rate(now, id, false);
@@ -216,20 +257,22 @@ impl Host {
         }
         let q = &mut self.qps[id as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        let flow =
-            self.flows[id as usize].as_mut().filter(|_| q.req.has_work(shared) && q.resp.pace.next <= now);
-        let Some(flow) = flow else {
+        let window = window(&self.windows, id, shared);
+        let may = q.req.has_work(window) && q.resp.pace.next <= now;
+        let Some(template) = self.templates.get(q.template() as usize).filter(|_| may) else {
             self.ready.leave(list);
             q.req.flags &= !sender::READY;
             self.wake(id, now);
             return Step::Skipped;
         };
         let mut p = q.req.packet(shared);
+        // Nobody else may make this queue pair wait for its turns until its own ACK timeout runs out.
+        let turns = u64::from(q.req.since_ack_req()) + 1;
+        p.ack_req |= turns * self.ready.len(list) as u64 >= u64::from(shared.frames_in_timeout);
         let mut ext = ext_of(&p, shared.verb);
         let mut offset = 0;
         if shared.fill == Fill::Writable {
-            let psn_first = self.messages.get(p.message).psn_first;
-            offset = self.memories.address(id, psn_first, shared.mtu, &mut p, &mut ext);
+            offset = self.memories.address(id, q.req.message_psn(), shared.mtu, &mut p, &mut ext);
         }
         let payload = p.payload_len + u16::from(p.pad);
         let len = FrameLen(shared.base_len + ext.len() as u16 + payload);
@@ -250,11 +293,14 @@ impl Host {
             pad: p.pad,
             becn: false,
         };
-        if shared.sport_per_message && (p.first || p.again) {
-            let number = u64::from(q.peer_qpn()) << 24 | u64::from(self.messages.get(p.message).psn_first);
-            flow.data.set_sport(0xc000 | crate::rng::mix(number) as u16 & 0x3fff);
-        }
-        let wire = flow.data.write(frame.head_mut(), &bth, &ext, p.payload_len);
+        let sport = if shared.sport_per_message {
+            let number = u64::from(q.peer_qpn()) << 24 | u64::from(q.req.message_psn());
+            0xc000 | crate::rng::mix(number) as u16 & 0x3fff
+        } else {
+            q.sport()
+        };
+        let flow = Entropy { sport, marking: shared.markings.data };
+        let (wire, after) = write_head::<P>(template, flow, &mut frame, &bth, &ext, p.payload_len);
         if fill == Fill::Writable {
             self.memories.fill(id, offset, p.payload_len, wire, &mut frame);
         }
@@ -279,12 +325,13 @@ impl Host {
             self.wheel.set(self.timers.ack + id, now + shared.ack_timeout);
         }
         self.ready.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         q.req.flags &= !sender::READY;
         if counter_expired {
             self.advance_rate(now, id, true);
         }
         self.wake(id, now);
-        self.seal(now, &mut frame, wire, id, pool);
+        self.seal(now, &mut frame, wire, after, id, pool);
         out.data.push(frame);
         Step::Sent
     }
@@ -318,7 +365,8 @@ impl Host {
         if q.resp.pace.next > now {
             return None;
         }
-        let work = q.req.has_work(&self.shared[usize::from(q.req.profile)]);
+        let window = window(&self.windows, qp, &self.shared[usize::from(q.req.profile)]);
+        let work = q.req.has_work(window);
         let (answers, read) = (q.resp.rx.flags & answer::ANSWERS != 0, q.req.flags & sender::READ != 0);
         let rare = self.rare(qp);
         if answers && !(work && std::mem::replace(&mut rare.request_next, false)) {
@@ -346,7 +394,8 @@ impl Host {
             psn: f.psn,
             ..BthFields::default()
         };
-        let wire = s.template.write(frame.head_mut(), &bth, &Ext::None, f.payload_len);
+        let flow = s.template.flow();
+        let (wire, after) = write_head::<P>(&s.template, flow, &mut frame, &bth, &Ext::None, f.payload_len);
         let meta = frame.meta_mut();
         (meta.intended, meta.class, meta.flags) = (s.next(), s.class, flags::DATA);
         s.sent(f.size);
@@ -354,14 +403,44 @@ impl Host {
         self.stats.classes[usize::from(s.class)].transmissions += 1;
         let next = s.next();
         self.ready.leave(list);
+        self.pfc_rx.left(now, list, wire.len);
         if next <= now {
             self.ready.join(list, id);
         } else {
             self.wheel.set(id, next);
         }
-        self.seal(now, &mut frame, wire, id, pool);
+        self.seal(now, &mut frame, wire, after, id, pool);
         out.data.push(frame);
         Step::Sent
+    }
+
+    /// Says that a frame, whose head is at hand, will come a few frames from now: on a port with more queue pairs than
+    /// caches hold, its rows are asked for.
+    #[inline]
+    pub fn expect<F: Frame>(&self, frame: &F) {
+        if self.qps.len() > QPS_WARM
+            && let Some(qp) = fast::dest_qp_guess(frame.head())
+        {
+            self.prefetch_qp(qp.wrapping_sub(QPN_FIRST));
+        }
+    }
+
+    /// Asks for the rows of a queue pair that will be needed soon.
+    #[inline]
+    fn prefetch_qp(&self, qp: u32) {
+        if let Some(q) = self.qps.get(qp as usize) {
+            prefetch(&raw const q.req);
+            prefetch(&raw const q.resp);
+        }
+    }
+
+    /// Asks for the headers of a queue pair whose rows are at hand.
+    #[inline]
+    fn prefetch_template(&self, qp: u32) {
+        let template = self.qps.get(qp as usize).and_then(|q| self.templates.get(q.template() as usize));
+        if let Some(t) = template {
+            prefetch(t);
+        }
     }
 
     /// Completes a frame whose headers are written.
@@ -371,16 +450,46 @@ impl Host {
         now: Time,
         frame: &mut P::Frame,
         wire: WireLen,
+        after: Option<AfterHead>,
         flow: u32,
         pool: &mut P,
     ) {
         let meta = frame.meta_mut();
         debug_assert_eq!(meta.len, wire.len);
         (meta.start, meta.flow, meta.src, meta.head_len) = (now, flow, self.port, wire.head_len);
-        pool.seal(frame);
+        match &after {
+            Some(after) => pool.seal_after(frame, after),
+            None => pool.seal(frame),
+        }
         self.stats.tx_frames += 1;
         self.stats.tx_bytes += super::rx::counted(wire.len);
     }
+}
+
+/// Packets a queue pair may have in flight: the workload's window, or what rate control makes of it.
+#[inline]
+pub(super) fn window(windows: &[u32], qp: u32, shared: &Shared) -> u32 {
+    windows.get(qp as usize).copied().unwrap_or(shared.window)
+}
+
+/// Writes the headers of a frame; where the pool writes bytes, says how its CRC stands then.
+#[inline(always)]
+fn write_head<P: FramePool>(
+    template: &Template,
+    flow: Entropy,
+    frame: &mut P::Frame,
+    bth: &BthFields,
+    ext: &Ext,
+    payload_len: u16,
+) -> (WireLen, Option<AfterHead>) {
+    let head = frame.head_mut();
+    let wire = template.write_as(flow, head, bth, ext, payload_len);
+    let after = P::WRITES_BYTES.then(|| AfterHead {
+        register: template.register(flow.sport, bth, head, wire),
+        payload_len,
+        pad: bth.pad,
+    });
+    (wire, after)
 }
 
 /// Accounts for a frame with so many payload bytes: the gap behind it, and whether the byte counter has expired.

@@ -22,6 +22,10 @@ impl<C: Counter> Distribution<C> {
             .unwrap_or_else(|e| unreachable!("bounds 1..{high} and {digits} digits are in range: {e}"));
         Distribution { histogram, min: u64::MAX, max: 0, sum: 0, saturated: 0 }
     }
+    /// Bytes of memory it takes.
+    pub fn bytes(&self) -> u64 {
+        (self.histogram.distinct_values() * size_of::<C>() + size_of::<Self>()) as u64
+    }
     /// Counts one value. Cost: a few nanoseconds, no allocation.
     #[inline]
     pub fn record(&mut self, value: u64) {

@@ -3,6 +3,7 @@
 pub mod distribution;
 pub mod iterations;
 pub mod pauses;
+pub mod rates;
 pub mod record;
 pub mod recorder;
 pub mod since;

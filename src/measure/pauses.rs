@@ -17,6 +17,11 @@ pub struct PauseSummary {
     pub first: Time,
     /// Pauses that began.
     pub pauses: u64,
+    /// Quickest obedience: from the arrival of a PFC frame to the last bit of the last frame of the priority. Beyond
+    /// `response_max` when nothing was leaving at any of the pauses.
+    pub response_min: Span,
+    /// Slowest obedience.
+    pub response_max: Span,
     /// Since when the port is paused now; `NEVER` when it is not.
     since: Time,
 }
@@ -28,12 +33,18 @@ impl Default for PauseSummary {
             longest: Span::ZERO,
             first: Time::NEVER,
             pauses: 0,
+            response_min: Span(u64::MAX),
+            response_max: Span::ZERO,
             since: Time::NEVER,
         }
     }
 }
 
 impl PauseSummary {
+    /// Quickest and slowest obedience, when any could be measured.
+    pub fn responses(&self) -> Option<(Span, Span)> {
+        (self.response_min <= self.response_max).then_some((self.response_min, self.response_max))
+    }
     fn close(&mut self, now: Time, from: Time) {
         if self.since != Time::NEVER && now > from {
             let span = now.since(self.since.max(from));
@@ -74,6 +85,14 @@ impl Pauses {
             _ => {}
         }
     }
+    /// A port obeyed a PFC frame `span` after it had arrived.
+    pub fn respond(&mut self, port: u32, priority: u8, span: Span) {
+        let row = self.rows.get_mut(port as usize).and_then(|p| p.get_mut(usize::from(priority)));
+        if let Some(row) = row {
+            row.response_min = row.response_min.min(span);
+            row.response_max = row.response_max.max(span);
+        }
+    }
     /// Ends all open pauses at `now`.
     pub fn finish(&mut self, now: Time, from: Time) {
         self.rows.iter_mut().flatten().for_each(|row| row.close(now, from));
@@ -85,6 +104,8 @@ impl Pauses {
             a.longest = a.longest.max(b.longest);
             a.first = a.first.min(b.first);
             a.pauses += b.pauses;
+            a.response_min = a.response_min.min(b.response_min);
+            a.response_max = a.response_max.max(b.response_max);
             a.since = a.since.min(b.since);
         }
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::frame::FrameMeta;
-use crate::units::{ClassIx, RankId, Time};
+use crate::units::{ClassIx, RankId, Span, Time};
 
 /// A message that ended, as its sender (or, for `local`, its host) saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -75,6 +75,9 @@ pub trait Record {
     fn rank_iteration(&mut self, it: &RankIteration);
     /// A tester port was paused (`on`) or may send again, for one priority. Refreshes are not reported here.
     fn port_pause(&mut self, now: Time, port: u32, priority: u8, on: bool);
+    /// A tester port began to obey a pause at `now`: from the arrival of the PFC frame to the last bit of the last frame
+    /// of its priority it took `span`. Not called when no frame of that priority was leaving.
+    fn pfc_response(&mut self, _now: Time, _port: u32, _priority: u8, _span: Span) {}
     /// Depth of an egress queue of a switch right after a frame joined it, in bytes.
     fn queue_depth(&mut self, now: Time, switch: u16, port: u16, priority: u8, bytes: u64);
     /// A lossy or lossless frame was dropped by a switch.
@@ -99,11 +102,13 @@ pub enum DropReason {
     Malformed,
     /// Crossed more switches than allowed.
     Loop,
+    /// Bound for a queue that the PFC watchdog has given up, or came in beside one.
+    Watchdog,
 }
 
 impl DropReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [DropReason; 7] = [
+    pub const ALL: [DropReason; 8] = [
         DropReason::Threshold,
         DropReason::Headroom,
         DropReason::Buffer,
@@ -111,6 +116,7 @@ impl DropReason {
         DropReason::NoRoute,
         DropReason::Malformed,
         DropReason::Loop,
+        DropReason::Watchdog,
     ];
 }
 

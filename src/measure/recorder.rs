@@ -3,13 +3,14 @@
 use sha2::{Digest, Sha256};
 
 use super::distribution::Distribution;
-use super::iterations::WorkloadIterations;
-use super::pauses::Pauses;
+use super::iterations::{Iteration, RankTotal, WorkloadIterations};
+use super::pauses::{PauseSummary, Pauses};
+use super::rates::RateSeries;
 use super::record::{DropReason, MessageRecord, Outcome, RankIteration, Record};
 use crate::frame::{FrameMeta, flags};
 use crate::limits::{FLOW_ROWS_MAX, PRIORITIES, QUEUE_HISTOGRAMS_MAX};
 use crate::rng::mix;
-use crate::units::{ClassIx, RankId, Time};
+use crate::units::{ClassIx, RankId, Span, Time, WIRE_OVERHEAD_BYTES};
 
 /// Longest latency a histogram tells apart, nanoseconds: one hour.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
@@ -32,6 +33,8 @@ pub struct RecorderConfig {
     pub messages: u64,
     /// Per switch.
     pub switches: Vec<SwitchShape>,
+    /// Arrivals by flow and time, where rate control is to be judged.
+    pub rates: Option<RateSeries>,
 }
 
 /// The queues of one switch.
@@ -110,6 +113,7 @@ pub struct Recorder {
     queues: Vec<QueueDepth>,
     queues_left_out: usize,
     drops: [[u64; PRIORITIES]; DropReason::ALL.len()],
+    rates: Option<Box<RateSeries>>,
 }
 
 impl Default for Recorder {
@@ -156,6 +160,7 @@ impl Recorder {
             queues: Vec::new(),
             queues_left_out: 0,
             drops: Default::default(),
+            rates: config.rates.clone().map(Box::new),
         };
         for (switch, shape) in config.switches.iter().enumerate() {
             r.queue_base.push(r.queue_slot.len());
@@ -165,6 +170,25 @@ impl Recorder {
             }
         }
         r
+    }
+
+    /// Bytes of memory that a recorder touches: histograms and the like, and rows of messages.
+    pub fn bytes_for(config: &RecorderConfig) -> (u64, u64) {
+        let latency = Distribution::<u64>::new(LATENCY_NS_MAX, 3).bytes();
+        let mut bytes = latency * (2 * config.classes + config.workloads.len()) as u64;
+        let mut left = QUEUE_HISTOGRAMS_MAX;
+        for s in &config.switches {
+            let queues = (usize::from(s.ports) * s.priorities.count_ones() as usize).min(left);
+            left -= queues;
+            if queues > 0 {
+                bytes += queues as u64 * Distribution::<u32>::new(s.buffer_bytes.max(1 << 20), 2).bytes();
+            }
+        }
+        let ranks: usize = config.workloads.iter().map(Vec::len).sum();
+        let iterations = config.workloads.len() * config.repeats as usize;
+        bytes += (ranks * size_of::<RankTotal>() + iterations * size_of::<Iteration>()) as u64;
+        bytes += (config.ports * size_of::<[PauseSummary; PRIORITIES]>()) as u64;
+        (bytes, config.messages.min(FLOW_ROWS_MAX as u64) * size_of::<MessageRecord>() as u64)
     }
 
     fn new_queue(&mut self, switch: u16, port: u16, priority: u8, shape: &SwitchShape) -> u32 {
@@ -216,6 +240,9 @@ impl Recorder {
         }
         self.iterations.iter_mut().zip(&other.iterations).for_each(|(a, b)| a.merge(b));
         self.rows.extend_from_slice(&other.rows);
+        if let (Some(a), Some(b)) = (&mut self.rates, other.rates) {
+            a.merge(*b);
+        }
         self.rows.sort_unstable_by_key(row_order);
         self.rows.truncate(self.rows_max);
         self.pauses.merge(&other.pauses);
@@ -225,6 +252,10 @@ impl Recorder {
         }
     }
 
+    /// Arrivals by flow and time; none without rate control, and with too many flows.
+    pub fn rates(&self) -> Option<&RateSeries> {
+        self.rates.as_deref()
+    }
     /// Arrivals per class.
     pub fn classes(&self) -> &[ClassArrivals] {
         &self.classes
@@ -292,13 +323,18 @@ impl Recorder {
         }
         for p in self.pauses.rows().iter().flatten() {
             put(&[p.paused.0, p.longest.0, p.first.0, p.pauses]);
+            put(&[p.response_min.0, p.response_max.0]);
         }
         for q in &self.queues {
             put(&[q.switch.into(), q.port.into(), q.priority.into()]);
             put(&[q.depth_bytes.min().unwrap_or(0), q.depth_bytes.max().unwrap_or(0)]);
             q.depth_bytes.for_each_count(|v, n| put(&[v, n]));
         }
-        self.drops.iter().for_each(|d| put(d));
+        // The watchdog's reason is younger than the digest: runs without it keep theirs.
+        let said = |reason: &DropReason| {
+            *reason != DropReason::Watchdog || self.drops(*reason).iter().any(|n| *n > 0)
+        };
+        DropReason::ALL.into_iter().filter(said).for_each(|reason| put(self.drops(reason)));
     }
 }
 
@@ -334,6 +370,9 @@ impl Record for Recorder {
         c.last = c.last.max(now);
         c.network_ns.record(now.since(meta.start).0 / 1_000);
         c.felt_ns.record(now.since(meta.intended).0 / 1_000);
+        if let Some(rates) = &mut self.rates {
+            rates.add(now, meta.src, meta.flow, u64::from(meta.len.0) + u64::from(WIRE_OVERHEAD_BYTES));
+        }
     }
 
     fn message(&mut self, m: &MessageRecord) {
@@ -367,6 +406,12 @@ impl Record for Recorder {
         self.pauses.set(now, self.measure_from, port, priority, on);
     }
 
+    fn pfc_response(&mut self, now: Time, port: u32, priority: u8, span: Span) {
+        if now >= self.measure_from {
+            self.pauses.respond(port, priority, span);
+        }
+    }
+
     #[inline]
     fn queue_depth(&mut self, now: Time, switch: u16, port: u16, priority: u8, bytes: u64) {
         if now < self.measure_from {
@@ -397,7 +442,7 @@ impl Record for Recorder {
 mod tests {
     use super::*;
     use crate::rng::Rng;
-    use crate::units::{FrameLen, Span};
+    use crate::units::FrameLen;
 
     fn config() -> RecorderConfig {
         RecorderConfig {
@@ -408,6 +453,7 @@ mod tests {
             repeats: 3,
             messages: 12,
             switches: vec![SwitchShape { ports: 4, priorities: 1 << 3, buffer_bytes: 32 << 20 }; 2],
+            rates: None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! Differences of counters: what happened after the warm-up. Maxima (`*_max`) are not subtracted; their owner resets
 //! them when the measured part starts.
 
-use super::stats::{ClassStats, HostStats, PfcStats, QueueStats, SwitchPortStats, SwitchStats};
+use super::stats::{
+    ClassStats, HostStats, PfcStats, QueueStats, SwitchPortStats, SwitchStats, WatchdogStats,
+};
 
 macro_rules! minus {
     ($type:ident, $now:expr, $base:expr, { $($count:ident),* $(,)? } keep { $($kept:ident : $value:expr),* $(,)? }) => {
@@ -20,8 +22,9 @@ impl HostStats {
             tx_frames, tx_bytes, rx_frames, rx_bytes, messages_started, messages_completed, messages_failed,
             local_messages, payload_bytes, retransmitted, nak_tx, nak_rx, rnr_nak_rx, timeouts, out_of_order,
             duplicates, ack_tx, ack_rx, cnp_tx, cnp_rx, ce_rx, rx_unknown, rx_malformed, pool_empty, stream_tx,
-            stream_rx, stream_lost, read_tx, read_again, implied_nak, read_rx,
+            stream_rx, stream_lost, read_tx, read_again, implied_nak, read_rx, rx_overflow, pfc_malformed_tx,
         } keep {
+            rx_buffer_bytes_max: self.rx_buffer_bytes_max,
             classes: each(&self.classes, &base.classes, ClassStats::since),
             pfc: std::array::from_fn(|p| self.pfc[p].since(&base.pfc[p])),
         })
@@ -60,6 +63,7 @@ impl SwitchPortStats {
         minus!(SwitchPortStats, self, base, { ingress_drops } keep {
             pfc: std::array::from_fn(|p| self.pfc[p].since(&base.pfc[p])),
             queues: std::array::from_fn(|p| self.queues[p].since(&base.queues[p])),
+            watchdog: std::array::from_fn(|p| self.watchdog[p].since(&base.watchdog[p])),
         })
     }
 }
@@ -69,5 +73,11 @@ impl QueueStats {
         minus!(QueueStats, self, base, { tx_frames, tx_bytes, ce_marked, drops } keep {
             depth_bytes_max: self.depth_bytes_max,
         })
+    }
+}
+
+impl WatchdogStats {
+    fn since(&self, base: &WatchdogStats) -> WatchdogStats {
+        minus!(WatchdogStats, self, base, { storms, restored, tx_drops, rx_drops } keep {})
     }
 }

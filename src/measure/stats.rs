@@ -56,6 +56,12 @@ pub struct HostStats {
     pub rx_unknown: u64,
     /// Frames with a header that does not parse, or a wrong ICRC where it is checked.
     pub rx_malformed: u64,
+    /// Frames that did not fit into the receive buffer.
+    pub rx_overflow: u64,
+    /// Most bytes in the receive buffer.
+    pub rx_buffer_bytes_max: u64,
+    /// PFC frames sent that nobody should obey.
+    pub pfc_malformed_tx: u64,
     /// `poll_tx` wanted a frame and the pool had none: the tester's own fault.
     pub pool_empty: u64,
     /// PFC per priority.
@@ -154,6 +160,26 @@ pub struct SwitchPortStats {
     pub queues: [QueueStats; PRIORITIES],
     /// Frames dropped that came in here.
     pub ingress_drops: u64,
+    /// PFC watchdog per priority.
+    #[serde(skip_serializing_if = "never_bit")]
+    pub watchdog: [WatchdogStats; PRIORITIES],
+}
+
+/// What the PFC watchdog of one queue did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WatchdogStats {
+    /// Times the queue was found stuck.
+    pub storms: u64,
+    /// Times it was restored.
+    pub restored: u64,
+    /// Frames dropped that were bound for the queue.
+    pub tx_drops: u64,
+    /// Frames dropped that came in by the same port and priority.
+    pub rx_drops: u64,
+}
+
+fn never_bit(stats: &[WatchdogStats; PRIORITIES]) -> bool {
+    stats.iter().all(|s| *s == WatchdogStats::default())
 }
 
 /// Counters of one egress queue.

@@ -3,25 +3,28 @@
 //!
 //! Arithmetic of HPCC ns-3 (alibaba-edu, commit 9f4be2a): a packet is its payload and 48 bytes, an ACK 60, a PFC frame
 //! 43; serialisation is cut to whole nanoseconds; per ingress port a threshold of (buffer - headroom of all ports -
-//! 4 KiB per port - shared use) / 8, XON 3 KiB below it; headroom 3 x rate x delay; ECN at dequeue on what is left in
+//! 4 KiB per port - shared use) / 8 at the rate of the hosts and twice that for every doubling, XON 3 KiB below it;
+//! headroom 3 x rate x delay; ECN at dequeue on what is left in
 //! the queue; ACKs share the queue of the data in switches and have one of their own in senders.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::predict::{Basis, MemoryUnits, predict};
+use super::predict::{Basis, predict};
 use super::steer::Steering;
 use super::{Clock, Compat, Mode, Plan};
 use crate::host::config::{HostConfig, RankAddr};
 use crate::limits::PORTS_MAX;
 use crate::rng::{Rng, mix};
-use crate::switch::config::{ConfigError, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, Wred};
+use crate::switch::config::{
+    ConfigError, FlowControl, Limit, LoadBalance, MarkAt, PortProfile, PriorityConfig, SwitchConfig, Wred,
+};
 use crate::topology::{End, Fabric, Graph, GraphCable, GraphEnd, TopologyError, Wiring, graph};
 use crate::transport::config::{
     ClassConfig, DcqcnParams, Ecn, QPN_FIRST, QpConfig, RateControl, RcConfig, Verb,
 };
-use crate::units::{Bytes, ClassIx, PortId, RankId, Span, Time};
+use crate::units::{Bytes, ClassIx, PortId, RankId, Rate, Span, Time};
 use crate::workload::config::{Skew, WorkloadConfig, WorkloadKind};
 use crate::workload::import::hpcc::{Folder, Marking, Rates, Topology};
 
@@ -130,6 +133,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
             stream_to: Vec::new(),
             actions: Vec::new(),
             pfc_response: Span::ZERO,
+            receive: None,
             seed,
         })
         .collect();
@@ -154,11 +158,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         iterations: 1,
         gap: GAP,
         last_action: Time::ZERO,
-        memory: MemoryUnits {
-            bytes_per_qp: crate::host::Host::bytes_per_qp(),
-            bytes_per_rank: crate::host::Host::bytes_per_rank(),
-            bytes_per_frame: crate::frame::boxed::BYTES_PER_FRAME as u64,
-        },
+        repeats: 1,
     });
     Ok(Plan {
         faults: Vec::new(),
@@ -201,9 +201,13 @@ fn dcqcn(r: &Rates) -> DcqcnParams {
         rate_ai: r.rate_ai,
         rate_hai: r.rate_hai,
         rate_min: r.rate_min,
+        rate_first_cnp: None,
         clamp_target: r.clamp_target,
+        clamp_after_timer: true,
         cut_max: 1.0,
+        cut_divisor: 2,
         alpha_initial: 1.0,
+        alpha_min: 0.0,
     }
 }
 
@@ -215,79 +219,100 @@ fn fabric(folder: &Folder, hosts: &[u32], seed: u64) -> Result<Fabric, HpccError
     };
     let cables =
         t.cables.iter().map(|c| GraphCable { ends: [end(c.a), end(c.b)], rate: c.rate, delay: c.delay });
+    // The rate of the first host's first cable stands for all hosts.
+    let first = hosts.first().and_then(|h| t.cables.iter().find(|c| c.a == *h || c.b == *h));
+    let nic_rate = first.map(|c| c.rate).unwrap_or_default();
     let mut switches = Vec::new();
     for (s, node) in t.switches.iter().enumerate() {
-        switches.push(switch(folder, t, *node, mix(seed ^ mix(s as u64)), seed)?);
+        switches.push(switch(folder, t, *node, nic_rate, mix(seed ^ mix(s as u64)), seed)?);
     }
     let n = (hosts.len(), switches.len());
     let shape = format!("{} hosts, {} switches as wired in {}", n.0, n.1, folder.config.topology_file);
-    Ok(graph(Graph { shape, hosts: hosts.len(), switches, cables: cables.collect() })?)
+    let mut fabric = graph(Graph { shape, hosts: hosts.len(), switches, cables: cables.collect() })?;
+    // Ports have their limits by rate and delay.
+    for link in &fabric.links {
+        let End::Switch(s, p) = link.from else { continue };
+        let node = t.switches.get(usize::from(s)).copied().unwrap_or_default();
+        let own = port_profile(folder, link.timing.rate(), link.timing.propagation(), nic_rate, node)?;
+        if let Some(switch) = fabric.switches.get_mut(usize::from(s)) {
+            let profile = switch.profile(own);
+            if let Some(port) = switch.ports.get_mut(usize::from(p)) {
+                port.profile = profile;
+            }
+        }
+    }
+    for switch in &fabric.switches {
+        switch.validate()?;
+    }
+    Ok(fabric)
 }
 
 fn switch(
     folder: &Folder,
     t: &Topology,
     node: u32,
+    nic_rate: Rate,
     hash_seed: u64,
     seed: u64,
 ) -> Result<SwitchConfig, HpccError> {
-    let mine: Vec<_> = t.cables.iter().filter(|c| c.a == node || c.b == node).collect();
-    let rate = mine.first().map(|c| c.rate).unwrap_or_default();
-    if let Some(other) = mine.iter().find(|c| c.rate != rate) {
-        return Err(HpccError::Refused(format!(
-            "switch {node} has ports of {rate} and {}: thresholds per port are not modelled yet, \
-             use one rate per switch",
-            other.rate
-        )));
-    }
-    let headroom = |c: &Span| Bytes(rate.bits_per_s / 8 * (c.0 / 1_000) / 1_000_000_000 * 3);
-    let delay = mine.first().map(|c| c.delay).unwrap_or_default();
-    if let Some(other) = mine.iter().find(|c| c.delay != delay) {
-        return Err(HpccError::Refused(format!(
-            "switch {node} has cables of {delay} and {}: headroom per port is not modelled yet, use one \
-             delay per switch",
-            other.delay
-        )));
-    }
-    let wred = |m: &Marking| Wred { kmin: m.kmin, kmax: m.kmax, pmax: m.pmax };
-    let marking = folder.config.marking.iter().find(|m| m.rate == rate).map(wred);
-    if folder.config.ecn && marking.is_none() {
-        return Err(HpccError::Refused(format!(
-            "KMIN_MAP has no entry for {rate}, the rate of switch {node}"
-        )));
-    }
-    let idle = PriorityConfig {
-        lossless: false,
-        alpha: (1, 1 << ALPHA_SHIFT),
-        reserved: Bytes(0),
-        headroom: Bytes(0),
-        xon_offset: Bytes(0),
-        egress_alpha: None,
-        wred: None,
-        weight: 1,
-    };
-    let mut priorities = [idle; 8];
-    priorities[usize::from(folder.group)] = PriorityConfig {
-        lossless: true,
-        reserved: RESERVED,
-        headroom: headroom(&delay),
-        xon_offset: RESUME_OFFSET,
-        wred: marking.filter(|_| folder.config.ecn),
-        ..idle
+    // The ports are told apart once they are wired.
+    let first = t.cables.iter().find(|c| c.a == node || c.b == node);
+    let profiles = match first {
+        Some(c) => vec![port_profile(folder, c.rate, c.delay, nic_rate, node)?],
+        None => vec![[PriorityConfig::default(); 8].into()],
     };
     Ok(SwitchConfig {
         name: format!("switch{node}"),
         ports: Vec::new(),
         buffer: folder.config.buffer,
         cell: 1,
-        priorities,
+        profiles,
+        ingress_pools: Vec::new(),
+        egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|dscp| (dscp & 7) as u8),
         balance: LoadBalance::Ecmp,
         hash_seed,
         pause_quanta: u16::MAX,
         mark_at: MarkAt::Dequeue,
+        flow_control: FlowControl::Pfc,
+        cut_through: false,
         seed,
     })
+}
+
+/// What a port of `rate` with a cable of `delay` may use. Its threshold is 1/8 of what is free at the rate of the hosts
+/// (`nic_rate`), and twice that for every doubling of the rate up to all of it.
+fn port_profile(
+    folder: &Folder,
+    rate: Rate,
+    delay: Span,
+    nic_rate: Rate,
+    node: u32,
+) -> Result<PortProfile, HpccError> {
+    let marking = folder.config.marking.iter().find(|m| m.rate == rate);
+    if folder.config.ecn && marking.is_none() {
+        return Err(HpccError::Refused(format!(
+            "KMIN_MAP has no entry for {rate}, the rate of a port of switch {node}"
+        )));
+    }
+    let (mut shift, mut above) = (ALPHA_SHIFT, rate.bits_per_s);
+    while above > nic_rate.bits_per_s && shift > 0 {
+        shift -= 1;
+        above /= 2;
+    }
+    let wred = |m: &Marking| Wred { kmin: m.kmin, kmax: m.kmax, pmax: m.pmax, ecn: true };
+    let idle = PriorityConfig { limit: Limit::Dynamic(1, 8), ..PriorityConfig::default() };
+    let mut priorities = [idle; 8];
+    priorities[usize::from(folder.group)] = PriorityConfig {
+        lossless: true,
+        limit: Limit::Dynamic(1, 1 << shift),
+        reserved: RESERVED,
+        headroom: Bytes(rate.bits_per_s / 8 * (delay.0 / 1_000) / 1_000_000_000 * 3),
+        xon_offset: RESUME_OFFSET,
+        wred: marking.filter(|_| folder.config.ecn).map(wred),
+        ..idle
+    };
+    Ok(priorities.into())
 }
 
 /// A queue pair for every flow: the n-th flow of a pair of hosts takes the n-th of theirs.

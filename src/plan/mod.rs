@@ -1,6 +1,9 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
+pub mod headroom;
 pub mod hpcc;
+pub mod memory;
+pub mod path;
 pub mod predict;
 mod steer;
 
@@ -13,8 +16,8 @@ use crate::frame::fault::Rule;
 use crate::host::config::{HostConfig, RankAddr};
 use crate::topology::Fabric;
 use crate::transport::config::ClassConfig;
-use crate::units::{Bytes, PortId, Span, Time};
-use crate::workload::config::{TimedAction, WorkloadConfig};
+use crate::units::{Bytes, PortId, Rate, Span, Time};
+use crate::workload::config::{Action, TimedAction, WorkloadConfig};
 
 pub use self::hpcc::{Hpcc, HpccFrames};
 
@@ -148,6 +151,8 @@ pub struct Prediction {
     pub xoff: Option<XoffPrediction>,
     /// Headroom configured and needed per lossless priority group of the slowest case.
     pub headroom: Option<HeadroomPrediction>,
+    /// The same of every switch port and lossless priority.
+    pub headrooms: Vec<PortHeadroom>,
     /// Nominal duration of the whole run.
     pub duration: Span,
     /// Memory.
@@ -172,11 +177,28 @@ pub struct XoffPrediction {
 pub struct HeadroomPrediction {
     /// Configured bytes.
     pub configured: Bytes,
-    /// Needed in the worst case: 2 MTU + cable both ways + response + the PFC frame.
+    /// Needed in the worst case, see [`headroom`].
     pub needed: Bytes,
 }
 
-/// Memory arithmetic.
+/// Headroom arithmetic of one switch port and priority.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PortHeadroom {
+    /// Switch.
+    pub switch: u16,
+    /// Its port.
+    pub port: u16,
+    /// Priority.
+    pub priority: u8,
+    /// Rate of the link that comes in there.
+    pub rate: Rate,
+    /// Both ways together: cable, FEC and pipeline.
+    pub delay: Span,
+    /// The figures.
+    pub headroom: HeadroomPrediction,
+}
+
+/// Memory arithmetic, for virtual time ([`memory`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryPrediction {
     /// Bytes of one queue pair (hot rows and cold state).
@@ -185,13 +207,37 @@ pub struct MemoryPrediction {
     pub bytes_per_rank: u64,
     /// Bytes of one simulated frame in flight.
     pub bytes_per_frame: u64,
-    /// Most frames in flight (buffers full).
+    /// Frames allocated at the start.
     pub frames: u64,
-    /// The sum, all in.
+    /// Most frames in flight (buffers full).
+    pub frames_max: u64,
+    /// Queue pairs: rows, headers, timers, reorder bitmaps, and the plan's list of them.
+    pub queue_pairs_bytes: u64,
+    /// Programs of ranks, and what each port has once.
+    pub ranks_bytes: u64,
+    /// Histograms.
+    pub recorder_bytes: u64,
+    /// Rows of flows.csv.
+    pub flows_bytes: u64,
+    /// `frames` frames.
+    pub frames_bytes: u64,
+    /// Queues and routes.
+    pub switches_bytes: u64,
+    /// Captured programs.
+    pub schedule_bytes: u64,
+    /// The program itself.
+    pub program_bytes: u64,
+    /// The sum of the parts: what is touched without a buffer being fuller than `frames`.
     pub peak_bytes: u64,
 }
 
 impl Plan {
+    /// Names of the tester ports that generate PFC on purpose.
+    pub fn pfc_generators(&self) -> Vec<&str> {
+        let generates = |a: &TimedAction| matches!(a.action, Action::Pfc { .. });
+        self.hosts.iter().filter(|h| h.actions.iter().any(generates)).map(|h| h.name.as_str()).collect()
+    }
+
     /// Nominal time at which the run is cut off.
     pub fn end(&self) -> Time {
         Time::ZERO + self.limit

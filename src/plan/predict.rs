@@ -4,28 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{HeadroomPrediction, MemoryPrediction, Prediction, XoffPrediction};
+use super::{HeadroomPrediction, PortHeadroom, Prediction, XoffPrediction, memory};
 use crate::host::config::{HostConfig, RankAddr};
-use crate::switch::config::{FCS_BYTES, SwitchConfig};
+use crate::switch::config::{FCS_BYTES, Limit, SwitchConfig};
 use crate::topology::{End, Fabric, Flow, fabric_bound};
-use crate::transport::config::{ClassConfig, RateControl, Verb};
-use crate::units::{
-    Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, PortId, Rate, Span, Time, WIRE_OVERHEAD_BYTES,
-};
+use crate::transport::config::{ClassConfig, RateControl};
+use crate::units::{Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, PortId, Rate, Span, Time};
 use crate::workload::config::{Load, Until, WorkloadConfig, WorkloadKind};
 use crate::workload::generate::{pairs, traffic};
 use crate::workload::ideal::{self, Framing};
-
-/// Memory of one queue pair, one rank and one frame in flight, in bytes, as the drivers allocate them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryUnits {
-    /// One end of a connection: hot rows and cold state.
-    pub bytes_per_qp: u64,
-    /// One rank: interpreter and address.
-    pub bytes_per_rank: u64,
-    /// One simulated frame.
-    pub bytes_per_frame: u64,
-}
 
 /// What the prediction looks at.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +33,8 @@ pub struct Basis<'b> {
     pub gap: Span,
     /// Latest action of the timeline.
     pub last_action: Time,
-    /// Memory constants.
-    pub memory: MemoryUnits,
+    /// Iterations that count.
+    pub repeats: u32,
 }
 
 /// Longest time a port may take to obey a PFC frame, in quanta, by rate in Gb/s (IEEE 802.3 31B.3.7 as
@@ -106,11 +93,12 @@ pub fn predict(b: &Basis<'_>) -> Prediction {
     }
     (p.fan_in_ranks, p.fan_in_physical) = fan_in(b);
     p.xoff = xoff(b, v6);
-    p.headroom = headroom(b, v6);
+    p.headrooms = super::headroom::all(b, v6);
+    p.headroom = least(&p.headrooms);
     let each = busy + b.gap;
     let closed = if b.workloads.is_empty() { 0 } else { each.0.saturating_mul(u64::from(b.iterations)) };
     p.duration = Span(closed.max(streams_end(b).0).max(b.last_action.0));
-    p.memory = memory(b, v6);
+    p.memory = memory::predict(b);
     p
 }
 
@@ -191,34 +179,8 @@ struct Way {
 
 /// The way of a frame of `len`, over the first 65,536 pairs.
 fn path_extra(b: &Basis<'_>, flows: &BTreeMap<(u32, u32), u64>, len: FrameLen) -> Way {
-    let from_host: BTreeMap<u32, usize> = b
-        .fabric
-        .links
-        .iter()
-        .enumerate()
-        .filter_map(|(i, l)| if let End::Host(p) = l.from { Some((p.0, i)) } else { None })
-        .collect();
-    let from_switch: BTreeMap<(u16, u16), usize> = b
-        .fabric
-        .links
-        .iter()
-        .enumerate()
-        .filter_map(|(i, l)| if let End::Switch(s, p) = l.from { Some(((s, p), i)) } else { None })
-        .collect();
-    let one = |from: u32, to: u32| -> Option<Span> {
-        let out = |s: u16, p: u16| from_switch.get(&(s, p)).and_then(|&i| b.fabric.links.get(i));
-        let first = b.fabric.links.get(*from_host.get(&from)?)?;
-        let mut sum = first.timing.propagation();
-        let mut at = first.to;
-        for _ in 0..8 {
-            let End::Switch(s, _) = at else { break };
-            let port = *b.fabric.routes.get(usize::from(s))?.ports_to.get(to as usize)?.first()?;
-            let link = out(s, port)?;
-            sum += link.timing.wire_time(len) + link.timing.propagation();
-            at = link.to;
-        }
-        Some(sum)
-    };
+    let paths = super::path::Paths::new(b.fabric);
+    let one = |from: u32, to: u32| paths.extra(from, to, len);
     let (mut way, mut sum, mut pairs) = (Way::default(), 0u128, 0u128);
     for extra in flows.keys().take(1 << 16).filter_map(|&(from, to)| one(from, to)) {
         way.longest = way.longest.max(extra);
@@ -375,12 +337,14 @@ fn held(switch: &SwitchConfig, framing: &Framing) -> u64 {
 /// for equal senders is a use of `alpha S / (1 + n alpha)` each.
 fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
     let [switch] = b.fabric.switches.as_slice() else { return None };
-    let shared = switch.shared_size().ok()?.0 as f64;
     let mut best: Option<XoffPrediction> = None;
     for w in b.workloads {
         let WorkloadKind::Incast { message } = &w.kind else { continue };
         let class = &b.classes[usize::from(w.class.0)];
-        let priority = &switch.priorities[usize::from(class.priority)];
+        // Of a switch whose ports differ, the first port's limits stand for all.
+        let priority = &switch.of_port(0).priorities[usize::from(class.priority)];
+        let Limit::Dynamic(num, den) = priority.limit else { continue };
+        let shared = switch.shared_size_of(priority.pool).ok()?.0 as f64;
         if !class.lossless || !priority.lossless {
             continue;
         }
@@ -407,8 +371,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         };
         let sum: f64 = senders.iter().map(rate).sum();
         let keep = 1.0 - out / sum;
-        let (alpha, reserved) =
-            (f64::from(priority.alpha.0) / f64::from(priority.alpha.1.max(1)), priority.reserved.0);
+        let (alpha, reserved) = (f64::from(num) / f64::from(den.max(1)), priority.reserved.0);
         let per_wire = held(switch, &framing) as f64 / (f64::from(framing.full_len().0) + 24.0) / 8.0;
         // Buffer bytes per second.
         let grow = |r: f64| r * keep * per_wire;
@@ -446,65 +409,8 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
     best
 }
 
-/// Headroom of the link and lossless class with the least margin: two full frames (one just started here, one there),
-/// both ways of the cable with FEC and pipeline, the time the far end may take to obey, and the PFC frame; all as full
-/// frames in whole cells.
-fn headroom(b: &Basis<'_>, v6: bool) -> Option<HeadroomPrediction> {
+/// The one with the least margin.
+fn least(all: &[PortHeadroom]) -> Option<HeadroomPrediction> {
     let margin = |h: &HeadroomPrediction| i128::from(h.configured.0) - i128::from(h.needed.0);
-    let classes = b.classes.iter().filter(|c| c.lossless);
-    let all = classes.flat_map(|class| {
-        let framing = Framing::of(class, Verb::Write, v6);
-        b.fabric.links.iter().enumerate().filter_map(move |(i, _)| link_headroom(b, i, class, &framing))
-    });
-    all.min_by_key(|h| (margin(h), std::cmp::Reverse(h.needed.0)))
-}
-
-/// Headroom of one class on the link with this number; `None` when the link ends in no switch.
-fn link_headroom(
-    b: &Basis<'_>,
-    number: usize,
-    class: &ClassConfig,
-    framing: &Framing,
-) -> Option<HeadroomPrediction> {
-    let link = b.fabric.links.get(number)?;
-    let End::Switch(s, _) = link.to else { return None };
-    let switch = b.fabric.switches.get(usize::from(s))?;
-    let back = b.fabric.links.get(number ^ 1).map_or(Span::ZERO, |l| l.timing.propagation());
-    let rate = link.timing.rate();
-    let response = match link.from {
-        End::Host(h) => b.hosts.get(h.0 as usize).map_or(Span::ZERO, |h| h.pfc_response),
-        End::Switch(..) => rate.quanta(response_quanta(rate)),
-    };
-    let delay = link.timing.propagation() + back + response;
-    let wire_bits = u128::from(delay.0) * u128::from(rate.bits_per_s) / 1_000_000_000_000;
-    let frame = u64::from(framing.full_len().0) + u64::from(WIRE_OVERHEAD_BYTES);
-    let wire = (wire_bits / 8) as u64 + 2 * frame + 84;
-    let needed = Bytes(wire.div_ceil(frame) * held(switch, framing));
-    let configured = switch.priorities[usize::from(class.priority)].headroom();
-    Some(HeadroomPrediction { configured, needed })
-}
-
-fn memory(b: &Basis<'_>, v6: bool) -> MemoryPrediction {
-    let qps: u64 = b.hosts.iter().map(|h| h.qps.len() as u64).sum();
-    let ranks = b.ranks.len() as u64;
-    let smallest = b.classes.iter().min_by_key(|c| c.mtu).map(|c| Framing::of(c, Verb::Send, v6));
-    let frames: u64 = match &smallest {
-        Some(f) => {
-            let queued: u64 = b.fabric.switches.iter().map(|s| s.buffer.0 / held(s, f)).sum();
-            let flying = |l: &crate::topology::Link| {
-                1 + l.timing.propagation().0 / l.timing.wire_time(FrameLen(FRAME_LEN_MIN)).0.max(1)
-            };
-            queued + b.fabric.links.iter().map(flying).sum::<u64>()
-        }
-        None => 0,
-    };
-    let u = b.memory;
-    let share = (qps * u.bytes_per_qp).checked_div(ranks).unwrap_or(0);
-    MemoryPrediction {
-        bytes_per_qp: u.bytes_per_qp,
-        bytes_per_rank: u.bytes_per_rank + share,
-        bytes_per_frame: u.bytes_per_frame,
-        frames,
-        peak_bytes: qps * u.bytes_per_qp + ranks * u.bytes_per_rank + frames * u.bytes_per_frame,
-    }
+    all.iter().map(|p| p.headroom).min_by_key(|h| (margin(h), std::cmp::Reverse(h.needed.0)))
 }

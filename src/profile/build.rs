@@ -7,9 +7,10 @@ use super::doc::{ClockDoc, Dilation, ProfileDoc};
 use super::sonic::Imported;
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
-use super::{classes, connect, ecmp, expect, fabric, faults, ports};
+use super::{classes, connect, ecmp, expect, fabric, faults, pfc, ports, rate};
 use crate::limits::RUN_SECONDS_MAX;
-use crate::plan::predict::{Basis, MemoryUnits, predict};
+use crate::plan::headroom::short_pools;
+use crate::plan::predict::{Basis, predict};
 use crate::plan::{Clock, Compat, Plan};
 use crate::units::{Span, Time};
 use crate::workload::config::{WorkloadConfig, WorkloadKind};
@@ -32,7 +33,7 @@ pub(super) fn build(
         return fault("schema", format!("this build reads schema {SCHEMA} only"));
     }
     let Some(run) = &doc.run else { return fault("run", "is missing") };
-    if doc.workload.is_empty() && doc.stream.is_empty() && doc.at.is_empty() {
+    if doc.workload.is_empty() && doc.stream.is_empty() && doc.at.is_empty() && doc.pfc.is_empty() {
         return fault("", "the profile sends nothing; add a [[workload]], a [[stream]] or an [[at]]");
     }
     let name = doc.name.clone().unwrap_or_default();
@@ -48,8 +49,9 @@ pub(super) fn build(
         fabric::name_ports(doc, &mut layout, imported);
         warnings.extend(imported.warnings.iter().cloned());
     }
+    pfc::guard(&mut layout, &class_list, &doc.at)?;
     let ground = Ground { doc, layout: &layout, classes: &class_list, schedules };
-    let workloads: Arc<[WorkloadConfig]> = traffic::workloads(&ground)?.into();
+    let mut workloads = traffic::workloads(&ground)?;
     for (i, w) in workloads.iter().enumerate() {
         generate::check(w).map_err(|e| Fault { path: format!("workload[{i}]"), text: e.to_string() })?;
         if let WorkloadKind::Replay(schedule) = &w.kind {
@@ -59,10 +61,13 @@ pub(super) fn build(
     let mut streams = traffic::streams(&ground)?;
     let mut timeline = traffic::timeline(&ground)?;
     streams.append(&mut timeline.bursts);
+    pfc::generate(doc, &layout, run.limit.map_or(Span::ZERO, |d| d.0), &mut timeline, &mut warnings)?;
     let fabric = fabric::build(doc, &layout, &class_plan, imported)?;
+    rate::windows(doc, &mut workloads, &class_list, &layout.ranks, &fabric)?;
+    let workloads: Arc<[WorkloadConfig]> = workloads.into();
     let faults = faults::build(doc, &layout, &mut warnings)?;
     let actions = std::mem::take(&mut timeline.fabric);
-    let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.at).max();
+    let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.end()).max();
     let seed = run.seed.unwrap_or(1);
     let hosts = connect::hosts(connect::Parts {
         layout: &layout,
@@ -86,7 +91,7 @@ pub(super) fn build(
         iterations: warmup + repeats,
         gap,
         last_action: last_action.unwrap_or(Time::ZERO),
-        memory: memory_units(),
+        repeats,
     });
     if predicted.duration > limit {
         let text = format!(
@@ -119,6 +124,16 @@ pub(super) fn build(
             h.configured.0, h.needed.0
         );
         warnings.push(("headroom_too_small".into(), text));
+    }
+    for (i, switch) in fabric.switches.iter().enumerate() {
+        for (pool, has, needed) in short_pools(switch, i as u16, &predicted.headrooms) {
+            let text = format!(
+                "switch {}: shared headroom pool {pool} has {} B, all ports together need {} B in the worst case: \
+                 lossless frames may be lost",
+                switch.name, has.0, needed.0
+            );
+            warnings.push(("shared_headroom_too_small".into(), text));
+        }
     }
     if let Some(text) = ecmp::spread(&fabric, &hosts, &workloads) {
         warnings.push(("ecmp_collisions".into(), text));
@@ -173,15 +188,5 @@ fn clock(doc: &ProfileDoc) -> Result<Clock, Fault> {
         }
         (_, Some(Dilation::Factor(k))) => Ok(Clock::Elastic { dilation: Some(k) }),
         _ => Ok(Clock::Elastic { dilation: None }),
-    }
-}
-
-/// What the structures of a run take in memory.
-fn memory_units() -> MemoryUnits {
-    MemoryUnits {
-        bytes_per_qp: crate::host::Host::bytes_per_qp(),
-        bytes_per_rank: crate::host::Host::bytes_per_rank()
-            + size_of::<crate::host::config::RankAddr>() as u64,
-        bytes_per_frame: crate::frame::boxed::BYTES_PER_FRAME as u64,
     }
 }

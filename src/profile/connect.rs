@@ -59,6 +59,7 @@ pub(super) fn hosts(parts: Parts<'_>) -> Result<Vec<HostConfig>, Fault> {
             stream_to: Vec::new(),
             actions: Vec::new(),
             pfc_response: port.pfc_response,
+            receive: port.receive,
             seed: parts.seed,
         })
         .collect();

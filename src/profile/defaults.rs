@@ -1,7 +1,7 @@
 //! Fills every key that acts with its default, so that the document says all a run does.
 
 use super::doc::*;
-use super::preset::{PIPELINE, PRESETS, Preset, WEIGHTS};
+use super::preset::{PIPELINE, PRESETS, Preset, WEIGHTS, has_virtual_output_queues};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 use super::sonic::Imported;
 use super::source::{Fault, fault, nearest};
@@ -35,7 +35,8 @@ pub(super) fn fill(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fau
             b.size.get_or_insert(1024);
         }
     }
-    switch(doc, replay_ranks)
+    switch(doc, replay_ranks)?;
+    super::pfc::fill(doc)
 }
 
 fn run(doc: &mut ProfileDoc) {
@@ -135,7 +136,7 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
     w.start.get_or_insert(StartDoc { skew: Some(Dur(Span::ZERO)), uniform: None });
     w.class.get_or_insert_with(|| class.into());
     w.qps_per_pair.get_or_insert(1);
-    w.rate_control.get_or_insert_with(|| "none".into());
+    super::rate::decide(w, &path)?;
     w.placement.get_or_insert(Placement::Packed);
     let rc = RcConfig::default();
     w.ack_every.get_or_insert(rc.ack_every);
@@ -145,12 +146,12 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
     w.rnr_retry.get_or_insert(rc.rnr_retry);
     if *w.retransmission.get_or_insert(RetransmissionDoc::GoBackN) == RetransmissionDoc::SelectiveRepeat {
         w.reorder.get_or_insert(rc.reorder);
-        w.window.get_or_insert(crate::transport::reorder::PACKETS_MAX);
+        w.window.get_or_insert(WindowDoc::Packets(crate::transport::reorder::PACKETS_MAX));
     } else if w.reorder.is_some() {
         let text = "acts with retransmission = \"selective-repeat\" only; add that or remove it";
         return fault(format!("{path}.reorder"), text);
     }
-    w.window.get_or_insert(rc.window);
+    w.window.get_or_insert(WindowDoc::Packets(rc.window));
     w.max_rd_atomic.get_or_insert(rc.max_rd_atomic);
     w.source_port.get_or_insert_with(|| "kernel".into());
     Ok(())
@@ -198,6 +199,13 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     };
     let name = name.as_str();
     let Some(preset) = Preset::named(name) else {
+        if has_virtual_output_queues(name) {
+            let text = format!(
+                "{name} queues frames at the ingress for every output (VOQ); only shared-buffer switches are modelled, use \
+                 a preset of one"
+            );
+            return fault("switch.preset", text);
+        }
         let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
         let text = match nearest(name, &names) {
             Some(near) => format!("no such preset; did you mean {near:?}?"),
@@ -224,9 +232,25 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         },
     };
     sw.alpha = sw.alpha.or(from_exponent);
+    if sw.static_th.is_some() && sw.alpha.is_some() {
+        return fault("switch.static_th", "there is an alpha too; keep one");
+    }
+    if sw.lossy_static_th.is_some() && sw.lossy_alpha.is_some() {
+        return fault("switch.lossy_static_th", "there is a lossy_alpha too; keep one");
+    }
+    if imported && (sw.lossy_pool.is_some() || sw.shared_headroom.is_some()) {
+        let key = if sw.lossy_pool.is_some() { "switch.lossy_pool" } else { "switch.shared_headroom" };
+        return fault(key, "the pools are those of config; remove it, or change BUFFER_POOL there");
+    }
     if !imported {
-        sw.alpha.get_or_insert(preset.alpha);
-        sw.lossy_alpha.get_or_insert(Alpha { num: 1, den: 1 });
+        if sw.static_th.is_none() {
+            sw.alpha.get_or_insert(preset.alpha);
+        }
+        if sw.lossy_static_th.is_none() {
+            sw.lossy_alpha.get_or_insert(Alpha { num: 1, den: 1 });
+        }
+        sw.pfc_watchdog.get_or_insert(WatchdogDoc::Off);
+        sw.xon.get_or_insert(Size(Bytes(0)));
         sw.reserved.get_or_insert(Size(Bytes(preset.reserved)));
         sw.xon_offset.get_or_insert(Size(Bytes(preset.xon_offset)));
         sw.wred.get_or_insert(WredDoc::Off);
@@ -236,6 +260,11 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     sw.balance.get_or_insert(BalanceDoc::Ecmp);
     sw.pipeline.get_or_insert(Dur(PIPELINE));
     sw.pause_quanta.get_or_insert(65_535);
+    sw.flow_control.get_or_insert(FlowControlDoc::Pfc);
+    sw.cut_through.get_or_insert(false);
+    if !sw.shaper.is_empty() {
+        sw.shaper_burst.get_or_insert(Size(Bytes(0)));
+    }
 
     let ports = sw.ports.get_or_insert_default();
     let fabric = doc.fabric.get_or_insert_default();
@@ -251,9 +280,8 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     let rate = *ports.rate.get_or_insert(fabric.host_rate.unwrap_or(BitRate(Rate::gbps(100))));
     let cable = *ports.cable.get_or_insert(Cable::Length(5_000));
     let fec = *ports.fec.get_or_insert(Fec::Rs544);
-    ports.clock_ppm.get_or_insert(0);
+    let ppm = *ports.clock_ppm.get_or_insert(0);
     let each = *ports.ranks_per_port.get_or_insert(1);
-    let mut rate_max = rate;
     match kind {
         FabricKind::Single => {
             let extra = [
@@ -263,6 +291,7 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
                 ("uplink_rate", fabric.uplink_rate.is_some()),
                 ("uplinks", fabric.uplinks.is_some()),
                 ("cable", fabric.cable.is_some()),
+                ("xoff_headroom", fabric.xoff_headroom.is_some()),
             ];
             if let Some((key, _)) = extra.iter().find(|e| e.1) {
                 return fault(format!("fabric.{key}"), "needs kind = \"leaf-spine\" in [fabric]");
@@ -296,7 +325,7 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
                 );
             }
             fabric.host_rate.get_or_insert(rate);
-            rate_max = rate_max.max(*fabric.uplink_rate.get_or_insert(rate));
+            fabric.uplink_rate.get_or_insert(rate);
             fabric.uplinks.get_or_insert(1);
             fabric.cable.get_or_insert(cable);
         }
@@ -309,7 +338,7 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         p.host.get_or_insert_with(|| "local".into());
         p.role.get_or_insert(Role::Both);
         let own = *p.rate.get_or_insert(rate);
-        rate_max = rate_max.max(own);
+        p.clock_ppm.get_or_insert(ppm);
         p.pfc_response.get_or_insert(typed_response.unwrap_or_else(|| response(own)));
         p.cable.get_or_insert(cable);
         p.fec.get_or_insert(fec);
@@ -317,15 +346,26 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         p.pfc.get_or_insert(PfcDoc::Hardware);
     }
     if sw.xoff_headroom.is_none() && !imported {
-        let Some(headroom) = preset.headroom_for(rate_max.0) else {
-            let text = format!(
-                "preset {:?} has no headroom for {rate_max}; set xoff_headroom (`rankstorm check` \
-                     prints what is needed)",
-                preset.name
-            );
-            return fault("switch", text);
+        // Ports of other rates than most have a headroom of their own.
+        let of = |r: BitRate| match preset.headroom_for(r.0) {
+            Some(headroom) => Ok(Size(headroom)),
+            None => fault(
+                "switch",
+                format!(
+                    "preset {:?} has no headroom for {r}; set xoff_headroom (`rankstorm check` prints what is needed)",
+                    preset.name
+                ),
+            ),
         };
-        sw.xoff_headroom = Some(Size(headroom));
+        let own = of(rate)?;
+        sw.xoff_headroom = Some(own);
+        for p in doc.port.iter_mut().filter(|p| p.xoff_headroom.is_none()) {
+            let theirs = of(p.rate.unwrap_or(rate))?;
+            p.xoff_headroom = Some(theirs).filter(|h| *h != own);
+        }
+        if let Some(uplink) = fabric.uplink_rate.filter(|_| fabric.xoff_headroom.is_none()) {
+            fabric.xoff_headroom = Some(of(uplink)?).filter(|h| *h != own);
+        }
     }
     Ok(())
 }

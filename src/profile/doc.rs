@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::pfc::{GenerateDoc, PfcKind, ReceiveDoc};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
-pub use super::values::{Dilation, Files, Imix, PortRef, WredCurve, WredDoc};
+pub use super::rate_doc::{DcqcnDoc, OtgDoc, SwiftDoc, WindowDoc};
+pub use super::values::{Dilation, Files, Imix, PortRef, WatchdogDoc, WredCurve, WredDoc};
 use crate::plan::Mode;
-use crate::switch::config::{LoadBalance, MarkAt};
+use crate::switch::config::{FlowControl, LoadBalance, MarkAt};
 use crate::transport::config::{Ecn, Retransmission, Verb};
 
 macro_rules! table {
@@ -77,6 +79,8 @@ table! {
         port: Vec<PortDoc>,
         /// `[[fault]]`
         fault: Vec<FaultDoc>,
+        /// `[[pfc]]`
+        pfc: Vec<GenerateDoc>,
         /// `[dut]`
         dut: Option<DutDoc>,
         /// `[expect]`
@@ -212,8 +216,14 @@ table! {
         class: Option<String>,
         /// Queue pairs per pair of ranks.
         qps_per_pair: Option<u16>,
-        /// `"none"`, `"fixed:25G"`, `"dcqcn:NAME"`.
+        /// `"none"`, `"fixed:25G"`, `"dcqcn:NAME"`, `"window"`, `"swift"`, `"swift:NAME"`.
         rate_control: Option<String>,
+        /// dcqcn: changes to the named set.
+        dcqcn: Option<DcqcnDoc>,
+        /// dcqcn: the same as the Open Traffic Generator model spells it; instead of `dcqcn`.
+        dcqcn_settings: Option<OtgDoc>,
+        /// swift: changes to the named set.
+        swift: Option<SwiftDoc>,
         /// Which ranks of the fabric take part, in which order.
         placement: Option<Placement>,
         /// The responder acknowledges at least every so many frames.
@@ -226,8 +236,8 @@ table! {
         retry_count: Option<u8>,
         /// Waits for a receiver that is not ready before a queue pair fails; 7 = for ever.
         rnr_retry: Option<u8>,
-        /// Unacknowledged packets in flight.
-        window: Option<u32>,
+        /// Unacknowledged packets in flight: a number, `"bdp"`, or bytes of payload.
+        window: Option<WindowDoc>,
         /// READ requests without a complete answer.
         max_rd_atomic: Option<u8>,
         /// `"go-back-n"` or `"selective-repeat"`.
@@ -496,6 +506,12 @@ table! {
         alpha: Option<Alpha>,
         /// ... as SONiC's exponent.
         dynamic_th: Option<i32>,
+        /// Static limit of lossless priority groups, instead of alpha.
+        static_th: Option<Size>,
+        /// Static limit of lossy priority groups, instead of lossy_alpha.
+        lossy_static_th: Option<Size>,
+        /// A shared pool of this size for lossy priorities; left out: one pool for all.
+        lossy_pool: Option<Size>,
         /// Dynamic threshold of lossy priority groups.
         lossy_alpha: Option<Alpha>,
         /// Limit of each lossy egress queue; left out: the group's own limit alone.
@@ -504,14 +520,28 @@ table! {
         reserved: Option<Size>,
         /// Headroom per port and lossless priority.
         xoff_headroom: Option<Size>,
+        /// Headroom of all ports together (a shared headroom pool); left out: each group has all of its own.
+        shared_headroom: Option<Size>,
         /// XON this far below the threshold.
         xon_offset: Option<Size>,
+        /// XON also at no more than this, whatever the threshold.
+        xon: Option<Size>,
         /// `"off"` or `{ kmin, kmax, pmax }`.
         wred: Option<WredDoc>,
         /// Where WRED looks at the queue.
         mark_at: Option<MarkDoc>,
         /// Choice among equal-cost ports.
         balance: Option<BalanceDoc>,
+        /// A frame goes on as soon as its header is there, unless a port is faster than the one it came in by.
+        cut_through: Option<bool>,
+        /// `"pfc"` or `"global"` (802.3 annex 31B: the whole link stops).
+        flow_control: Option<FlowControlDoc>,
+        /// `"off"` or `{ detect, restore, action }`.
+        pfc_watchdog: Option<WatchdogDoc>,
+        /// Largest rates of queues and of the port: `{ "3" = "50G", port = "80G" }`.
+        shaper: BTreeMap<String, BitRate>,
+        /// Bytes a shaper lets go at once after a silence.
+        shaper_burst: Option<Size>,
         /// Ingress pipeline delay.
         pipeline: Option<Dur>,
         /// Quanta of the XOFF frames the switch sends.
@@ -536,7 +566,7 @@ table! {
         cable: Option<Cable>,
         /// FEC of each link.
         fec: Option<Fec>,
-        /// Clock offset; only 0 for now.
+        /// By how much the tester port's clock is off, in millionths (802.3 allows 100 either way).
         clock_ppm: Option<i64>,
         /// Ranks behind each port.
         ranks_per_port: Option<u32>,
@@ -560,6 +590,25 @@ impl From<MarkDoc> for MarkAt {
         match m {
             MarkDoc::Enqueue => MarkAt::Enqueue,
             MarkDoc::Dequeue => MarkAt::Dequeue,
+        }
+    }
+}
+
+/// `flow_control = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowControlDoc {
+    /// Priorities.
+    Pfc,
+    /// The whole link.
+    Global,
+}
+
+impl From<FlowControlDoc> for FlowControl {
+    fn from(f: FlowControlDoc) -> FlowControl {
+        match f {
+            FlowControlDoc::Pfc => FlowControl::Pfc,
+            FlowControlDoc::Global => FlowControl::Global,
         }
     }
 }
@@ -605,6 +654,8 @@ table! {
         uplinks: Option<u32>,
         /// Cable between leaf and spine.
         cable: Option<Cable>,
+        /// Headroom of each end of it; left out: that of `[switch]`.
+        xoff_headroom: Option<Size>,
     }
 }
 
@@ -643,12 +694,18 @@ table! {
         ranks: Option<String>,
         /// Ranks behind it.
         ranks_per_port: Option<u32>,
+        /// Headroom of the switch's side; left out: that of `[switch]`.
+        xoff_headroom: Option<Size>,
+        /// By how much its clock is off, in millionths.
+        clock_ppm: Option<i64>,
         /// Name on the switch's side.
         dut_port: Option<String>,
         /// Who obeys XOFF.
         pfc: Option<PfcDoc>,
         /// Span between a PFC frame's arrival and the port obeying it.
         pfc_response: Option<Dur>,
+        /// A machine behind the port that is slower than the link.
+        receive: Option<ReceiveDoc>,
     }
 }
 

@@ -1,14 +1,17 @@
 //! The wired fabric: one switch or a leaf-spine, from the filled document.
 
 use super::classes::{Classes, ranged};
-use super::doc::{FabricDoc, FabricKind, Fec, ProfileDoc, SwitchDoc, WredDoc};
+use super::doc::{FabricDoc, FabricKind, Fec, ProfileDoc, SwitchDoc, WatchdogDoc, WredDoc};
 use super::ports::{Layout, check_rate};
-use super::sonic::Imported;
+use super::quantity::{Alpha, Size};
+use super::sonic::{Imported, SharedEgress};
 use super::source::{Fault, fault};
 use crate::limits::SWITCH_PORTS_MAX;
-use crate::switch::config::{FixedDelays, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, Wred};
+use crate::switch::config::{
+    EgressPool, FixedDelays, FlowControl, IngressPool, Limit, LoadBalance, MarkAt, PortProfile,
+    PriorityConfig, Shaper, SwitchConfig, Watchdog, Wred,
+};
 use crate::topology::{End, Fabric, LeafSpine, SingleSwitch, TopologyError, leaf_spine, single_switch};
-use crate::transport::config::ClassConfig;
 use crate::units::{Bytes, LinkTiming, Rate, Span};
 
 /// Delay of FEC at the receiving end: one codeword has to arrive, and about 50 ns of decoding follow.
@@ -34,27 +37,32 @@ pub(super) fn build(
     let seed = doc.run.as_ref().and_then(|r| r.seed).unwrap_or(1);
     ranged("switch.cell", switch.cell, 32, 8192)?;
     ranged("switch.pause_quanta", switch.pause_quanta, 3, u16::MAX)?;
-    let priorities = match imported {
-        Some(i) => imported_priorities(switch, i)?,
-        None => priorities(switch, &classes.list, classes.lossless)?,
+    let first: PortProfile = match imported {
+        Some(i) => on_top(switch, &i.priorities.into())?,
+        None => own_profile(switch, classes)?,
     };
-    let shared = imported.and_then(|i| i.shared);
+    let pools = imported.map_or_else(|| own_pools(switch), |i| i.ingress_pools.clone());
+    let egress = imported.map_or(&[][..], |i| &i.egress_pools);
+    let sized = imported.is_some_and(|i| i.shared.is_some());
     let prototype = SwitchConfig {
         name: switch.name.clone().unwrap_or_default(),
         ports: Vec::new(),
-        buffer: match shared {
-            Some(shared) => {
-                buffer_for(shared, most_ports(fabric, layout), &priorities, switch.cell.unwrap_or(0))
-            }
-            None => switch.buffer.map_or(Bytes(0), |s| s.0),
-        },
+        // Where pools have sizes of their own, the buffer is what they and the ports take, see below.
+        buffer: if sized { Bytes(u32::MAX.into()) } else { switch.buffer.map_or(Bytes(0), |s| s.0) },
         cell: switch.cell.unwrap_or(0),
-        priorities,
+        profiles: vec![first],
+        ingress_pools: pools,
+        egress_pools: egress
+            .iter()
+            .map(|p| EgressPool { name: p.name.clone(), size: Bytes(u32::MAX.into()) })
+            .collect(),
         dscp_map: classes.dscp_map,
         balance: switch.balance.map_or(LoadBalance::Ecmp, LoadBalance::from),
         hash_seed: seed,
         pause_quanta: switch.pause_quanta.unwrap_or(u16::MAX),
         mark_at: switch.mark_at.map_or(MarkAt::Dequeue, MarkAt::from),
+        flow_control: switch.flow_control.map_or(FlowControl::Pfc, FlowControl::from),
+        cut_through: switch.cut_through.unwrap_or(false),
         seed,
     };
     // Cables and FEC differ per link, so the shape is built without them.
@@ -70,15 +78,72 @@ pub(super) fn build(
         }
         _ => single_switch(&SingleSwitch { host_rates, cable_m: 0, delays, prototype }).map_err(place)?,
     };
-    if let Some(shared) = shared {
-        for s in &mut built.switches {
-            s.buffer = buffer_for(shared, s.ports.len(), &s.priorities, s.cell);
-        }
-    }
     let trunk_cable = fabric.cable.map_or(Span::ZERO, |c| c.delay());
     let trunk_fec = switch.ports.as_ref().and_then(|p| p.fec).unwrap_or(Fec::None);
     retime(&mut built, layout, trunk_cable, trunk_fec);
+    let per_leaf = fabric.hosts_per_leaf.unwrap_or(u32::MAX).max(1);
+    own_ports(&mut built, |host| {
+        let headroom = match host {
+            Some(h) => doc.port.get(h as usize).and_then(|p| p.xoff_headroom),
+            None => fabric.xoff_headroom,
+        };
+        // Every leaf has the ports of the first.
+        let theirs = imported.and_then(|i| match host {
+            Some(h) => i.profiles.get((h % per_leaf) as usize),
+            None => i.trunk.as_ref(),
+        });
+        let mut profile = match (imported, theirs, headroom) {
+            (_, Some(theirs), _) => on_top(switch, theirs)?,
+            (Some(i), None, Some(_)) => on_top(switch, &i.priorities.into())?,
+            (None, None, Some(_)) => own_profile(switch, classes)?,
+            (_, None, None) => return Ok(None),
+        };
+        if let Some(headroom) = headroom {
+            profile.priorities.iter_mut().filter(|p| p.lossless).for_each(|p| p.headroom = headroom.0);
+        }
+        Ok(Some(profile))
+    })?;
+    if let Some(imported) = imported.filter(|_| sized) {
+        for s in &mut built.switches {
+            s.buffer = buffer_for(s);
+            s.egress_pools = egress_for(s, &imported.egress_pools);
+        }
+    }
+    for s in &built.switches {
+        s.validate().map_err(|e| place(TopologyError::Switch(e)))?;
+    }
+    cut_through(&mut built);
     Ok(built)
+}
+
+/// Gives ports that have limits of their own their profile.
+fn own_ports(
+    fabric: &mut Fabric,
+    mut own: impl FnMut(Option<u32>) -> Result<Option<PortProfile>, Fault>,
+) -> Result<(), Fault> {
+    for link in &fabric.links {
+        let End::Switch(s, p) = link.from else { continue };
+        let host = if let End::Host(h) = link.to { Some(h.0) } else { None };
+        let (Some(profile), Some(switch)) = (own(host)?, fabric.switches.get_mut(usize::from(s))) else {
+            continue;
+        };
+        let profile = switch.profile(profile);
+        if let Some(port) = switch.ports.get_mut(usize::from(p)) {
+            port.profile = profile;
+        }
+    }
+    Ok(())
+}
+
+/// Frames on links into a switch that cuts through are handed to it when their header is there.
+fn cut_through(fabric: &mut Fabric) {
+    for link in &mut fabric.links {
+        if let End::Switch(s, p) = link.to
+            && fabric.switches.get(usize::from(s)).is_some_and(|s| s.cuts_through(usize::from(p)))
+        {
+            link.timing = link.timing.cut_through();
+        }
+    }
 }
 
 fn leaf_spine_shape(
@@ -111,7 +176,11 @@ fn retime(fabric: &mut Fabric, layout: &Layout, trunk_cable: Span, trunk_fec: Fe
             _ => None,
         };
         let (cable, fec) = host.map_or((trunk_cable, trunk_fec), |p| (p.cable.delay(), p.fec));
-        let rate = link.timing.rate();
+        let rate = match (link.from, host) {
+            // A tester port's clock is its own; a switch's is the reference.
+            (End::Host(_), Some(h)) => offset(link.timing.rate(), h.clock_ppm),
+            _ => link.timing.rate(),
+        };
         link.timing = LinkTiming::new(rate, link.timing.propagation() + cable + fec_delay(fec, rate));
         if let End::Switch(s, p) = link.from
             && let Some(port) =
@@ -125,31 +194,96 @@ fn retime(fabric: &mut Fabric, layout: &Layout, trunk_cable: Span, trunk_fec: Fe
     }
 }
 
-fn priorities(
-    switch: &SwitchDoc,
-    classes: &[ClassConfig],
-    lossless: [bool; 8],
-) -> Result<[PriorityConfig; 8], Fault> {
-    let bytes = |s: Option<super::quantity::Size>| s.map_or(Bytes(0), |s| s.0);
+/// A rate by a clock that is off by so many millionths.
+fn offset(rate: Rate, ppm: i64) -> Rate {
+    let exact = i128::from(rate.bits_per_s) * (1_000_000 + i128::from(ppm)) / 1_000_000;
+    Rate { bits_per_s: u64::try_from(exact).unwrap_or(rate.bits_per_s) }
+}
+
+/// What every port has that says nothing itself.
+fn own_profile(switch: &SwitchDoc, classes: &Classes) -> Result<PortProfile, Fault> {
+    let bytes = |s: Option<Size>| s.map_or(Bytes(0), |s| s.0);
     let wred = wred(switch)?;
-    let (Some(alpha), Some(lossy), Some(weights)) = (switch.alpha, switch.lossy_alpha, switch.weights) else {
+    let dynamic = |a: Alpha| Limit::Dynamic(a.num, a.den);
+    let limit =
+        |fixed: Option<Size>, alpha: Option<Alpha>| fixed.map(|s| Limit::Static(s.0)).or(alpha.map(dynamic));
+    let (Some(lossless_limit), Some(lossy_limit), Some(weights)) = (
+        limit(switch.static_th, switch.alpha),
+        limit(switch.lossy_static_th, switch.lossy_alpha),
+        switch.weights,
+    ) else {
         return fault("switch", "alpha, lossy_alpha or weights is missing");
     };
-    let (headroom, reserved) = (bytes(switch.xoff_headroom), bytes(switch.reserved));
-    Ok(std::array::from_fn(|p| {
-        let alpha = if lossless[p] { alpha } else { lossy };
-        let used = classes.iter().any(|c| usize::from(c.priority) == p);
-        PriorityConfig {
-            lossless: lossless[p],
-            alpha: (alpha.num, alpha.den),
-            reserved: if lossless[p] { reserved } else { Bytes(0) },
-            headroom: if lossless[p] { headroom } else { Bytes(0) },
+    let lossy_pool = u8::from(switch.lossy_pool.is_some());
+    let shapers = shapers(switch)?;
+    let priorities = std::array::from_fn(|p| {
+        let lossless = classes.lossless[p];
+        let used = classes.list.iter().any(|c| usize::from(c.priority) == p);
+        let base = PriorityConfig {
             xon_offset: bytes(switch.xon_offset),
-            egress_alpha: switch.lossy_egress_alpha.filter(|_| !lossless[p]).map(|a| (a.num, a.den)),
             wred: wred.filter(|_| used),
             weight: weights[p],
+            shaper: shapers[p],
+            ..PriorityConfig::default()
+        };
+        match lossless {
+            true => PriorityConfig {
+                lossless,
+                limit: lossless_limit,
+                reserved: bytes(switch.reserved),
+                headroom: bytes(switch.xoff_headroom),
+                xon: bytes(switch.xon),
+                ..base
+            },
+            false => PriorityConfig {
+                pool: lossy_pool,
+                limit: lossy_limit,
+                egress_limit: switch.lossy_egress_alpha.map(dynamic),
+                ..base
+            },
         }
-    }))
+    });
+    Ok(PortProfile { priorities, shaper: shapers[8], watchdog: watchdog(switch)? })
+}
+
+/// One pool, a second for lossy traffic where the profile wants it, and a shared headroom pool.
+fn own_pools(switch: &SwitchDoc) -> Vec<IngressPool> {
+    if switch.lossy_pool.is_none() && switch.shared_headroom.is_none() {
+        return Vec::new();
+    }
+    let headroom = switch.shared_headroom.map(|s| s.0);
+    let mut pools = vec![IngressPool { name: "lossless".into(), shared: None, headroom }];
+    if let Some(size) = switch.lossy_pool {
+        pools.push(IngressPool { name: "lossy".into(), shared: Some(size.0), headroom: None });
+    }
+    pools
+}
+
+/// Shapers of queues 0 to 7, and of the port.
+fn shapers(switch: &SwitchDoc) -> Result<[Option<Shaper>; 9], Fault> {
+    let mut all = [None; 9];
+    let burst = switch.shaper_burst.map_or(Bytes(0), |s| s.0);
+    for (key, rate) in &switch.shaper {
+        let path = format!("switch.shaper.{key}");
+        let at = match key.as_str() {
+            "port" => 8,
+            _ => match key.parse::<usize>() {
+                Ok(p) if p < 8 => p,
+                _ => return fault(path, "the key must be a priority from 0 to 7 in quotes, or port"),
+            },
+        };
+        check_rate(&path, rate.0)?;
+        all[at] = Some(Shaper { rate: rate.0, burst });
+    }
+    Ok(all)
+}
+
+fn watchdog(switch: &SwitchDoc) -> Result<Option<Watchdog>, Fault> {
+    let Some(WatchdogDoc::On(w)) = switch.pfc_watchdog else { return Ok(None) };
+    if w.detect.0 == Span::ZERO || w.restore.0 == Span::ZERO {
+        return fault("switch.pfc_watchdog", "detect and restore must be above 0; 200 ms is usual");
+    }
+    Ok(Some(Watchdog { detect: w.detect.0, restore: w.restore.0, action: w.action.into() }))
 }
 
 fn wred(switch: &SwitchDoc) -> Result<Option<Wred>, Fault> {
@@ -160,44 +294,66 @@ fn wred(switch: &SwitchDoc) -> Result<Option<Wred>, Fault> {
     if !(0.0..=1.0).contains(&curve.pmax) {
         return fault("switch.wred", format!("pmax = {} must be from 0 to 1", curve.pmax));
     }
-    Ok(Some(Wred { kmin: curve.kmin.0, kmax: curve.kmax.0, pmax: curve.pmax }))
+    Ok(Some(Wred { kmin: curve.kmin.0, kmax: curve.kmax.0, pmax: curve.pmax, ecn: true }))
 }
 
-/// What a real switch's configuration says, with the keys that the profile gives itself on top.
-fn imported_priorities(switch: &SwitchDoc, imported: &Imported) -> Result<[PriorityConfig; 8], Fault> {
+/// What a real switch's configuration says of a port, with the keys that the profile gives itself on top.
+fn on_top(switch: &SwitchDoc, imported: &PortProfile) -> Result<PortProfile, Fault> {
     let own = wred(switch)?;
-    let mut all = imported.priorities;
-    for (i, p) in all.iter_mut().enumerate() {
-        let alpha = if p.lossless { switch.alpha } else { switch.lossy_alpha };
-        p.alpha = alpha.map_or(p.alpha, |a| (a.num, a.den));
+    let shapers = shapers(switch)?;
+    let mut profile = imported.clone();
+    for (i, p) in profile.priorities.iter_mut().enumerate() {
+        let (alpha, fixed) = match p.lossless {
+            true => (switch.alpha, switch.static_th),
+            false => (switch.lossy_alpha, switch.lossy_static_th),
+        };
+        p.limit = alpha.map_or(p.limit, |a| Limit::Dynamic(a.num, a.den));
+        p.limit = fixed.map_or(p.limit, |s| Limit::Static(s.0));
         if let Some(a) = switch.lossy_egress_alpha.filter(|_| !p.lossless) {
-            p.egress_alpha = Some((a.num, a.den));
+            p.egress_limit = Some(Limit::Dynamic(a.num, a.den));
         }
         p.xon_offset = switch.xon_offset.map_or(p.xon_offset, |s| s.0);
         if p.lossless {
             p.reserved = switch.reserved.map_or(p.reserved, |s| s.0);
             p.headroom = switch.xoff_headroom.map_or(p.headroom, |s| s.0);
+            p.xon = switch.xon.map_or(p.xon, |s| s.0);
         }
         if switch.wred.is_some() {
             p.wred = own;
         }
         p.weight = switch.weights.map_or(p.weight, |w| w[i]);
+        p.shaper = shapers[i].or(p.shaper);
     }
-    Ok(all)
+    profile.shaper = shapers[8].or(profile.shaper);
+    if switch.pfc_watchdog.is_some() {
+        profile.watchdog = watchdog(switch)?;
+    }
+    Ok(profile)
 }
 
-/// The buffer whose shared part is `shared` when `ports` ports have taken what `priorities` reserve.
-fn buffer_for(shared: Bytes, ports: usize, priorities: &[PriorityConfig; 8], cell: u16) -> Bytes {
-    let cell = u64::from(cell.max(1));
-    let each: u64 =
-        priorities.iter().map(|p| p.reserved.0.div_ceil(cell) + p.headroom().0.div_ceil(cell)).sum();
-    Bytes((shared.0 / cell + each * ports as u64) * cell)
+/// The buffer of a switch whose ingress pools have sizes: those, and what its ports reserve.
+fn buffer_for(switch: &SwitchConfig) -> Bytes {
+    let cell = u64::from(switch.cell.max(1));
+    let ports = || (0..switch.ports.len()).flat_map(|p| &switch.of_port(p).priorities);
+    let mut cells: u64 = ports().map(|p| p.reserved.0.div_ceil(cell)).sum();
+    for (i, pool) in switch.ingress_pools.iter().enumerate() {
+        let own = ports().filter(|p| usize::from(p.pool) == i).map(|p| p.headroom().0.div_ceil(cell));
+        cells += pool.headroom.map_or_else(|| own.sum(), |h| h.0 / cell);
+        cells += pool.shared.map_or(0, |s| s.0 / cell);
+    }
+    Bytes(cells * cell)
 }
 
-/// Ports of the largest switch of the fabric, at most.
-fn most_ports(f: &FabricDoc, layout: &Layout) -> usize {
-    let trunks = f.uplinks.unwrap_or(0).saturating_mul(f.leaves.unwrap_or(0).max(f.spines.unwrap_or(0)));
-    (layout.ports.len() + trunks as usize).min(SWITCH_PORTS_MAX)
+/// Egress pools with what the switch's own queues reserve.
+fn egress_for(switch: &SwitchConfig, shared: &[SharedEgress]) -> Vec<EgressPool> {
+    let cell = u64::from(switch.cell.max(1));
+    let ports = || (0..switch.ports.len()).flat_map(|p| &switch.of_port(p).priorities);
+    let one = |(i, pool): (usize, &SharedEgress)| {
+        let mine = ports().filter(|p| usize::from(p.egress_pool) == i);
+        let reserved: u64 = mine.map(|p| p.egress_reserved.0.div_ceil(cell)).sum();
+        EgressPool { name: pool.name.clone(), size: Bytes(pool.shared.0 + reserved * cell) }
+    };
+    shared.iter().enumerate().map(one).collect()
 }
 
 /// Gives the ports of a single switch the names of those that stand for them.

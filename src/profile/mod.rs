@@ -15,9 +15,12 @@ mod ecmp;
 mod expect;
 mod fabric;
 mod faults;
+mod pfc;
 mod ports;
 pub mod preset;
 pub mod quantity;
+mod rate;
+mod rate_doc;
 pub mod sonic;
 mod source;
 mod traffic;
@@ -90,6 +93,7 @@ fn make(name: &str, text: &str, overrides: &Overrides, path: Option<PathBuf>) ->
     defaults::fill(&mut doc, &ranks).map_err(locate)?;
     let imported = configuration.map(|c| c.resolve(&doc)).transpose().map_err(locate)?;
     defaults::classes(&mut doc, imported.as_ref());
+    rate::fill(&mut doc).map_err(locate)?;
     let mut plan = build::build(&doc, &schedules, imported.as_ref(), path).map_err(locate)?;
     plan.effective = effective(&doc, name)?;
     if imported.is_some() {

@@ -6,9 +6,12 @@ use super::classes::ranged;
 use super::doc::{FabricKind, Fec, IpVersion, PfcDoc, PortDoc, PortRef, ProfileDoc, Role};
 use super::quantity::Cable;
 use super::source::{Fault, fault, nearest};
-use crate::host::config::RankAddr;
+use crate::host::config::{RankAddr, ReceiveConfig};
 use crate::limits::{PORTS_MAX, RANKS_MAX, SWITCH_PORTS_MAX};
 use crate::units::{PortId, RankId, Rate, Span};
+
+/// Largest offset of a clock, either way.
+const CLOCK_PPM_MOST: i64 = 1_000;
 
 /// One tester port.
 #[derive(Clone, Debug)]
@@ -23,6 +26,9 @@ pub(super) struct TesterPort {
     pub ranks: std::ops::Range<u32>,
     pub dut_port: Option<String>,
     pub pfc_response: Span,
+    /// By how much its clock is off.
+    pub clock_ppm: i64,
+    pub receive: Option<ReceiveConfig>,
     /// Leaf it hangs on; on a single switch its own number. Interleaving goes round these.
     pub group: u32,
 }
@@ -83,10 +89,6 @@ fn tester_ports(doc: &ProfileDoc) -> Result<Vec<TesterPort>, Fault> {
         return fault("switch", "is missing");
     };
     let shared = switch.ports.clone().unwrap_or_default();
-    if shared.clock_ppm != Some(0) {
-        let text = "clock offsets are not modelled yet; only 0 is accepted";
-        return fault("switch.ports.clock_ppm", text);
-    }
     let each = ranged("switch.ports.ranks_per_port", shared.ranks_per_port, 1, RANKS_MAX as u32)?;
     let per_leaf = match fabric.kind {
         Some(FabricKind::LeafSpine) => {
@@ -121,6 +123,7 @@ fn tester_ports(doc: &ProfileDoc) -> Result<Vec<TesterPort>, Fault> {
                 ranks_per_port: Some(each),
                 pfc: Some(PfcDoc::Hardware),
                 pfc_response: shared.pfc_response,
+                clock_ppm: shared.clock_ppm,
                 ..PortDoc::default()
             })
             .collect(),
@@ -141,6 +144,14 @@ fn tester_ports(doc: &ProfileDoc) -> Result<Vec<TesterPort>, Fault> {
         if ports.iter().any(|q: &TesterPort| typed > 0 && q.name == name) {
             return fault(key("name"), "two ports have this name; names must differ");
         }
+        let clock_ppm = p.clock_ppm.unwrap_or(0);
+        if !(-CLOCK_PPM_MOST..=CLOCK_PPM_MOST).contains(&clock_ppm) {
+            let path = if typed > 0 { key("clock_ppm") } else { "switch.ports.clock_ppm".into() };
+            return fault(
+                path,
+                format!("must be from -{CLOCK_PPM_MOST} to {CLOCK_PPM_MOST}; 802.3 allows 100"),
+            );
+        }
         let count = ranged(&key("ranks_per_port"), p.ranks_per_port, 0, RANKS_MAX as u32)?;
         ports.push(TesterPort {
             name,
@@ -152,6 +163,8 @@ fn tester_ports(doc: &ProfileDoc) -> Result<Vec<TesterPort>, Fault> {
             ranks: 0..count,
             dut_port: p.dut_port,
             pfc_response: p.pfc_response.map_or(Span::ZERO, |d| d.0),
+            clock_ppm,
+            receive: p.receive.as_ref().map(|r| super::pfc::receive(i, r, rate)).transpose()?,
             group: per_leaf.map_or(i as u32, |hosts| i as u32 / hosts),
         });
     }

@@ -85,7 +85,48 @@ pub const PRESETS: &[Preset] = &[
         xon_offset: 3_556,
         reserved: 8_636,
     },
+    Preset {
+        name: "spectrum3",
+        origin: "cell, headroom (5 m) and reserved 19456 B: SONiC's pg_profile_lookup of the SN4700 and its generator of \
+                 QoS parameters; alpha 1 (threshold 0 there); 64 MB: commonly quoted, not from a data sheet",
+        cell: 144,
+        buffer: Bytes(64_000_000),
+        alpha: Alpha { num: 1, den: 1 },
+        headroom: &[(25, 32_768), (100, 33_792), (200, 35_840), (400, 38_912)],
+        xon_offset: 0,
+        reserved: 19_456,
+    },
+    Preset {
+        name: "spectrum4",
+        origin: "cell, headroom (5 m) and reserved 19456 B: SONiC's pg_profile_lookup of the SN5600 and its generator of \
+                 QoS parameters; alpha 1 (threshold 0 there); 160 MB: commonly quoted, not from a data sheet",
+        cell: 192,
+        buffer: Bytes(160_000_000),
+        alpha: Alpha { num: 1, den: 1 },
+        headroom: &[
+            (10, 45_056),
+            (25, 48_128),
+            (40, 57_344),
+            (50, 63_488),
+            (100, 113_664),
+            (200, 131_072),
+            (400, 231_424),
+            (800, 257_024),
+        ],
+        xon_offset: 0,
+        reserved: 19_456,
+    },
 ];
+
+/// Beginnings of names of chips that keep frames at the ingress in queues for every output: no shared-buffer switch.
+const VIRTUAL_OUTPUT_QUEUES: [&str; 9] =
+    ["jericho", "qumran", "arad", "ramon", "q100", "q200", "p100", "silicon-one", "silicon one"];
+
+/// True for a chip with virtual output queues, which the model does not describe.
+pub fn has_virtual_output_queues(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    VIRTUAL_OUTPUT_QUEUES.iter().any(|chip| name.starts_with(chip))
+}
 
 impl Preset {
     /// The preset of that name.

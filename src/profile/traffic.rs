@@ -5,10 +5,9 @@ use std::sync::Arc;
 use super::classes::{self, ranged};
 use super::doc::*;
 use super::ports::Layout;
-use super::source::{Fault, fault, nearest};
+use super::source::{Fault, fault};
 use crate::limits::{MESSAGE_BYTES_MAX, RANKS_MAX};
-use crate::transport::config::{ClassConfig, RateControl, RcConfig, Retransmission, SourcePort, Verb};
-use crate::transport::dcqcn;
+use crate::transport::config::{ClassConfig, RcConfig, Retransmission, SourcePort, Verb};
 use crate::units::{Bytes, ClassIx, PortId, RankId, Rate, Span, Time};
 use crate::workload::config::{
     Action, Load, Skew, StreamConfig, TimedAction, Until, WorkloadConfig, WorkloadKind,
@@ -36,6 +35,7 @@ fn workload(g: &Ground<'_>, i: usize, w: &WorkloadDoc) -> Result<WorkloadConfig,
         return fault(key("name"), "two workloads have this name; names must differ");
     }
     let placement = w.placement.unwrap_or(Placement::Packed);
+    let line = g.layout.ports.iter().map(|p| p.rate).max().unwrap_or(Rate::gbps(100));
     let (kind, ranks) = match w.kind {
         Some(KindDoc::Incast) => {
             let message = size(&key("message"), w.message.map(|s| s.0), 0, MESSAGE_BYTES_MAX)?;
@@ -64,7 +64,7 @@ fn workload(g: &Ground<'_>, i: usize, w: &WorkloadDoc) -> Result<WorkloadConfig,
         class: classes::find(g.classes, &key("class"), w.class.as_deref())?,
         verb: w.verb.map_or(Verb::Write, Verb::from),
         qps_per_pair: ranged(&key("qps_per_pair"), w.qps_per_pair, 1, 1024)?,
-        rate_control: rate_control(g, &key("rate_control"), w.rate_control.as_deref())?,
+        rate_control: super::rate::control(w, &format!("workload[{i}]"), line)?,
         rc: rc(w, i)?,
         skew: skew(&key("start"), w.start.as_ref())?,
     })
@@ -73,17 +73,13 @@ fn workload(g: &Ground<'_>, i: usize, w: &WorkloadDoc) -> Result<WorkloadConfig,
 fn rc(w: &WorkloadDoc, i: usize) -> Result<RcConfig, Fault> {
     let key = |k: &str| format!("workload[{i}].{k}");
     let retransmission = w.retransmission.map_or(Retransmission::GoBackN, Retransmission::from);
-    let window_max = match retransmission {
-        Retransmission::GoBackN => (1 << 23) - 1,
-        Retransmission::SelectiveRepeat => crate::transport::reorder::PACKETS_MAX,
-    };
     Ok(RcConfig {
         ack_every: ranged(&key("ack_every"), w.ack_every, 1, 4096)?,
         ack_req_every: ranged(&key("ack_req_every"), w.ack_req_every, 1, 4096)?,
         ack_timeout: w.ack_timeout.map_or(Span::ZERO, |d| d.0),
         retry_count: ranged(&key("retry_count"), w.retry_count, 0, 7)?,
         rnr_retry: ranged(&key("rnr_retry"), w.rnr_retry, 0, 7)?,
-        window: ranged(&key("window"), w.window, 1, window_max)?,
+        window: super::rate::packets(w.window),
         max_rd_atomic: ranged(&key("max_rd_atomic"), w.max_rd_atomic, 1, 128)?,
         retransmission,
         reorder: match w.reorder {
@@ -201,29 +197,6 @@ fn order(layout: &Layout, placement: Placement) -> Vec<RankId> {
         ranks.sort_by_key(|r| turn[r.0 as usize]);
     }
     ranks
-}
-
-fn rate_control(g: &Ground<'_>, path: &str, typed: Option<&str>) -> Result<RateControl, Fault> {
-    let typed = typed.unwrap_or("none");
-    match typed.split_once(':') {
-        None if typed == "none" => Ok(RateControl::None),
-        Some(("fixed", rate)) => match super::quantity::parse_rate(rate) {
-            Ok(rate) if rate.bits_per_s > 0 => Ok(RateControl::Fixed(rate)),
-            Ok(_) => fault(path, "the rate must be above 0"),
-            Err(text) => fault(path, text),
-        },
-        Some(("dcqcn", name)) => {
-            let line = g.layout.ports.iter().map(|p| p.rate).max().unwrap_or(Rate::gbps(100));
-            match dcqcn::named(name, line) {
-                Some(params) => Ok(RateControl::Dcqcn(params)),
-                None => match nearest(name, dcqcn::names()) {
-                    Some(near) => fault(path, format!("no such set; did you mean \"dcqcn:{near}\"?")),
-                    None => fault(path, format!("no such set; known: {}", dcqcn::names().join(", "))),
-                },
-            }
-        }
-        _ => fault(path, "must be \"none\", \"fixed:25G\" or \"dcqcn:NAME\""),
-    }
 }
 
 /// Streams of the profile, then those of the timeline's bursts.

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::de::{SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::quantity::Size;
+use super::quantity::{Dur, Size};
+use crate::switch::config::WatchdogAction;
 
 /// `"auto"` or a factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -201,6 +202,80 @@ impl<'de> Deserialize<'de> for WredDoc {
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<WredDoc, A::Error> {
                 WredCurve::deserialize(MapAccessDeserializer::new(map)).map(WredDoc::On)
+            }
+        }
+        d.deserialize_any(V)
+    }
+}
+
+/// `pfc_watchdog = "off"` or `{ detect, restore, action }`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum WatchdogDoc {
+    /// None.
+    Off,
+    /// One on every port, over its lossless queues.
+    On(WatchdogKeys),
+}
+
+/// The three keys of a watchdog (SONiC: detection_time, restoration_time, action).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchdogKeys {
+    /// A queue paused for so long with frames waiting is stuck.
+    pub detect: Dur,
+    /// Without a pause for so long it is restored.
+    pub restore: Dur,
+    /// What happens to it.
+    pub action: WatchdogActionDoc,
+}
+
+/// `action = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchdogActionDoc {
+    /// Its frames are dropped.
+    Drop,
+    /// It sends all the same.
+    Forward,
+    /// It is counted.
+    Alert,
+}
+
+impl From<WatchdogActionDoc> for WatchdogAction {
+    fn from(a: WatchdogActionDoc) -> WatchdogAction {
+        match a {
+            WatchdogActionDoc::Drop => WatchdogAction::Drop,
+            WatchdogActionDoc::Forward => WatchdogAction::Forward,
+            WatchdogActionDoc::Alert => WatchdogAction::Alert,
+        }
+    }
+}
+
+impl Serialize for WatchdogDoc {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            WatchdogDoc::Off => s.serialize_str("off"),
+            WatchdogDoc::On(keys) => keys.serialize(s),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for WatchdogDoc {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = WatchdogDoc;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"off\" or { detect = \"200 ms\", restore = \"200 ms\", action = \"drop\" }")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WatchdogDoc, E> {
+                match text {
+                    "off" => Ok(WatchdogDoc::Off),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<WatchdogDoc, A::Error> {
+                WatchdogKeys::deserialize(MapAccessDeserializer::new(map)).map(WatchdogDoc::On)
             }
         }
         d.deserialize_any(V)

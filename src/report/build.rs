@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::model::*;
-use super::{answer, expect};
+use super::network::Watchdog;
+use super::{answer, expect, rate};
 use crate::limits::PRIORITIES;
 use crate::measure::distribution::{Distribution, Percentiles};
 use crate::measure::iterations::WorkloadIterations;
-use crate::measure::stats::{HostStats, PfcStats, SwitchPortStats};
+use crate::measure::stats::{HostStats, PfcStats, SwitchPortStats, WatchdogStats};
 use crate::plan::{Mode, Plan};
 use crate::run::result::RunResult;
 use crate::switch::config::SwitchConfig;
@@ -198,6 +199,7 @@ impl Builder<'_> {
             idle_fraction: iterations.map(idle).unwrap_or_default(),
             start_spread_ns: iterations.map(start_spread).unwrap_or_default(),
             fairness: iterations.and_then(fairness),
+            rate_control: rate::figure(self.plan, self.result, ix),
         }
     }
 
@@ -380,10 +382,24 @@ impl Builder<'_> {
                         longest_pause_ns: (pause.paused.0 > 0).then(|| pause.longest.as_ns_f64()),
                         first_xoff_ns: (pause.first != Time::NEVER)
                             .then(|| pause.first.since(release).as_ns_f64()),
-                        response_ns_max: None,
+                        response_ns_max: pause.responses().map(|r| r.1.as_ns_f64()),
+                        response_ns_min: pause.responses().map(|r| r.0.as_ns_f64()),
+                        response_ns_asked: Some(config.pfc_response.as_ns_f64()),
                         seen: "frames".into(),
                     })
                     .collect(),
+                pfc_malformed_tx: config
+                    .actions
+                    .iter()
+                    .any(|a| matches!(a.action, Action::Pfc { .. }))
+                    .then_some(s.pfc_malformed_tx),
+                rx_malformed: s.rx_malformed,
+                receive: config.receive.map(|r| Receive {
+                    buffer_bytes: r.buffer.0,
+                    drain_gbps: r.drain.as_gbps_f64(),
+                    occupied_bytes_max: s.rx_buffer_bytes_max,
+                    dropped_frames: s.rx_overflow,
+                }),
             }
         };
         self.plan.hosts.iter().zip(&self.result.hosts).enumerate().map(row).collect()
@@ -437,13 +453,15 @@ impl Builder<'_> {
                     pfc: sent_pfc(stats),
                 })
                 .collect(),
+            watchdog: watchdogs(config, &s.ports),
             queues: self.queues(ix as u16, config, &s.ports),
         };
         self.plan.fabric.switches.iter().zip(&self.result.switches).enumerate().map(row).collect()
     }
 
     fn limits(&self, s: &SwitchConfig) -> Limits {
-        let headroom = s.priorities.iter().filter(|p| p.lossless).map(|p| p.headroom.0);
+        let all = s.profiles.iter().flat_map(|p| &p.priorities);
+        let headroom = all.filter(|p| p.lossless).map(|p| p.headroom.0);
         let xoff = self.plan.predicted.xoff.filter(|x| x.reached);
         Limits {
             buffer_bytes: s.buffer.0,
@@ -632,6 +650,26 @@ fn fairness(w: &WorkloadIterations) -> Option<Fairness> {
         jain: w.jain(),
         starved: w.starved(),
     })
+}
+
+/// Queues that a watchdog has looked after.
+fn watchdogs(config: &SwitchConfig, ports: &[SwitchPortStats]) -> Vec<Watchdog> {
+    let mut rows = Vec::new();
+    for (port, stats) in config.ports.iter().zip(ports) {
+        for (priority, w) in
+            stats.watchdog.iter().enumerate().filter(|(_, w)| **w != WatchdogStats::default())
+        {
+            rows.push(Watchdog {
+                port: port.name.clone(),
+                priority: priority as u8,
+                storms: w.storms,
+                restored: w.restored,
+                tx_drops: w.tx_drops,
+                rx_drops: w.rx_drops,
+            });
+        }
+    }
+    rows
 }
 
 fn sent_pfc(port: &SwitchPortStats) -> Vec<SentPfc> {

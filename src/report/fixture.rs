@@ -36,14 +36,10 @@ fn class(name: &str, priority: u8, lossless: bool) -> ClassConfig {
 
 fn switch(ports: u16) -> SwitchConfig {
     let priority = PriorityConfig {
-        lossless: false,
-        alpha: (1, 8),
-        reserved: Bytes(0),
+        limit: Limit::Dynamic(1, 8),
         headroom: Bytes(117_348),
         xon_offset: Bytes(18_432),
-        egress_alpha: None,
-        wred: None,
-        weight: 1,
+        ..PriorityConfig::default()
     };
     let mut priorities = [priority; 8];
     priorities[3].lossless = true;
@@ -54,16 +50,21 @@ fn switch(ports: u16) -> SwitchConfig {
                 name: format!("Ethernet{}", p * 4),
                 egress: LinkTiming::new(Rate::gbps(100), Span::from_ns(250)),
                 mac: [2, 0, 0, 0, 1, p as u8],
+                profile: 0,
             })
             .collect(),
         buffer: Bytes(32 << 20),
         cell: 254,
-        priorities,
+        profiles: vec![priorities.into()],
+        ingress_pools: Vec::new(),
+        egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|d| (d % 8) as u8),
         balance: LoadBalance::Ecmp,
         hash_seed: 1,
         pause_quanta: 65_535,
         mark_at: MarkAt::Dequeue,
+        flow_control: FlowControl::Pfc,
+        cut_through: false,
         seed: 1,
     }
 }
@@ -88,6 +89,7 @@ fn plan(name: &str, ports: u16, classes: Vec<ClassConfig>, workloads: Vec<Worklo
         stream_to: Vec::new(),
         actions: Vec::new(),
         pfc_response: Span::ZERO,
+        receive: None,
         seed: 1,
     };
     let timing = LinkTiming::new(Rate::gbps(100), Span::from_ns(250));

@@ -10,4 +10,5 @@ pub(crate) mod fixture;
 pub mod model;
 pub mod network;
 pub(crate) mod number;
+pub mod rate;
 pub mod text;

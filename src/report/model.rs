@@ -150,6 +150,8 @@ pub struct Workload {
     pub start_spread_ns: Percentiles,
     /// Who was last.
     pub fairness: Option<Fairness>,
+    /// What rate control did; null without any.
+    pub rate_control: Option<RateControlFigure>,
 }
 
 /// Completion of the iterations.
@@ -544,4 +546,5 @@ impl RunReport {
     }
 }
 
-pub use super::network::{Limits, Port, PortPfc, Queue, SentPfc, Switch, SwitchPort};
+pub use super::network::{Limits, Port, PortPfc, Queue, Receive, SentPfc, Switch, SwitchPort};
+pub use super::rate::{Phase, RateControlFigure};

@@ -28,6 +28,26 @@ pub struct Port {
     pub utilisation: Option<f64>,
     /// Priorities that may be paused, or were.
     pub pfc: Vec<PortPfc>,
+    /// PFC frames sent on purpose that nobody should obey; null where none are generated.
+    pub pfc_malformed_tx: Option<u64>,
+    /// Frames received that contradict themselves, PFC frames that must not be obeyed among them.
+    pub rx_malformed: u64,
+    /// The receive buffer; null where frames are taken as they arrive.
+    pub receive: Option<Receive>,
+}
+
+/// The receive buffer of a tester port.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Receive {
+    /// What it holds.
+    pub buffer_bytes: u64,
+    /// Rate at which frames are taken out, FCS counted.
+    pub drain_gbps: f64,
+    /// Most it held.
+    pub occupied_bytes_max: u64,
+    /// Frames that did not fit.
+    pub dropped_frames: u64,
 }
 
 /// PFC of one priority on one tester port.
@@ -54,8 +74,13 @@ pub struct PortPfc {
     pub longest_pause_ns: Option<f64>,
     /// First pause, from the release of the first measured iteration.
     pub first_xoff_ns: Option<f64>,
-    /// From a PFC frame's arrival to the last data frame's start.
+    /// From the arrival of a PFC frame to the last bit of the last frame of the priority, slowest; null when nothing was
+    /// leaving at any pause.
     pub response_ns_max: Option<f64>,
+    /// The same, quickest.
+    pub response_ns_min: Option<f64>,
+    /// Response time the profile asks for; the frame in flight then still ends.
+    pub response_ns_asked: Option<f64>,
     /// How pauses are known: `frames`, `counters`, `unknown`.
     pub seen: String,
 }
@@ -86,6 +111,9 @@ pub struct Switch {
     pub limits: Option<Limits>,
     /// Ports that sent or received PFC.
     pub ports: Vec<SwitchPort>,
+    /// Queues that the PFC watchdog found stuck, and what it dropped beside them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub watchdog: Vec<Watchdog>,
     /// Queues that carried frames.
     pub queues: Vec<Queue>,
 }
@@ -128,6 +156,24 @@ pub struct SentPfc {
     pub refresh_tx: u64,
     /// Ended one.
     pub xon_tx: u64,
+}
+
+/// What the PFC watchdog did to one queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watchdog {
+    /// Port name.
+    pub port: String,
+    /// Priority.
+    pub priority: u8,
+    /// Times the queue was found stuck.
+    pub storms: u64,
+    /// Times it was restored.
+    pub restored: u64,
+    /// Frames dropped that were bound for the queue.
+    pub tx_drops: u64,
+    /// Frames dropped that came in by the same port and priority.
+    pub rx_drops: u64,
 }
 
 /// An egress queue.

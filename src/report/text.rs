@@ -25,6 +25,7 @@ pub fn render(r: &RunReport, out: Option<&str>) -> String {
     s.switch(r);
     s.transport(r);
     s.who_waited(r);
+    s.rate_control(r);
     s.warnings(r);
     s.field("NOT MEASURED", &joined(&r.not_measured, ", "));
     s.tester(r);
@@ -295,7 +296,13 @@ impl Screen {
                 self.push(row_of(23, 11, &label, &[fabric.1, fabric.2, fabric.3].map(grouped)));
             }
             if let Some(ns) = most(|p| p.response_ns_max) {
-                self.push(format!("  obeyed within {} at most", time(ns)));
+                let asked = most(|p| p.response_ns_asked).map_or("-".into(), time);
+                let least = rows.iter().filter_map(|p| p.response_ns_min).fold(f64::INFINITY, f64::min);
+                self.push(format!(
+                    "  obeyed within {} to {} (asked: {asked} and the frame in flight)",
+                    time(least),
+                    time(ns)
+                ));
             }
         }
     }
@@ -357,6 +364,20 @@ impl Screen {
                 grouped(q.depth_bytes.n)
             ));
         }
+        let stuck: Vec<_> = r.switches.iter().flat_map(|s| s.watchdog.iter().map(move |w| (s, w))).collect();
+        if let Some((at, w)) = stuck.iter().max_by_key(|(_, w)| (w.storms, w.tx_drops)) {
+            let dropped: u64 = stuck.iter().map(|(_, w)| w.tx_drops + w.rx_drops).sum();
+            self.push(format!(
+                "  PFC watchdog: {} queues found stuck, most often {} {} prio {} ({} times, {} restored); {} frames dropped",
+                stuck.len(),
+                at.name,
+                w.port,
+                w.priority,
+                w.storms,
+                w.restored,
+                grouped(dropped)
+            ));
+        }
     }
 
     fn transport(&mut self, r: &RunReport) {
@@ -416,6 +437,27 @@ impl Screen {
                 parts.push(format!("idle {} mean, {} max", percent(mean), percent(max)));
             }
             self.field("WHO WAITED", &joined(&parts, "; "));
+        }
+    }
+
+    fn rate_control(&mut self, r: &RunReport) {
+        for w in &r.workload {
+            let Some(c) = &w.rate_control else { continue };
+            let mut parts = Vec::new();
+            if r.workload.len() > 1 {
+                parts.push(w.name.clone());
+            }
+            parts.push(c.set.as_ref().map_or(c.control.clone(), |set| format!("{} {set}", c.control)));
+            parts.extend(c.jain.map(|j| format!("Jain {j:.4}")));
+            parts.push(match (c.convergence_ns, c.judged) {
+                (Some(ns), 1) => format!("within 10 % of fair share after {}", time(ns)),
+                (Some(ns), n) => format!("within 10 % of fair share after {} at most ({n} phases)", time(ns)),
+                (None, 0) => "no phase was long enough to judge its rates".into(),
+                (None, n) => {
+                    format!("within 10 % of fair share in {} of {}", c.converged, counted(n.into(), "phase"))
+                }
+            });
+            self.field("RATES", &joined(&parts, "; "));
         }
     }
 

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::RunError;
-use super::engine::{Engine, Parts, Tee, frames_on_link};
+use super::engine::{Engine, Parts, Tee};
 use super::phases::{Phases, Shared};
 use super::result::{Conservation, RunResult, SimStats, Snapshot, TesterStats};
 use crate::frame::{Frame, FramePool, HEAD_MAX};
 use crate::host::Host;
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
-use crate::plan::{Mode, Plan};
-use crate::switch::{AddressMap, Switch, buffer_frames_max};
+use crate::plan::{Mode, Plan, memory};
+use crate::switch::{AddressMap, Switch};
 use crate::sys;
 use crate::units::{PortId, Time};
 use crate::workload::config::{Action, WorkloadKind};
@@ -41,10 +41,7 @@ pub fn agreement(plan: &Plan, engines: u32) -> Arc<Shared> {
 
 /// Frames that can be in flight at most (every buffer full, every link full) and how many to allocate at the start.
 pub fn pool_frames(plan: &Plan) -> (usize, usize) {
-    let buffers: usize = plan.fabric.switches.iter().map(buffer_frames_max).sum();
-    let links: usize = plan.fabric.links.iter().map(|l| frames_on_link(&l.timing)).sum();
-    let all = buffers + links + 4 * plan.hosts.len() + 64;
-    (all, all.min(links + (1 << 16)))
+    memory::pool_frames(&plan.fabric, plan.hosts.len())
 }
 
 /// Data frames of a plan, in bytes with FCS where it matters for cells: the smallest full one, the longest (without

@@ -13,11 +13,12 @@ use super::faults::FaultLinks;
 use super::phases::{Milestone, Phases};
 use super::result::{Conservation, Snapshot, SwitchSnapshot};
 use crate::frame::{Frame, FramePool, TxBatch, flags};
+use crate::hint::prefetch;
 use crate::host::{Host, HostEvent};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
+pub(super) use crate::plan::memory::frames_on_link;
 use crate::switch::{Admit, Switch};
-use crate::sys::prefetch::prefetch;
 use crate::topology::{End, Fabric};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 
@@ -50,6 +51,9 @@ struct HostSlot {
     host: Host,
     link: u32,
     armed: Time,
+    /// Time of a later entry of the calendar that an earlier one has superseded: it is used again, so that an alarm far
+    /// ahead (an ACK timeout) which is put off with every frame has one entry and not one per frame.
+    standby: Time,
     base: Option<HostStats>,
 }
 
@@ -189,7 +193,13 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 .hosts
                 .into_iter()
                 .zip(&host_links)
-                .map(|(host, &link)| HostSlot { host, link, armed: Time::NEVER, base: None })
+                .map(|(host, &link)| HostSlot {
+                    host,
+                    link,
+                    armed: Time::NEVER,
+                    standby: Time::NEVER,
+                    base: None,
+                })
                 .collect(),
             switches: parts
                 .switches
@@ -275,6 +285,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                     if self.hosts[h].armed == at {
                         self.hosts[h].armed = Time::NEVER;
                         self.kick_host(h);
+                    } else if self.hosts[h].standby == at {
+                        self.hosts[h].standby = Time::NEVER;
+                        self.arm_host(h);
                     }
                 }
                 kind::FREE => {
@@ -335,6 +348,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         match rx.fifo.front() {
             Some(next) => {
                 let at = next.meta().arrive.max(now);
+                if let Place::Host(h) = rx.to {
+                    self.hosts[h as usize].host.expect(next);
+                }
                 self.calendar.push(at, Key::new(kind::ARRIVE, link));
             }
             None => rx.armed = false,
@@ -386,8 +402,8 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     pub(super) fn transmit(&mut self, link: usize, mut frame: F, first_hop: bool) {
         let now = self.now;
         let tx = &mut self.tx[link];
-        let end = now + tx.timing.wire_time(frame.len());
-        tx.busy_until = end;
+        let frame_len = frame.len();
+        tx.busy_until = now + tx.timing.wire_time(frame_len);
         let meta = frame.meta_mut();
         if first_hop {
             meta.start = now;
@@ -396,7 +412,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             self.conservation.sent_frames += 1;
             self.conservation.sent_bytes += bytes_of(meta.len);
         }
-        meta.arrive = end + tx.timing.propagation();
+        meta.arrive = now + tx.timing.delay(frame_len);
         self.stats.link_transmissions += 1;
         if tx.local {
             self.deliver(link, frame);
@@ -465,8 +481,14 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
         let at = due.max(self.tx[slot.link as usize].busy_until).max(self.now);
         if at < slot.armed {
-            slot.armed = at;
-            self.calendar.push(at, Key::new(kind::HOST, h as u32));
+            if slot.armed != Time::NEVER {
+                slot.standby = slot.standby.min(slot.armed);
+                slot.armed = Time::NEVER;
+            }
+            if at < slot.standby {
+                slot.armed = at;
+                self.calendar.push(at, Key::new(kind::HOST, h as u32));
+            }
         }
     }
 
@@ -540,6 +562,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     fn mark(&mut self) {
         for slot in &mut self.hosts {
+            slot.host.mark();
             slot.base = Some(slot.host.stats().clone());
         }
         for slot in &mut self.switches {
@@ -586,6 +609,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
         for slot in &mut self.switches {
             self.conservation.inside_frames += slot.switch.inside_frames();
+            let (frames, bytes) = slot.switch.flushed();
+            self.conservation.dropped_frames += frames;
+            self.conservation.dropped_bytes += bytes;
             slot.switch.drain(&mut self.pool);
         }
         let hosts = self
@@ -608,12 +634,6 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 #[inline]
 pub(super) fn bytes_of(len: FrameLen) -> u64 {
     u64::from(len.0) + FCS
-}
-
-/// Frames that fit on a link at once, and one more.
-pub(super) fn frames_on_link(timing: &LinkTiming) -> usize {
-    let shortest = timing.wire_time(FrameLen(60)).0.max(1);
-    (timing.propagation().0 / shortest) as usize + 4
 }
 
 /// The mean distance of events when every link carries the largest frames.

@@ -3,11 +3,14 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::measure::recorder::{Recorder, RecorderConfig, SwitchShape};
+use crate::measure::rates::{FLOWS_MAX, FlowKey, RateSeries};
+use crate::measure::recorder::{Recorder, RecorderConfig};
 use crate::measure::stats::{HostStats, SwitchStats};
+use crate::plan::memory::recorder_config;
 use crate::plan::{Mode, Plan};
+use crate::transport::rate::RateControl;
 use crate::units::Time;
-use crate::workload::generate::messages_per_iteration;
+use crate::workload::generate::pairs;
 
 /// Everything a run measured.
 #[derive(Debug)]
@@ -71,25 +74,39 @@ fn put_json<T: Serialize>(hash: &mut Sha256, value: &T) {
 impl Recorder {
     /// A recorder with room for everything `plan` can produce.
     pub fn for_plan(plan: &Plan) -> Recorder {
-        let per_iteration: u64 = plan.workloads.iter().map(messages_per_iteration).sum();
-        let switches = plan.fabric.switches.iter().map(|s| {
-            let used = plan.classes.iter().flat_map(|c| [c.dscp, c.ack_dscp, c.cnp_dscp]);
-            SwitchShape {
-                ports: s.ports.len() as u16,
-                priorities: used.fold(0, |bits, dscp| bits | 1 << (s.dscp_map[usize::from(dscp & 63)] & 7)),
-                buffer_bytes: s.buffer.0,
-            }
-        });
-        Recorder::new(&RecorderConfig {
-            ports: plan.hosts.len(),
-            classes: plan.classes.len(),
-            workloads: plan.workloads.iter().map(|w| w.ranks.to_vec()).collect(),
-            warmup: plan.warmup,
-            repeats: plan.repeats,
-            messages: per_iteration.saturating_mul(plan.repeats.into()),
-            switches: switches.collect(),
-        })
+        let config = recorder_config(
+            plan.hosts.len(),
+            &plan.classes,
+            &plan.workloads,
+            &plan.fabric,
+            plan.warmup,
+            plan.repeats,
+        );
+        Recorder::new(&RecorderConfig { rates: rates(plan), ..config })
     }
+}
+
+/// A series that follows the flows of all workloads with rate control; none when they are too many.
+fn rates(plan: &Plan) -> Option<RateSeries> {
+    let mut flows = Vec::new();
+    for (w, config) in plan.workloads.iter().enumerate() {
+        if config.rate_control != RateControl::None {
+            let key = |(from, to)| FlowKey { workload: w as u16, from, to };
+            flows.extend(pairs(config).into_iter().map(key));
+        }
+    }
+    if flows.len() > FLOWS_MAX {
+        return None;
+    }
+    flows.sort_unstable();
+    flows.dedup();
+    let key = |q: &crate::transport::config::QpConfig| {
+        let key = FlowKey { workload: q.workload, from: q.local_rank, to: q.peer_rank };
+        flows.binary_search(&key).is_ok().then_some(key)
+    };
+    let flow_of: Vec<Vec<Option<FlowKey>>> =
+        plan.hosts.iter().map(|h| h.qps.iter().map(key).collect()).collect();
+    RateSeries::new(flows, &flow_of)
 }
 
 /// Frames and bytes of the whole run: sent = received + dropped + still inside at the end.

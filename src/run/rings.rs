@@ -26,11 +26,11 @@ use crate::dpdk::{
     DpdkError, Eal, EalOptions, FrameRing, MbufFrame, MbufFrames, MbufPool, PoolSpec, RingRx, RingTx,
 };
 use crate::frame::{Burst, Frame as _};
+use crate::hint::prefetch;
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
 use crate::plan::{Clock, Mode, Plan};
 use crate::sys;
-use crate::sys::prefetch::prefetch;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::Tsc;
 use crate::topology::End;
@@ -131,6 +131,11 @@ impl Worker {
         let (mut last, mut worked, mut published) = (began, false, Time::ZERO);
         let report_ticks = pace.tsc.ticks_in(Span((REPORT_S * 1e12) as u64));
         let mut next_report = began + report_ticks;
+        // The slowest worker may always go on by a whole lookahead, so waiting for half of one never stops all; and what
+        // is handled at once is exchanged at once.
+        let lookaheads = self.peers.iter().map(|p| p.lookahead.0).filter(|l| *l != u64::MAX);
+        let least = lookaheads.min().unwrap_or(0) / 2;
+        let mut waited = 0;
         let free_lag = Span((FREE_LAG_S * 1e12 / pace.dilation) as u64);
         let mut burst = Burst::new();
         let mut end;
@@ -154,11 +159,14 @@ impl Worker {
                 for p in &self.peers {
                     bound = bound.min(Time(p.clock.0.load(Ordering::Acquire)) + p.lookahead);
                 }
+                if bound.since(published).0 < least && bound < end {
+                    bound = published;
+                }
             }
-            self.take_in(&mut burst);
+            let taken = self.take_in(&mut burst);
             self.engine.take_milestones();
             let handled = self.engine.advance(bound, if pace.free { FREE_BUDGET } else { u64::MAX });
-            self.flush(&mut burst);
+            waited += self.flush(&mut burst);
             if pace.free && handled == FREE_BUDGET {
                 // Behind the clock, so this far and no further.
                 bound = bound.min(self.engine.now());
@@ -170,7 +178,7 @@ impl Worker {
                 published = bound;
                 self.clock.0.store(bound.0, Ordering::Release);
             }
-            worked = handled > 0;
+            worked = handled > 0 || taken > 0;
             if bound >= self.shared.end() {
                 break;
             }
@@ -206,7 +214,7 @@ impl Worker {
                 name: self.name,
                 core: self.core,
                 frames: self.engine.stats.link_transmissions,
-                busy_s: pace.tsc.span(busy).as_s_f64(),
+                busy_s: pace.tsc.span(busy.saturating_sub(waited)).as_s_f64(),
                 total_s: pace.tsc.span(total).as_s_f64(),
             },
             engine_stats: self.engine.stats,
@@ -226,21 +234,25 @@ impl Worker {
     }
 
     /// Takes in what the neighbours have sent. The frames lie in the other core's cache: all of a burst are asked for
-    /// before the first is looked at.
-    fn take_in(&mut self, burst: &mut Burst<MbufFrame>) {
+    /// before the first is looked at. Returns how many there were.
+    fn take_in(&mut self, burst: &mut Burst<MbufFrame>) -> usize {
+        let mut taken = 0;
         for p in &mut self.peers {
             while p.rx.pop(burst) > 0 {
                 burst.iter().flat_map(MbufFrame::cache_lines).for_each(prefetch);
+                taken += burst.len();
                 for f in burst.drain(..) {
                     self.engine.inject(f);
                 }
             }
         }
+        taken
     }
 
     /// Hands what the engine sent across to the neighbours. A full ring is waited for; meanwhile our own are emptied,
-    /// so that two workers never wait for each other.
-    fn flush(&mut self, burst: &mut Burst<MbufFrame>) {
+    /// so that two workers never wait for each other. Returns the TSC ticks that the waiting took.
+    fn flush(&mut self, burst: &mut Burst<MbufFrame>) -> u64 {
+        let mut waited = 0;
         while let Some(first) = self.engine.outbox.pop_front() {
             let peer = self.peer_of_link[first.meta().driver as usize] as usize;
             burst.push(first);
@@ -259,11 +271,14 @@ impl Worker {
             }
             while !burst.is_empty() {
                 if self.peers[peer].tx.push(burst) == 0 {
+                    let since = sys::tsc::ticks();
                     self.take_in(&mut Burst::new());
                     std::hint::spin_loop();
+                    waited += sys::tsc::ticks() - since;
                 }
             }
         }
+        waited
     }
 }
 

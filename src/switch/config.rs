@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use crate::limits::{PRIORITIES, SWITCH_PORTS_MAX};
-use crate::units::{Bytes, FRAME_LEN_MIN, LinkTiming, Span};
+pub use super::division::{BufferCells, ConfigError, PoolCells};
+use crate::limits::PRIORITIES;
+use crate::units::{Bytes, FRAME_LEN_MIN, LinkTiming, Rate, Span};
 
 /// The frame check sequence, which buffers and byte counters include and [`crate::units::FrameLen`] does not.
 pub const FCS_BYTES: u16 = 4;
@@ -19,8 +20,13 @@ pub struct SwitchConfig {
     pub buffer: Bytes,
     /// Cell size: a frame of n bytes (with FCS) holds ceil(n / cell) cells.
     pub cell: u16,
-    /// Per priority: what its priority groups and queues may use.
-    pub priorities: [PriorityConfig; PRIORITIES],
+    /// What ports may use: every port names one of these, so ports with equal settings share one. The first is that
+    /// of ports nobody spoke of.
+    pub profiles: Vec<PortProfile>,
+    /// Ingress pools: which part of the buffer priority groups share. Empty = one pool of all that is left.
+    pub ingress_pools: Vec<IngressPool>,
+    /// Egress pools: what the queues together may hold. Empty = limits of queues act on the ingress pool.
+    pub egress_pools: Vec<EgressPool>,
     /// DSCP to priority (traffic class, priority group and queue are one number, as in SONiC's AZURE maps).
     pub dscp_map: [u8; 64],
     /// How equal-cost paths are chosen.
@@ -31,6 +37,10 @@ pub struct SwitchConfig {
     pub pause_quanta: u16,
     /// Where WRED looks at the queue.
     pub mark_at: MarkAt,
+    /// How the switch asks its neighbours to stop.
+    pub flow_control: FlowControl,
+    /// Forwards a frame as soon as its header is there, see [`SwitchConfig::cuts_through`].
+    pub cut_through: bool,
     /// Seed of the run, for WRED's coin.
     pub seed: u64,
 }
@@ -44,27 +54,169 @@ pub struct SwitchPortConfig {
     pub egress: LinkTiming,
     /// MAC address, source of the PFC frames this port sends.
     pub mac: [u8; 6],
+    /// Its place in [`SwitchConfig::profiles`].
+    pub profile: u16,
 }
 
-/// Buffer and scheduling of one priority, on every port.
+/// What a port may use; equal for all ports that name it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PortProfile {
+    /// Per priority: what its priority group and its queue may use.
+    pub priorities: [PriorityConfig; PRIORITIES],
+    /// Rate of the whole port, if a shaper holds it below its link's.
+    pub shaper: Option<Shaper>,
+    /// PFC watchdog.
+    pub watchdog: Option<Watchdog>,
+}
+
+/// A token bucket. Bytes count as on the wire, preamble and gap included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Shaper {
+    /// Rate in the long run (`pir` in SONiC).
+    pub rate: Rate,
+    /// Bytes that may leave at once after a silence (`pbs`); one frame may always leave.
+    pub burst: Bytes,
+}
+
+/// PFC watchdog of a port (SONiC: PFC_WD). It guards the lossless queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Watchdog {
+    /// A queue is stuck when it was paused with frames waiting for this long without a break.
+    pub detect: Span,
+    /// Without a pause for this long, all is as before.
+    pub restore: Span,
+    /// What happens to a stuck queue.
+    pub action: WatchdogAction,
+}
+
+/// What a PFC watchdog does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchdogAction {
+    /// The queue's frames are dropped, and so is what comes in by the same port and priority.
+    Drop,
+    /// The queue sends in spite of the pause.
+    Forward,
+    /// It is counted.
+    Alert,
+}
+
+/// Who stops when a switch asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowControl {
+    /// Priorities (IEEE 802.1Qbb).
+    Pfc,
+    /// The whole link (IEEE 802.3 annex 31B).
+    Global,
+}
+
+impl FlowControl {
+    /// The priority whose message speaks for a group of `priority`.
+    #[inline]
+    pub(super) fn speaker(self, priority: u8) -> usize {
+        match self {
+            FlowControl::Pfc => usize::from(priority),
+            FlowControl::Global => 0,
+        }
+    }
+}
+
+/// A limit of shared cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limit {
+    /// alpha x (pool - its use) with alpha = first / second.
+    Dynamic(u32, u32),
+    /// Bytes (`static_th` in SONiC).
+    Static(Bytes),
+    /// The pool alone limits.
+    Pool,
+}
+
+/// A pool of ingress cells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IngressPool {
+    /// Name in reports.
+    pub name: String,
+    /// Bytes that its groups share; `None` for one pool at most: what the others leave of the buffer.
+    pub shared: Option<Bytes>,
+    /// Shared headroom pool: what the headrooms of its groups may hold together (`xoff` of the pool in SONiC);
+    /// `None` = each has all of its own.
+    pub headroom: Option<Bytes>,
+}
+
+/// A pool of egress cells. It is a second view of the same buffer, not memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EgressPool {
+    /// Name in reports.
+    pub name: String,
+    /// Bytes, those that its queues reserve included.
+    pub size: Bytes,
+}
+
+/// Buffer and scheduling of one priority.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PriorityConfig {
     /// PFC is on: XOFF at the threshold, headroom behind it. Otherwise frames over the threshold are dropped.
     pub lossless: bool,
-    /// alpha = numerator / denominator of the dynamic threshold `alpha x (shared size - shared used)`.
-    pub alpha: (u32, u32),
+    /// Ingress pool of the priority group.
+    pub pool: u8,
+    /// Limit of shared cells of the priority group.
+    pub limit: Limit,
     /// Reserved (minimum) bytes of each priority group.
     pub reserved: Bytes,
     /// Headroom of each priority group (`xoff` in SONiC); counted for lossless priorities only.
     pub headroom: Bytes,
-    /// XON when shared use is this far below the threshold.
+    /// XON when shared use is this far below the threshold...
     pub xon_offset: Bytes,
-    /// Lossy priorities: limit of each egress queue as alpha over the free shared buffer; `None` = the group's own.
-    pub egress_alpha: Option<(u32, u32)>,
+    /// ... or no more than this, whatever the threshold (`xon` in SONiC).
+    pub xon: Bytes,
+    /// Egress pool of the queue.
+    pub egress_pool: u8,
+    /// Limit of each egress queue; `None` for lossy priorities without egress pools: the group's own limit, else: the
+    /// pool alone. A lossless frame over it is lost.
+    pub egress_limit: Option<Limit>,
+    /// Reserved bytes of each egress queue; needs egress pools.
+    pub egress_reserved: Bytes,
     /// ECN marking (or dropping of frames that are not ECN capable).
     pub wred: Option<Wred>,
     /// Scheduling weight; 0 = strict, before all weighted ones (higher priority first).
     pub weight: u16,
+    /// Rate of the queue, if a shaper holds it.
+    pub shaper: Option<Shaper>,
+}
+
+/// Lossy with alpha 1, nothing reserved, unmarked, weight 1.
+const PLAIN: PriorityConfig = PriorityConfig {
+    lossless: false,
+    pool: 0,
+    limit: Limit::Dynamic(1, 1),
+    reserved: Bytes(0),
+    headroom: Bytes(0),
+    xon_offset: Bytes(0),
+    xon: Bytes(0),
+    egress_pool: 0,
+    egress_limit: None,
+    egress_reserved: Bytes(0),
+    wred: None,
+    weight: 1,
+    shaper: None,
+};
+static NO_PROFILE: PortProfile =
+    PortProfile { priorities: [PLAIN; PRIORITIES], shaper: None, watchdog: None };
+
+impl Default for PriorityConfig {
+    /// Lossy with alpha 1, nothing reserved, unmarked, weight 1.
+    fn default() -> PriorityConfig {
+        PLAIN
+    }
+}
+
+impl From<[PriorityConfig; PRIORITIES]> for PortProfile {
+    fn from(priorities: [PriorityConfig; PRIORITIES]) -> PortProfile {
+        PortProfile { priorities, shaper: None, watchdog: None }
+    }
 }
 
 /// WRED: 0 below kmin, a ramp to pmax at kmax, certain above. On the instantaneous egress queue, in bytes.
@@ -76,6 +228,8 @@ pub struct Wred {
     pub kmax: Bytes,
     /// Probability at kmax, 0..=1.
     pub pmax: f64,
+    /// ECN-capable frames are marked; otherwise they are dropped like all others.
+    pub ecn: bool,
 }
 
 /// Where the queue is looked at.
@@ -113,211 +267,40 @@ pub struct FixedDelays {
 /// (84 bytes on the wire are 1.3 quanta).
 pub const PAUSE_QUANTA_MIN: u16 = 3;
 
-/// Why a switch cannot be built. Each message names the field and the fix.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ConfigError {
-    /// Port count out of range.
-    #[error("switch {switch}: {ports} ports; give it 1 to {max}", max = SWITCH_PORTS_MAX)]
-    Ports {
-        /// Switch name.
-        switch: String,
-        /// Ports asked for.
-        ports: usize,
-    },
-    /// A port without a rate.
-    #[error("switch {switch}: port {port} has rate 0; set its rate")]
-    PortRate {
-        /// Switch name.
-        switch: String,
-        /// Port name.
-        port: String,
-    },
-    /// Cell size zero.
-    #[error("switch {switch}: cell is 0 bytes; set it to the ASIC's cell size (Tomahawk 3-5: 254)")]
-    Cell {
-        /// Switch name.
-        switch: String,
-    },
-    /// More than the accounting can count: deep buffers in external memory are not modelled.
-    #[error("switch {switch}: buffer of {buffer} bytes; at most 2^31 cells and 4 GiB are modelled, use less")]
-    BufferTooLarge {
-        /// Switch name.
-        switch: String,
-        /// Configured buffer.
-        buffer: u64,
-    },
-    /// Nothing left for the shared pool.
-    #[error(
-        "switch {switch}: reserved {reserved} + headroom {headroom} bytes over {ports} ports exceed the buffer of \
-         {buffer} bytes; enlarge the buffer or lower `reserved` or `headroom`"
-    )]
-    BufferTooSmall {
-        /// Switch name.
-        switch: String,
-        /// Sum of all reserved cells, in bytes.
-        reserved: u64,
-        /// Sum of all headroom cells, in bytes.
-        headroom: u64,
-        /// Ports.
-        ports: usize,
-        /// Configured buffer.
-        buffer: u64,
-    },
-    /// An alpha that is zero or not a number.
-    #[error("switch {switch}: priority {priority}: {field} is {num}/{den}; both must be at least 1")]
-    Alpha {
-        /// Switch name.
-        switch: String,
-        /// Priority.
-        priority: usize,
-        /// `alpha` or `egress_alpha`.
-        field: &'static str,
-        /// Numerator.
-        num: u32,
-        /// Denominator.
-        den: u32,
-    },
-    /// WRED thresholds or probability out of order.
-    #[error(
-        "switch {switch}: priority {priority}: wred kmin {kmin}, kmax {kmax}, pmax {pmax}: needs kmin <= kmax \
-         and pmax within 0..=1"
-    )]
-    Wred {
-        /// Switch name.
-        switch: String,
-        /// Priority.
-        priority: usize,
-        /// Lower threshold, bytes.
-        kmin: u64,
-        /// Upper threshold, bytes.
-        kmax: u64,
-        /// Probability at kmax.
-        pmax: f64,
-    },
-    /// A DSCP mapped to a priority that does not exist.
-    #[error("switch {switch}: dscp {dscp} maps to priority {priority}; use 0 to 7")]
-    DscpMap {
-        /// Switch name.
-        switch: String,
-        /// The code point.
-        dscp: usize,
-        /// Where it points.
-        priority: u8,
-    },
-    /// A route to a port that does not exist.
-    #[error(
-        "switch {switch}: route to endpoint {endpoint} uses port {port} of {ports}; correct the topology"
-    )]
-    Route {
-        /// Switch name.
-        switch: String,
-        /// Endpoint.
-        endpoint: usize,
-        /// Port that is not there.
-        port: u16,
-        /// Ports of the switch.
-        ports: usize,
-    },
-    /// A pause too short to refresh.
-    #[error(
-        "switch {switch}: pause_quanta {quanta} is shorter than the PFC frame that would refresh it; \
-         use at least {min} (65535 is usual)", min = PAUSE_QUANTA_MIN
-    )]
-    PauseQuanta {
-        /// Switch name.
-        switch: String,
-        /// Configured quanta.
-        quanta: u16,
-    },
-}
-
-/// The buffer of a switch in cells, as [`SwitchConfig::validate`] divides it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BufferCells {
-    /// All cells.
-    pub total: u64,
-    /// Cells reserved for priority groups, all ports.
-    pub reserved: u64,
-    /// Headroom cells of lossless priority groups, all ports.
-    pub headroom: u64,
-    /// What is left: the shared pool.
-    pub shared: u64,
-}
-
-impl SwitchConfig {
-    /// Checks every field and divides the buffer. Reserved and headroom are rounded up to whole cells, the buffer
-    /// down.
-    ///
-    /// # Errors
-    /// The first [`ConfigError`] found.
-    pub fn validate(&self) -> Result<BufferCells, ConfigError> {
-        let switch = || self.name.clone();
-        let ports = self.ports.len();
-        if ports == 0 || ports > SWITCH_PORTS_MAX {
-            return Err(ConfigError::Ports { switch: switch(), ports });
-        }
-        if let Some(p) = self.ports.iter().find(|p| p.egress.rate().bits_per_s == 0) {
-            return Err(ConfigError::PortRate { switch: switch(), port: p.name.clone() });
-        }
-        if self.cell == 0 {
-            return Err(ConfigError::Cell { switch: switch() });
-        }
-        let cell = u64::from(self.cell);
-        let total = self.buffer.0 / cell;
-        if total > 1 << 31 || self.buffer.0 > u64::from(u32::MAX) {
-            return Err(ConfigError::BufferTooLarge { switch: switch(), buffer: self.buffer.0 });
-        }
-        for (priority, p) in self.priorities.iter().enumerate() {
-            let alphas = [("alpha", Some(p.alpha)), ("egress_alpha", p.egress_alpha)];
-            for (field, alpha) in alphas {
-                if let Some((num, den)) = alpha.filter(|a| a.0 == 0 || a.1 == 0) {
-                    return Err(ConfigError::Alpha { switch: switch(), priority, field, num, den });
-                }
-            }
-            if let Some(w) = p.wred.filter(|w| w.kmin > w.kmax || !(0.0..=1.0).contains(&w.pmax)) {
-                let (kmin, kmax) = (w.kmin.0, w.kmax.0);
-                return Err(ConfigError::Wred { switch: switch(), priority, kmin, kmax, pmax: w.pmax });
-            }
-        }
-        if let Some((dscp, &priority)) =
-            self.dscp_map.iter().enumerate().find(|&(_, &p)| usize::from(p) >= PRIORITIES)
-        {
-            return Err(ConfigError::DscpMap { switch: switch(), dscp, priority });
-        }
-        if self.pause_quanta < PAUSE_QUANTA_MIN && self.priorities.iter().any(|p| p.lossless) {
-            return Err(ConfigError::PauseQuanta { switch: switch(), quanta: self.pause_quanta });
-        }
-        let per_port = |f: fn(&PriorityConfig) -> Bytes| {
-            let cells: u64 = self.priorities.iter().map(|p| f(p).0.div_ceil(cell)).sum();
-            cells.saturating_mul(ports as u64)
-        };
-        let reserved = per_port(|p| p.reserved);
-        let headroom = per_port(PriorityConfig::headroom);
-        match total.checked_sub(reserved.saturating_add(headroom)).filter(|_| total > 0) {
-            Some(shared) => Ok(BufferCells { total, reserved, headroom, shared }),
-            None => Err(ConfigError::BufferTooSmall {
-                switch: switch(),
-                reserved: reserved.saturating_mul(cell),
-                headroom: headroom.saturating_mul(cell),
-                ports,
-                buffer: self.buffer.0,
-            }),
-        }
-    }
-
-    /// Bytes of the shared pool, as the dynamic threshold sees it.
-    ///
-    /// # Errors
-    /// As [`SwitchConfig::validate`].
-    pub fn shared_size(&self) -> Result<Bytes, ConfigError> {
-        Ok(Bytes(self.validate()?.shared * u64::from(self.cell)))
-    }
-}
-
 impl PriorityConfig {
     /// Headroom of one priority group; zero when the priority is lossy.
     pub fn headroom(&self) -> Bytes {
         if self.lossless { self.headroom } else { Bytes(0) }
+    }
+}
+
+impl SwitchConfig {
+    /// What the priorities of a port may use; those of the first profile when there is no such port.
+    pub fn of_port(&self, port: usize) -> &PortProfile {
+        let named = self.ports.get(port).and_then(|p| self.profiles.get(usize::from(p.profile)));
+        named.unwrap_or_else(|| self.first())
+    }
+
+    /// The profile of ports nobody spoke of.
+    pub fn first(&self) -> &PortProfile {
+        self.profiles.first().unwrap_or(&NO_PROFILE)
+    }
+
+    /// The number of this profile, which is added unless there is an equal one.
+    pub fn profile(&mut self, profile: PortProfile) -> u16 {
+        let at = self.profiles.iter().position(|p| *p == profile).unwrap_or_else(|| {
+            self.profiles.push(profile);
+            self.profiles.len() - 1
+        });
+        u16::try_from(at).unwrap_or(u16::MAX)
+    }
+
+    /// True when frames that come in by `port` are forwarded before their end is there: the switch cuts through and
+    /// no port is faster than this one, so that no egress can run out of bits in the middle of a frame.
+    pub fn cuts_through(&self, port: usize) -> bool {
+        let rate = |p: &SwitchPortConfig| p.egress.rate();
+        let own = self.ports.get(port).map(rate);
+        self.cut_through && own.is_some() && own >= self.ports.iter().map(rate).max()
     }
 }
 
@@ -326,44 +309,4 @@ pub fn buffer_frames_max(config: &SwitchConfig) -> usize {
     let cell = u64::from(config.cell.max(1));
     let shortest = u64::from(FRAME_LEN_MIN + FCS_BYTES).div_ceil(cell);
     usize::try_from(config.buffer.0 / cell / shortest).unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::switch::testing::config;
-
-    #[test]
-    fn the_buffer_is_divided_in_cells() {
-        // 800G, 5 m line of SONiC's pg_profile_lookup on Tomahawk 5: 8636 B = 34 cells, xoff 724662 B = 2853 cells.
-        let mut c = config(2, 1000);
-        c.cell = 254;
-        c.buffer = Bytes(254 * 10_000 + 253);
-        c.priorities[3].reserved = Bytes(8636);
-        c.priorities[3].headroom = Bytes(724_662);
-        let cells = c.validate().unwrap();
-        assert_eq!(cells, BufferCells { total: 10_000, reserved: 68, headroom: 5706, shared: 4226 });
-        c.priorities[3].lossless = false;
-        assert_eq!(c.validate().unwrap().headroom, 0, "headroom counts for lossless priorities only");
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_with_its_place() {
-        let refused = |change: fn(&mut SwitchConfig)| {
-            let mut c = config(4, 1000);
-            change(&mut c);
-            c.validate().unwrap_err().to_string()
-        };
-        assert!(refused(|c| c.ports.clear()).contains("0 ports"));
-        assert!(refused(|c| c.cell = 0).contains("cell is 0"));
-        assert!(refused(|c| c.buffer = Bytes(1)).contains("enlarge the buffer"));
-        assert!(refused(|c| c.buffer = Bytes(8 << 30)).contains("at most 2^31 cells and 4 GiB"));
-        assert!(refused(|c| c.priorities[2].alpha = (1, 0)).contains("priority 2: alpha is 1/0"));
-        assert!(refused(|c| c.dscp_map[26] = 8).contains("dscp 26"));
-        assert!(refused(|c| c.pause_quanta = 2).contains("pause_quanta 2"));
-        let wred = |c: &mut SwitchConfig| {
-            c.priorities[3].wred = Some(Wred { kmin: Bytes(2), kmax: Bytes(1), pmax: 0.1 });
-        };
-        assert!(refused(wred).contains("kmin <= kmax"));
-    }
 }

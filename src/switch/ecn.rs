@@ -1,7 +1,6 @@
 //! WRED on the instantaneous egress queue, in bytes: 0 up to kmin, a ramp to pmax at kmax, certain above.
 
-use super::config::{MarkAt, PriorityConfig, Wred};
-use crate::limits::PRIORITIES;
+use super::config::{MarkAt, PortProfile, Wred};
 use crate::rng::Rng;
 
 /// Probability one, as the coin is 63 bits.
@@ -13,12 +12,22 @@ struct Ramp {
     kmax: u64,
     /// Probability per byte above kmin, times 2^63.
     slope: u64,
+    /// Marks what can be marked.
+    ecn: bool,
 }
+
+/// WRED that never applies.
+const OFF: Ramp = Ramp { kmin: u64::MAX, kmax: u64::MAX, slope: 0, ecn: true };
 
 impl Ramp {
     fn new(w: &Wred) -> Ramp {
         let width = w.kmax.0.saturating_sub(w.kmin.0).max(1);
-        Ramp { kmin: w.kmin.0, kmax: w.kmax.0, slope: (w.pmax * CERTAIN as f64 / width as f64) as u64 }
+        Ramp {
+            kmin: w.kmin.0,
+            kmax: w.kmax.0,
+            slope: (w.pmax * CERTAIN as f64 / width as f64) as u64,
+            ecn: w.ecn,
+        }
     }
     /// Probability times 2^63 at a queue of `depth` bytes.
     #[inline]
@@ -34,15 +43,17 @@ impl Ramp {
 /// Decides which frames meet congestion. One coin per switch, seeded by the run.
 #[derive(Debug)]
 pub struct Marker {
-    ramps: [Option<Ramp>; PRIORITIES],
+    /// By profile and priority.
+    ramps: Vec<Ramp>,
     at: MarkAt,
     coin: Rng,
 }
 
 impl Marker {
     /// The marker of switch number `index`.
-    pub fn new(priorities: &[PriorityConfig; PRIORITIES], at: MarkAt, seed: u64, index: u16) -> Marker {
-        let ramps = std::array::from_fn(|p| priorities[p].wred.as_ref().map(Ramp::new));
+    pub fn new(profiles: &[PortProfile], at: MarkAt, seed: u64, index: u16) -> Marker {
+        let ramp = |p: &super::config::PriorityConfig| p.wred.as_ref().map_or(OFF, Ramp::new);
+        let ramps = profiles.iter().flat_map(|p| p.priorities.iter().map(ramp)).collect();
         Marker { ramps, at, coin: Rng::new(seed, "wred", u64::from(index)) }
     }
 
@@ -52,19 +63,23 @@ impl Marker {
         self.at
     }
 
-    /// True when WRED is on for the priority and `depth` is above kmin: only then is a coin worth tossing.
+    /// True when WRED is on for the row (profile x 8 + priority) and `depth` is above kmin: only then is a coin worth
+    /// tossing.
     #[inline]
-    pub fn applies(&self, priority: u8, depth: u32) -> bool {
-        self.ramps[usize::from(priority) % PRIORITIES].is_some_and(|r| u64::from(depth) > r.kmin)
+    pub fn applies(&self, row: usize, depth: u32) -> bool {
+        u64::from(depth) > self.ramps[row].kmin
+    }
+
+    /// True when WRED marks frames that can be marked, false when it drops them like all others.
+    #[inline]
+    pub fn marks(&self, row: usize) -> bool {
+        self.ramps[row].ecn
     }
 
     /// Tosses the coin for one frame that sees a queue of `depth` bytes.
     #[inline]
-    pub fn hits(&mut self, priority: u8, depth: u32) -> bool {
-        let Some(ramp) = self.ramps[usize::from(priority) % PRIORITIES] else {
-            return false;
-        };
-        let p = ramp.probability(u64::from(depth));
+    pub fn hits(&mut self, row: usize, depth: u32) -> bool {
+        let p = self.ramps[row].probability(u64::from(depth));
         p >= CERTAIN || (p > 0 && self.coin.next_u64() >> 1 < p)
     }
 }
@@ -77,8 +92,9 @@ mod tests {
 
     fn marker(kmin: u64, kmax: u64, pmax: f64, seed: u64) -> Marker {
         let mut c = config(1, 100);
-        c.priorities[3].wred = Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax });
-        Marker::new(&c.priorities, MarkAt::Dequeue, seed, 0)
+        c.profiles[0].priorities[3].wred =
+            Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax, ecn: true });
+        Marker::new(&c.profiles, MarkAt::Dequeue, seed, 0)
     }
 
     /// SONiC's AZURE_LOSSLESS: 1 MiB to 2 MiB, 5 %. Frequencies within 4.5 standard deviations of the ramp.

@@ -4,7 +4,8 @@ use super::route::AddressMap;
 use crate::frame::{Frame, HEAD_MAX, flags};
 use crate::measure::record::DropReason;
 use crate::wire::fast::{self, Kind};
-use crate::wire::pfc::PfcFrame;
+use crate::wire::pfc::{self, PfcFrame};
+use crate::wire::template::WireLen;
 
 /// What a frame is to a switch.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub enum Seen {
     Forward,
     /// Flow control for the port it came in by.
     Pfc(PfcFrame),
+    /// Silence of the whole link for so many quanta.
+    Pause(u16),
 }
 
 /// Classifies a frame at its first switch. Its priority is that of its DSCP (a VLAN tag's code point is not trusted,
@@ -25,7 +28,9 @@ pub fn read(frame: &mut impl Frame, addresses: &AddressMap, dscp_map: &[u8; 64])
     let len = frame.len();
     let seen = fast::parse(frame.head(), len).map_err(|_| DropReason::Malformed)?;
     if seen.kind == Kind::Pfc {
-        return PfcFrame::parse(frame.head(), len).map(Seen::Pfc).ok_or(DropReason::Malformed);
+        let pause = || pfc::global_pause(frame.head(), len).map(Seen::Pause);
+        let seen = PfcFrame::parse(frame.head(), len).map(Seen::Pfc);
+        return seen.or_else(pause).ok_or(DropReason::Malformed);
     }
     let dst = addresses.get(seen.dst).ok_or(DropReason::NoRoute)?;
     let meta = frame.meta_mut();
@@ -55,6 +60,16 @@ pub fn set_ce(frame: &mut impl Frame) -> bool {
 /// Writes a PFC frame from `mac`.
 pub fn write_pfc(frame: &mut impl Frame, mac: [u8; 6], message: &PfcFrame) {
     let written = message.write(frame.head_mut(), mac);
+    control(frame, written);
+}
+
+/// Writes a pause of the whole link from `mac`.
+pub fn write_pause(frame: &mut impl Frame, mac: [u8; 6], quanta: u16) {
+    let written = pfc::write_global_pause(frame.head_mut(), mac, quanta);
+    control(frame, written);
+}
+
+fn control(frame: &mut impl Frame, written: WireLen) {
     let meta = frame.meta_mut();
     meta.head_len = written.head_len;
     meta.len = written.len;

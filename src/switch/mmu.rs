@@ -1,70 +1,114 @@
 //! Buffer accounting of a shared-memory switch: who may take a cell, who is told to stop, who may go on.
 //!
 //! Every frame is charged to the priority group (ingress port, priority) it came in by, first to the group's reserved
-//! cells, then to the shared pool up to the dynamic threshold `alpha x (shared size - shared used)` (Choudhury and
-//! Hahne, "Dynamic queue length thresholds", 1998), then, for lossless groups, to its headroom, and after that it is
-//! lost. A frame is admitted to the shared pool only if all of it fits under the threshold. Cells go back in the
-//! reverse order: headroom first, then shared, then reserved, as in SAI and in the HPCC switch.
+//! cells, then to its ingress pool up to the group's threshold, then, for lossless groups, to its headroom, and after
+//! that it is lost. The threshold is dynamic, `alpha x (pool size - pool use)` (Choudhury and Hahne, "Dynamic queue
+//! length thresholds", 1998), or static. A frame is admitted to the pool only if all of it fits under the threshold.
+//! Cells go back in the reverse order: headroom first, then shared, then reserved, as in SAI and in the HPCC switch.
 //!
 //! - **XOFF** when the group's use has reached `reserved + threshold`, so that the next cell would have to go to
-//!   headroom; looked at when a frame of the group is admitted. This reproduces the vendor's lists for Tomahawk 5 cell
-//!   by cell.
-//! - **XON** when headroom is empty and shared use is `xon_offset` below the threshold, or zero. Looked at when a frame
-//!   of the group leaves. The threshold of a group also grows when others leave; hardware does not recompute thousands
-//!   of groups per cell, and neither do we: such a group is looked at when its XOFF would have to be refreshed. A group
-//!   cannot be forgotten: when its last frame leaves, its shared use is zero.
-//! - **Lossy** groups are dropped over the threshold; so are frames whose egress queue is over its own limit
-//!   (`egress_alpha`). Reserved cells are a guarantee: both limits bind only frames that need shared cells.
+//!   headroom, or a frame has gone there; looked at when a frame of the group is admitted. This reproduces the
+//!   vendor's lists for Tomahawk 5 cell by cell.
+//! - **XON** when headroom is empty and shared use is `xon_offset` below the threshold, or no more than `xon`, or zero.
+//!   Looked at when a frame of the group leaves. The threshold of a group also grows when others leave; hardware does
+//!   not recompute thousands of groups per cell, and neither do we: such a group is looked at when its XOFF would have
+//!   to be refreshed. A group cannot be forgotten: when its last frame leaves, its shared use is zero.
+//! - **Headroom** of a group is its own, or bounded with that of others by the shared headroom pool of its ingress pool.
+//! - **Lossy** groups are dropped over the threshold. So are frames whose egress queue is over its own limit, lossless
+//!   ones included. Without egress pools that limit acts on the ingress pool, and reserved ingress cells are a guarantee:
+//!   both limits bind only frames that need shared cells. With egress pools a queue holds its reserved cells first and
+//!   then shared cells of its egress pool; a frame has to be admitted on both sides.
 //!
+//! Ports with equal settings share one row of limits, which each group names, so limits per port cost a frame nothing.
 //! All arithmetic is on whole cells; thresholds are compared as products, never divided.
 
-use super::config::{BufferCells, ConfigError, FCS_BYTES, PriorityConfig, SwitchConfig};
+use super::config::{ConfigError, FCS_BYTES, Limit, PoolCells, PriorityConfig, SwitchConfig};
 use crate::limits::PRIORITIES;
 use crate::measure::record::DropReason;
 use crate::units::{FRAME_LEN_MIN, FrameLen};
 
-/// `alpha` of a dynamic threshold.
+/// A limit of shared cells: `used x den <= free x num + plus`, which is dynamic with plus = 0, static with num = 0, and
+/// never binds with all three zero.
 #[derive(Clone, Copy, Debug)]
-struct Alpha {
+struct Threshold {
     num: u64,
     den: u64,
+    plus: u64,
 }
 
-impl Alpha {
-    fn new((num, den): (u32, u32)) -> Alpha {
-        Alpha { num: u64::from(num), den: u64::from(den) }
+impl Threshold {
+    fn new(limit: Limit, cell: u64) -> Threshold {
+        match limit {
+            Limit::Dynamic(num, den) => Threshold { num: u64::from(num), den: u64::from(den), plus: 0 },
+            Limit::Static(bytes) => Threshold { num: 0, den: 1, plus: bytes.0 / cell },
+            Limit::Pool => Threshold { num: 0, den: 0, plus: 0 },
+        }
     }
-    /// True when `used` cells are within alpha x `free`.
+    /// True when `used` cells are within the limit while `free` cells of the pool are free.
     #[inline]
     fn allows(self, used: u32, free: u32) -> bool {
-        u64::from(used) * self.den <= u64::from(free) * self.num
+        u64::from(used) * self.den <= u64::from(free) * self.num + self.plus
     }
 }
 
-/// Limits of every priority group of one priority, in cells.
+/// Limits of one priority on the ports of one profile, in cells.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    lossless: bool,
-    alpha: Alpha,
-    egress_alpha: Alpha,
+    shared: Threshold,
+    egress: Threshold,
     reserved: u32,
     headroom: u32,
     xon_offset: u32,
+    xon: u32,
+    egress_reserved: u32,
+    lossless: bool,
+    pool: u8,
+    egress_pool: u8,
 }
 
 impl Limits {
-    fn new(p: &PriorityConfig, cell: u64) -> Limits {
-        // Fits: `validate` keeps the sums below 2^31; the offset is only ever compared.
+    fn new(p: &PriorityConfig, cell: u64, egress_pools: bool) -> Limits {
+        // Fits: `validate` keeps the sums below 2^31; offset and floor are only ever compared.
         let cells = |bytes: u64| u32::try_from(bytes.div_ceil(cell)).unwrap_or(u32::MAX >> 1);
+        let own = if p.lossless || egress_pools { Limit::Pool } else { p.limit };
         Limits {
-            lossless: p.lossless,
-            alpha: Alpha::new(p.alpha),
-            egress_alpha: Alpha::new(p.egress_alpha.unwrap_or(p.alpha)),
+            shared: Threshold::new(p.limit, cell),
+            egress: Threshold::new(p.egress_limit.unwrap_or(own), cell),
             reserved: cells(p.reserved.0),
             headroom: cells(p.headroom().0),
             xon_offset: cells(p.xon_offset.0).min(u32::MAX >> 1),
+            xon: u32::try_from(p.xon.0 / cell).unwrap_or(u32::MAX >> 1),
+            egress_reserved: cells(p.egress_reserved.0),
+            lossless: p.lossless,
+            pool: p.pool,
+            egress_pool: p.egress_pool,
         }
     }
+}
+
+/// An ingress pool, in cells.
+#[derive(Clone, Copy, Debug)]
+struct Pool {
+    size: u32,
+    used: u32,
+    /// Shared headroom; without a shared headroom pool nothing is counted and this is never reached.
+    headroom_size: u32,
+    headroom_used: u32,
+}
+
+impl Pool {
+    fn new(p: PoolCells) -> Pool {
+        let cells = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let headroom_size = p.headroom.map_or(u32::MAX, cells);
+        Pool { size: cells(p.shared), used: 0, headroom_size, headroom_used: 0 }
+    }
+}
+
+/// An egress pool, in cells.
+#[derive(Clone, Copy, Debug)]
+struct Shared {
+    size: u32,
+    used: u32,
 }
 
 /// Cells of one priority group.
@@ -74,6 +118,8 @@ struct Group {
     used: u32,
     /// Headroom cells.
     headroom: u32,
+    /// Its row of limits.
+    limits: u16,
     /// Told (or about to be told) to stop.
     xoff: bool,
 }
@@ -104,11 +150,17 @@ pub struct Admitted {
     pub peak: bool,
 }
 
-/// The memory management unit of one switch. Groups are numbered `port * 8 + priority`.
+/// The memory management unit of one switch. Groups and queues are numbered `port * 8 + priority`.
 #[derive(Debug)]
 pub struct Mmu {
     groups: Vec<Group>,
-    limits: [Limits; PRIORITIES],
+    /// Rows by profile and priority.
+    limits: Vec<Limits>,
+    pools: Vec<Pool>,
+    /// Empty without egress pools.
+    egress_pools: Vec<Shared>,
+    /// Priorities whose queues have a limit of their own, on any port.
+    egress_limited: u8,
     shared_size: u32,
     shared_used: u32,
     headroom_used: u32,
@@ -127,12 +179,34 @@ impl Mmu {
     /// # Errors
     /// As [`SwitchConfig::validate`].
     pub fn new(config: &SwitchConfig) -> Result<Mmu, ConfigError> {
-        let BufferCells { shared, .. } = config.validate()?;
+        let (cells, pools) = config.divide()?;
         let cell = u64::from(config.cell);
+        let egress = !config.egress_pools.is_empty();
+        let rows = config.profiles.iter().flat_map(|p| &p.priorities);
+        let limits: Vec<Limits> = rows.map(|p| Limits::new(p, cell, egress)).collect();
+        let group = |(port, priority): (usize, usize)| Group {
+            limits: (usize::from(config.ports[port].profile) * PRIORITIES + priority) as u16,
+            ..Group::default()
+        };
+        let slots = (0..config.ports.len()).flat_map(|port| (0..PRIORITIES).map(move |p| (port, p)));
+        let limited = limits.iter().enumerate().filter(|(_, l)| l.egress.den > 0 || egress);
+        let egress_limited = limited.fold(0, |mask, (row, _)| mask | 1 << (row % PRIORITIES));
+        let pool = |(i, p): (usize, &super::config::EgressPool)| {
+            let mine = slots.clone().map(|(port, p)| &config.of_port(port).priorities[p]);
+            let reserved: u64 = mine
+                .filter(|p| usize::from(p.egress_pool) == i)
+                .map(|p| p.egress_reserved.0.div_ceil(cell))
+                .sum();
+            let size = (p.size.0 / cell).saturating_sub(reserved);
+            Shared { size: u32::try_from(size).unwrap_or(u32::MAX), used: 0 }
+        };
         Ok(Mmu {
-            groups: vec![Group::default(); config.ports.len() * PRIORITIES],
-            limits: std::array::from_fn(|p| Limits::new(&config.priorities[p], cell)),
-            shared_size: u32::try_from(shared).unwrap_or(u32::MAX),
+            groups: slots.clone().map(group).collect(),
+            limits,
+            pools: pools.into_iter().map(Pool::new).collect(),
+            egress_pools: config.egress_pools.iter().enumerate().map(pool).collect(),
+            egress_limited,
+            shared_size: u32::try_from(cells.shared).unwrap_or(u32::MAX),
             shared_used: 0,
             headroom_used: 0,
             total_used: 0,
@@ -162,43 +236,75 @@ impl Mmu {
         cells.min(u64::from(u16::MAX)) as u16
     }
 
-    /// Charges a frame of `cells` to `group`; `queue_cells` is what its egress queue holds already.
+    /// Charges a frame of `cells` to `group` and, with egress pools, to `queue`, which holds `queue_cells` already.
     ///
     /// # Errors
-    /// [`DropReason::Threshold`] or [`DropReason::Buffer`] for lossy, [`DropReason::Headroom`] for lossless groups.
+    /// [`DropReason::Threshold`] or [`DropReason::Buffer`], for lossless groups also [`DropReason::Headroom`].
     #[inline]
-    pub fn admit(&mut self, group: usize, cells: u16, queue_cells: u32) -> Result<Admitted, DropReason> {
-        let limits = &self.limits[group % PRIORITIES];
+    pub fn admit(
+        &mut self,
+        group: usize,
+        cells: u16,
+        queue: usize,
+        queue_cells: u32,
+    ) -> Result<Admitted, DropReason> {
         let g = &mut self.groups[group];
-        let cells = u32::from(cells);
-        let free = self.shared_size - self.shared_used;
+        let limits = &self.limits[usize::from(g.limits)];
+        let pool = &mut self.pools[usize::from(limits.pool)];
+        let (lossless, cells) = (limits.lossless, u32::from(cells));
+        let free = pool.size - pool.used;
         let shared_after = (g.used + cells).saturating_sub(limits.reserved);
         let take = shared_after - g.used.saturating_sub(limits.reserved);
         let in_reserved = take == 0;
-        let fits = in_reserved || (take <= free && limits.alpha.allows(shared_after, free));
-        let mut admitted = Admitted { xoff: false, in_headroom: false, in_reserved, peak: false };
-        if limits.lossless {
-            let reached = if fits {
-                g.used += cells;
-                self.shared_used += take;
-                g.used >= limits.reserved && !limits.alpha.allows(shared_after + 1, free - take)
-            } else if g.headroom + cells <= limits.headroom {
-                g.headroom += cells;
-                self.headroom_used += cells;
-                admitted.in_headroom = true;
-                true
-            } else {
-                return Err(DropReason::Headroom);
-            };
-            admitted.xoff = reached && !g.xoff;
-            g.xoff |= reached;
-        } else {
-            if !fits || !(in_reserved || limits.egress_alpha.allows(queue_cells + cells, free)) {
-                return Err(if take > free { DropReason::Buffer } else { DropReason::Threshold });
-            }
-            g.used += cells;
-            self.shared_used += take;
+        let fits = in_reserved || (take <= free && limits.shared.allows(shared_after, free));
+        if !lossless && !fits {
+            return Err(if take > free { DropReason::Buffer } else { DropReason::Threshold });
         }
+        let in_headroom = !fits;
+        if in_headroom
+            && (g.headroom + cells > limits.headroom || cells > pool.headroom_size - pool.headroom_used)
+        {
+            return Err(DropReason::Headroom);
+        }
+        if self.egress_limited & (1 << (queue % PRIORITIES)) != 0 {
+            let row = self.groups[queue].limits;
+            let limits = &self.limits[usize::from(row)];
+            match self.egress_pools.get_mut(usize::from(limits.egress_pool)) {
+                None if in_reserved || limits.egress.allows(queue_cells + cells, free) => {}
+                None => return Err(if take > free { DropReason::Buffer } else { DropReason::Threshold }),
+                Some(pool) => {
+                    let (before, after) = (queue_cells, queue_cells + cells);
+                    let over = |n: u32| n.saturating_sub(limits.egress_reserved);
+                    let (take, free) = (over(after) - over(before), pool.size - pool.used);
+                    if take > free {
+                        return Err(DropReason::Buffer);
+                    }
+                    if take > 0 && !limits.egress.allows(over(after), free) {
+                        return Err(DropReason::Threshold);
+                    }
+                    pool.used += take;
+                }
+            }
+        }
+        let g = &mut self.groups[group];
+        let limits = &self.limits[usize::from(g.limits)];
+        let pool = &mut self.pools[usize::from(limits.pool)];
+        let mut admitted = Admitted { xoff: false, in_headroom, in_reserved, peak: false };
+        let reached = if in_headroom {
+            g.headroom += cells;
+            self.headroom_used += cells;
+            if pool.headroom_size != u32::MAX {
+                pool.headroom_used += cells;
+            }
+            true
+        } else {
+            g.used += cells;
+            pool.used += take;
+            self.shared_used += take;
+            lossless && g.used >= limits.reserved && !limits.shared.allows(shared_after + 1, free - take)
+        };
+        admitted.xoff = reached && !g.xoff;
+        g.xoff |= reached;
         self.total_used += cells;
         let p = &mut self.peaks;
         if self.total_used > p.buffer
@@ -215,32 +321,51 @@ impl Mmu {
         Ok(admitted)
     }
 
-    /// Gives the cells of a leaving frame back. True when the group has just gone from XOFF to XON.
+    /// Gives the cells of a leaving frame back; `queue_cells` is what is left behind it in `queue`. True when the group
+    /// has just gone from XOFF to XON.
     #[inline]
-    pub fn release(&mut self, group: usize, cells: u16) -> bool {
-        let g = &mut self.groups[group];
+    pub fn release(&mut self, group: usize, cells: u16, queue: usize, queue_cells: u32) -> bool {
         let cells = u32::from(cells);
+        if !self.egress_pools.is_empty() {
+            self.release_egress(queue, cells, queue_cells);
+        }
+        let g = &mut self.groups[group];
+        let limits = &self.limits[usize::from(g.limits)];
+        let pool = &mut self.pools[usize::from(limits.pool)];
         let from_headroom = g.headroom.min(cells);
         let rest = cells - from_headroom;
-        let from_shared = g.used.saturating_sub(self.limits[group % PRIORITIES].reserved).min(rest);
+        let from_shared = g.used.saturating_sub(limits.reserved).min(rest);
         g.headroom -= from_headroom;
         g.used -= rest;
         self.headroom_used -= from_headroom;
+        if pool.headroom_size != u32::MAX {
+            pool.headroom_used -= from_headroom;
+        }
+        pool.used -= from_shared;
         self.shared_used -= from_shared;
         self.total_used -= cells;
         g.xoff && self.try_xon(group)
     }
 
+    fn release_egress(&mut self, queue: usize, cells: u32, left: u32) {
+        let limits = &self.limits[usize::from(self.groups[queue].limits)];
+        let over = |n: u32| n.saturating_sub(limits.egress_reserved);
+        if let Some(pool) = self.egress_pools.get_mut(usize::from(limits.egress_pool)) {
+            pool.used -= over(left + cells) - over(left);
+        }
+    }
+
     /// Looks whether a group in XOFF may go on under the threshold of this moment; true when it has just changed.
     #[inline]
     pub fn try_xon(&mut self, group: usize) -> bool {
-        let limits = &self.limits[group % PRIORITIES];
-        let free = self.shared_size - self.shared_used;
         let g = &mut self.groups[group];
+        let limits = &self.limits[usize::from(g.limits)];
+        let pool = &self.pools[usize::from(limits.pool)];
         let shared = g.used.saturating_sub(limits.reserved);
         let go = g.xoff
             && g.headroom == 0
-            && (shared == 0 || limits.alpha.allows(shared + limits.xon_offset, free));
+            && (shared <= limits.xon
+                || limits.shared.allows(shared + limits.xon_offset, pool.size - pool.used));
         g.xoff &= !go;
         go
     }
@@ -250,12 +375,20 @@ impl Mmu {
     pub fn is_xoff(&self, group: usize) -> bool {
         self.groups[group].xoff
     }
-    /// True when frames of this priority are never to be lost.
+    /// True when frames of this group are never to be lost.
     #[inline]
-    pub fn is_lossless(&self, priority: u8) -> bool {
-        self.limits[usize::from(priority) % PRIORITIES].lossless
+    pub fn is_lossless(&self, group: usize) -> bool {
+        self.limits[usize::from(self.groups[group].limits)].lossless
     }
-    /// Size of the shared pool, cells.
+    /// Cells of an ingress pool: (size, in use, shared headroom in use).
+    pub fn pool_used(&self, pool: usize) -> (u32, u32, u32) {
+        self.pools.get(pool).map_or((0, 0, 0), |p| (p.size, p.used, p.headroom_used))
+    }
+    /// Shared cells of an egress pool: (size, in use).
+    pub fn egress_pool_used(&self, pool: usize) -> (u32, u32) {
+        self.egress_pools.get(pool).map_or((0, 0), |p| (p.size, p.used))
+    }
+    /// Size of all shared pools, cells.
     pub fn shared_size(&self) -> u32 {
         self.shared_size
     }
@@ -287,9 +420,10 @@ impl Mmu {
     /// Starts the peaks again from what is in use now.
     pub fn mark(&mut self) {
         let mut p = Peaks { buffer: self.total_used, shared: self.shared_used, ..Peaks::default() };
-        for (i, g) in self.groups.iter().enumerate() {
+        for g in &self.groups {
+            let reserved = self.limits[usize::from(g.limits)].reserved;
             p.headroom = p.headroom.max(g.headroom);
-            p.group = p.group.max(g.used.saturating_sub(self.limits[i % PRIORITIES].reserved));
+            p.group = p.group.max(g.used.saturating_sub(reserved));
         }
         self.peaks = p;
     }

@@ -11,22 +11,27 @@
 //! in when its last bit has arrived, and the fixed pipeline delay is part of the link before.
 
 pub mod config;
+mod division;
 mod ecn;
 mod headers;
 pub mod mmu;
 mod pfc;
+mod port;
 mod queues;
 pub mod route;
 mod sched;
+mod shape;
+mod watchdog;
 
 use std::collections::VecDeque;
 
 pub use self::config::buffer_frames_max;
-use self::config::{ConfigError, MarkAt, SwitchConfig, SwitchPortConfig};
+use self::config::{ConfigError, FlowControl, MarkAt, SwitchConfig};
 use self::ecn::Marker;
 use self::headers::Seen;
 use self::mmu::Mmu;
-use self::pfc::{PortPfc, bits};
+use self::pfc::bits;
+use self::port::Port;
 use self::queues::{Entry, Queues};
 use self::route::Router;
 pub use self::route::{AddressMap, Routes};
@@ -35,7 +40,7 @@ use crate::frame::{Fill, Frame, FramePool, flags};
 use crate::limits::{HOPS_MAX, PRIORITIES};
 use crate::measure::record::{DropReason, Record};
 use crate::measure::stats::{SwitchPortStats, SwitchStats};
-use crate::units::{FRAME_LEN_MIN, FrameLen, LinkTiming, Span, Time};
+use crate::units::{FRAME_LEN_MIN, FrameLen, Span, Time};
 use crate::wire::pfc::PfcFrame;
 
 /// What became of a frame.
@@ -61,48 +66,6 @@ pub struct SwitchState {
     pub queues: Vec<(u16, u8, u64)>,
 }
 
-/// One port: what the hot path asks first, then its flow control.
-#[derive(Debug)]
-struct Port {
-    /// Priorities with frames waiting to leave here.
-    waiting: u8,
-    /// The driver will ask this port again by itself: a wake is out, or something was left when it last asked.
-    armed: bool,
-    /// Stands in the list of wakes.
-    listed: bool,
-    /// When the frame that left last has left the port.
-    busy_until: Time,
-    egress: LinkTiming,
-    pfc: PortPfc,
-    mac: [u8; 6],
-    /// XOFF is said again after this span: half the pause.
-    refresh: Span,
-}
-
-impl Port {
-    fn new(config: &SwitchPortConfig, pause_quanta: u16) -> Port {
-        Port {
-            waiting: 0,
-            armed: false,
-            listed: false,
-            busy_until: Time::ZERO,
-            egress: config.egress,
-            pfc: PortPfc::new(),
-            mac: config.mac,
-            refresh: Span(config.egress.rate().quanta(pause_quanta).0 / 2),
-        }
-    }
-    /// Priorities that may send now.
-    #[inline]
-    fn ready(&self) -> u8 {
-        self.waiting & !self.pfc.paused()
-    }
-    #[inline]
-    fn has_pending(&self) -> bool {
-        self.ready() != 0 || self.pfc.pending() != 0
-    }
-}
-
 /// A shared-buffer switch that forwards frames of type `F`.
 ///
 /// Cost: a frame in and out takes 25 to 30 ns while its memory is warm (`cargo bench --bench switch`). Memory: 24 bytes
@@ -119,6 +82,7 @@ pub struct Switch<F> {
     addresses: AddressMap,
     dscp_map: [u8; 64],
     pause_quanta: u16,
+    flow_control: FlowControl,
     /// Manners of a simulated switch, see [`Switch::imitate`].
     imitates: bool,
     /// Ports to try next; each at most once.
@@ -128,6 +92,8 @@ pub struct Switch<F> {
     /// No pause ends and no refresh is due before.
     deadline: Time,
     stats: SwitchStats,
+    /// What the watchdog took out of queues, since the start: frames and bytes.
+    flushed: (u64, u64),
 }
 
 /// Number of the queue or priority group of a priority on a port.
@@ -157,20 +123,24 @@ impl<F: Frame> Switch<F> {
         let stats = SwitchStats { ports: vec![SwitchPortStats::default(); n], ..SwitchStats::default() };
         Ok(Switch {
             index,
-            ports: config.ports.iter().map(|p| Port::new(p, config.pause_quanta)).collect(),
+            ports: (config.ports.iter().enumerate())
+                .map(|(i, p)| Port::new(p, config.of_port(i), config.pause_quanta))
+                .collect(),
             queues: Queues::new(n, buffer_frames_max(&config)),
             mmu,
             router: Router::new(routes, config.balance, config.hash_seed),
-            marker: Marker::new(&config.priorities, config.mark_at, config.seed, index),
-            sched: Scheduler::new(n, &config.priorities),
+            marker: Marker::new(&config.profiles, config.mark_at, config.seed, index),
+            sched: Scheduler::new(&config),
             addresses,
             dscp_map: config.dscp_map,
             pause_quanta: config.pause_quanta,
+            flow_control: config.flow_control,
             imitates: false,
             wakes: VecDeque::with_capacity(n),
             last_queue: 0,
             deadline: Time::NEVER,
             stats,
+            flushed: (0, 0),
         })
     }
 
@@ -195,6 +165,10 @@ impl<F: Frame> Switch<F> {
                     self.on_pfc(now, ingress, &message);
                     return Admit::Consumed(frame);
                 }
+                Ok(Seen::Pause(quanta)) => {
+                    self.on_pause(now, ingress, quanta);
+                    return Admit::Consumed(frame);
+                }
                 Err(reason) => refused = Some(reason),
             }
         }
@@ -213,13 +187,17 @@ impl<F: Frame> Switch<F> {
             return self.refuse(now, ingress, None, frame, DropReason::NoRoute, rec);
         };
 
-        let queue = slot(egress, priority);
+        let (queue, bit) = (slot(egress, priority), 1 << priority);
+        let port = &self.ports[usize::from(egress)];
+        if (port.dropping | self.ports[usize::from(ingress)].dropping) & bit != 0 {
+            return self.refuse_stuck(now, ingress, egress, frame, rec);
+        }
         let depth = self.queues.depth_bytes(queue);
-        let mut mark = false;
-        if self.marker.applies(priority, depth) {
-            let capable = headers::is_ecn_capable(frame.head());
+        let (row, mut mark) = (usize::from(port.rows) + usize::from(priority), false);
+        if self.marker.applies(row, depth) {
+            let capable = self.marker.marks(row) && headers::is_ecn_capable(frame.head());
             if ((!capable && !self.imitates) || self.marker.at() == MarkAt::Enqueue)
-                && self.marker.hits(priority, depth)
+                && self.marker.hits(row, depth)
             {
                 if !capable {
                     return self.refuse(now, ingress, Some(egress), frame, DropReason::Wred, rec);
@@ -230,7 +208,7 @@ impl<F: Frame> Switch<F> {
 
         let cells = self.mmu.cells(frame.len());
         let group = slot(ingress, priority);
-        let admitted = match self.mmu.admit(group, cells, self.queues.depth_cells(queue)) {
+        let admitted = match self.mmu.admit(group, cells, queue, self.queues.depth_cells(queue)) {
             Ok(admitted) => admitted,
             Err(reason) => return self.refuse(now, ingress, Some(egress), frame, reason, rec),
         };
@@ -252,7 +230,7 @@ impl<F: Frame> Switch<F> {
             Ok(depth) => u64::from(depth),
             Err(entry) => {
                 // The slab holds what the buffer holds; refusing is still better than losing count.
-                self.mmu.release(group, cells);
+                self.mmu.release(group, cells, queue, self.queues.depth_cells(queue));
                 return self.refuse(now, ingress, Some(egress), entry.frame, DropReason::Buffer, rec);
             }
         };
@@ -264,16 +242,14 @@ impl<F: Frame> Switch<F> {
         rec.queue_depth(now, self.index, egress, priority, depth);
 
         let port = &mut self.ports[usize::from(egress)];
-        port.waiting |= 1 << priority;
-        if port.pfc.paused() & (1 << priority) != 0 {
-            let first_end = port.pfc.expire(now, 1 << priority);
+        port.waiting |= bit;
+        if port.pfc.paused() & bit != 0 {
+            let first_end = port.pauses(now, &mut self.stats.ports[usize::from(egress)]);
             self.deadline = self.deadline.min(first_end);
         }
         self.wake(now, egress);
         if admitted.xoff {
-            let refresh_due = self.ports[usize::from(ingress)].pfc.set_xoff(usize::from(priority));
-            self.deadline = self.deadline.min(refresh_due);
-            self.wake(now, ingress);
+            self.stop(now, ingress, priority);
         }
         Admit::Queued
     }
@@ -285,9 +261,12 @@ impl<F: Frame> Switch<F> {
         now: Time,
         egress: u16,
         pool: &mut P,
-        _rec: &mut impl Record,
+        rec: &mut impl Record,
     ) -> Option<F> {
         self.ports[usize::from(egress)].armed = true; // no wake for the port that is just being asked
+        if self.ports[usize::from(egress)].doomed() != 0 {
+            self.flush(now, egress, pool, rec);
+        }
         let frame = self.depart_pfc(now, egress, pool).or_else(|| self.depart_data(now, egress));
         let port = &mut self.ports[usize::from(egress)];
         if let Some(frame) = &frame {
@@ -319,17 +298,20 @@ impl<F: Frame> Switch<F> {
         }
         if self.marker.at() == MarkAt::Dequeue {
             let behind = self.queues.depth_bytes(queue);
-            if self.marker.applies(priority, behind)
+            let row = usize::from(self.ports[p].rows) + usize::from(priority);
+            if self.marker.applies(row, behind)
+                && self.marker.marks(row)
                 && headers::is_ecn_capable(frame.head())
-                && self.marker.hits(priority, behind)
+                && self.marker.hits(row, behind)
             {
                 self.set_ce(egress, priority, &mut frame);
             }
         }
-        if self.mmu.release(slot(ingress, priority), cells) {
-            self.ports[usize::from(ingress)].pfc.set_xon(usize::from(priority));
-            self.wake(now, ingress);
+        if self.mmu.release(slot(ingress, priority), cells, queue, self.queues.depth_cells(queue)) {
+            self.go_on(now, ingress, priority);
         }
+        let open = self.ports[p].sent(now, priority, frame.len());
+        self.deadline = self.deadline.min(open);
         let bytes = u64::from(bytes);
         let counters = &mut self.stats.ports[p].queues[usize::from(priority)];
         counters.tx_frames += 1;
@@ -350,28 +332,139 @@ impl<F: Frame> Switch<F> {
         let counters = &mut self.stats.ports[p].pfc;
         let (message, refresh_due) = port.pfc.take_message(now, self.pause_quanta, port.refresh, counters);
         self.deadline = self.deadline.min(refresh_due);
-        headers::write_pfc(&mut frame, port.mac, &message);
+        match self.flow_control {
+            FlowControl::Pfc => headers::write_pfc(&mut frame, port.mac, &message),
+            FlowControl::Global => headers::write_pause(&mut frame, port.mac, message.quanta[0]),
+        }
         pool.seal(&mut frame);
         Some(frame)
     }
 
     fn on_pfc(&mut self, now: Time, ingress: u16, message: &PfcFrame) {
         let p = usize::from(ingress);
-        let port = &mut self.ports[p];
+        self.look(now, ingress);
         for priority in bits(message.enable) {
             // PFC is per priority a setting of both directions: one that does not send it does not obey it.
-            if self.mmu.is_lossless(priority as u8) {
-                let pause = match message.quanta[priority] {
-                    0 => Span::ZERO,
-                    _ if self.imitates => Span(u64::MAX),
-                    quanta => port.egress.rate().quanta(quanta),
-                };
-                port.pfc.receive(now, priority, pause, &mut self.stats.ports[p].pfc[priority]);
+            if self.mmu.is_lossless(p * PRIORITIES + priority) {
+                self.obey(now, p, priority, message.quanta[priority]);
             }
         }
-        let first_end = port.pfc.expire(now, port.waiting);
-        self.deadline = self.deadline.min(first_end);
+        self.look(now, ingress);
         self.wake(now, ingress);
+    }
+
+    /// The far end asked for silence of the whole link.
+    fn on_pause(&mut self, now: Time, ingress: u16, quanta: u16) {
+        self.look(now, ingress);
+        (0..PRIORITIES).for_each(|priority| self.obey(now, usize::from(ingress), priority, quanta));
+        self.look(now, ingress);
+        self.wake(now, ingress);
+    }
+
+    fn obey(&mut self, now: Time, p: usize, priority: usize, quanta: u16) {
+        let port = &mut self.ports[p];
+        let pause = match quanta {
+            0 => Span::ZERO,
+            _ if self.imitates => Span(u64::MAX),
+            quanta => port.egress.rate().quanta(quanta),
+        };
+        port.pfc.receive(now, priority, pause, &mut self.stats.ports[p].pfc[priority]);
+    }
+
+    fn look(&mut self, now: Time, port: u16) {
+        let p = usize::from(port);
+        let next = self.ports[p].pauses(now, &mut self.stats.ports[p]);
+        self.deadline = self.deadline.min(next);
+    }
+
+    /// A group went to XOFF: its far end is told to stop.
+    fn stop(&mut self, now: Time, port: u16, priority: u8) {
+        let p = &mut self.ports[usize::from(port)];
+        let (before, speaker) = (p.stopping, self.flow_control.speaker(priority));
+        if self.flow_control == FlowControl::Global {
+            p.stopping |= 1 << priority;
+        }
+        if before == 0 {
+            let refresh_due = p.pfc.set_xoff(speaker);
+            self.deadline = self.deadline.min(refresh_due);
+            self.wake(now, port);
+        }
+    }
+
+    /// A group went to XON: its far end may go on.
+    fn go_on(&mut self, now: Time, port: u16, priority: u8) {
+        let p = &mut self.ports[usize::from(port)];
+        p.stopping &= !(1 << priority);
+        if p.stopping == 0 {
+            p.pfc.set_xon(self.flow_control.speaker(priority));
+            self.wake(now, port);
+        }
+    }
+
+    /// A refresh of a port's XOFF is due: it goes out unless the group may go on.
+    fn refresh(&mut self, p: usize, speaker: usize) {
+        let groups = match self.flow_control {
+            FlowControl::Pfc => 1 << speaker,
+            FlowControl::Global => self.ports[p].stopping,
+        };
+        let still = bits(groups)
+            .filter(|priority| !self.mmu.try_xon(p * PRIORITIES + priority))
+            .fold(0, |mask, priority| mask | 1 << priority);
+        let port = &mut self.ports[p];
+        port.stopping &= still;
+        match still {
+            0 => port.pfc.set_xon(speaker),
+            _ => port.pfc.refresh(speaker),
+        }
+    }
+
+    /// Drops what waits in queues that the watchdog has given up.
+    #[cold]
+    fn flush<P: FramePool<Frame = F>>(
+        &mut self,
+        now: Time,
+        egress: u16,
+        pool: &mut P,
+        rec: &mut impl Record,
+    ) {
+        let p = usize::from(egress);
+        for priority in bits(self.ports[p].doomed()).map(|p| p as u8) {
+            let queue = slot(egress, priority);
+            while let Some(Entry { frame, bytes, cells, ingress }) = self.queues.pop(queue) {
+                let left = self.queues.depth_cells(queue);
+                if self.mmu.release(slot(ingress, priority), cells, queue, left) {
+                    self.go_on(now, ingress, priority);
+                }
+                self.stats.ports[p].watchdog[usize::from(priority)].tx_drops += 1;
+                self.flushed.0 += 1;
+                self.flushed.1 += u64::from(bytes);
+                match self.refuse(now, ingress, Some(egress), frame, DropReason::Watchdog, rec) {
+                    Admit::Dropped(_, frame) | Admit::Consumed(frame) => pool.give(frame),
+                    Admit::Queued => {}
+                }
+            }
+            self.ports[p].waiting &= !(1 << priority);
+            self.sched.emptied(p, priority);
+        }
+    }
+
+    /// A frame that would join a queue the watchdog has given up, or came in beside one.
+    #[cold]
+    fn refuse_stuck(
+        &mut self,
+        now: Time,
+        ingress: u16,
+        egress: u16,
+        frame: F,
+        rec: &mut impl Record,
+    ) -> Admit<F> {
+        let priority = usize::from(frame.meta().priority & 7);
+        if self.ports[usize::from(egress)].dropping & (1 << priority) != 0 {
+            self.stats.ports[usize::from(egress)].watchdog[priority].tx_drops += 1;
+        } else {
+            self.stats.ports[usize::from(ingress)].watchdog[priority].rx_drops += 1;
+        }
+        self.refuse(now, ingress, Some(egress), frame, DropReason::Watchdog, rec)
     }
 
     /// Puts a port that has just become worth asking on the list, unless the driver will ask it anyway.
@@ -408,7 +501,7 @@ impl<F: Frame> Switch<F> {
         self.stats.drops += 1;
         self.stats.drop_bytes += u64::from(self.mmu.frame_bytes(frame.len()));
         let classified = frame.meta().flags & flags::PARSED != 0;
-        self.stats.drops_lossless += u64::from(classified && self.mmu.is_lossless(priority));
+        self.stats.drops_lossless += u64::from(classified && self.mmu.is_lossless(slot(ingress, priority)));
         self.stats.ports[usize::from(ingress)].ingress_drops += 1;
         if let Some(egress) = egress {
             self.stats.ports[usize::from(egress)].queues[usize::from(priority)].drops += 1;
@@ -434,14 +527,14 @@ impl<F: Frame> Switch<F> {
         self.ports[usize::from(port)].has_pending()
     }
 
-    /// When [`Switch::on_deadline`] has to be called: no pause of a port with waiting frames ends and no refresh is
-    /// due earlier. A bound that events in between may have made too early, never too late.
+    /// When [`Switch::on_deadline`] has to be called: no pause of a port with waiting frames ends, no refresh is due, no
+    /// shaper opens and no watchdog bites earlier. A bound that events in between may have made too early, never too late.
     #[inline]
     pub fn next_deadline(&self) -> Time {
         self.deadline
     }
 
-    /// Ends pauses whose time is over and says XOFF again where congestion lasts. Cost: a look at every port.
+    /// Ends pauses whose time is over, opens shapers, lets watchdogs bite, and says XOFF again where congestion lasts. Cost: a look at every port.
     pub fn on_deadline(&mut self, now: Time, _rec: &mut impl Record) {
         if now < self.deadline {
             return;
@@ -449,15 +542,11 @@ impl<F: Frame> Switch<F> {
         let mut next = Time::NEVER;
         for p in 0..self.ports.len() {
             let port = &mut self.ports[p];
-            next = next.min(port.pfc.expire(now, port.waiting));
+            next = next.min(port.look(now, &mut self.stats.ports[p]));
             let (due, later) = port.pfc.due(now);
             next = next.min(later);
-            for priority in bits(due) {
-                if self.mmu.try_xon(p * PRIORITIES + priority) {
-                    port.pfc.set_xon(priority);
-                } else {
-                    port.pfc.refresh(priority);
-                }
+            for speaker in bits(due) {
+                self.refresh(p, speaker);
             }
             self.wake(now, p as u16);
         }
@@ -510,6 +599,11 @@ impl<F: Frame> Switch<F> {
         &self.mmu
     }
 
+    /// Frames and bytes that the watchdog took out of queues, since the start; the pool has them back.
+    pub fn flushed(&self) -> (u64, u64) {
+        self.flushed
+    }
+
     /// Frames waiting in queues.
     pub fn inside_frames(&self) -> u64 {
         self.queues.frames() as u64
@@ -519,8 +613,10 @@ impl<F: Frame> Switch<F> {
     pub fn drain<P: FramePool<Frame = F>>(&mut self, pool: &mut P) {
         for port in 0..self.ports.len() as u16 {
             for priority in 0..PRIORITIES as u8 {
-                while let Some(entry) = self.queues.pop(slot(port, priority)) {
-                    self.mmu.release(slot(entry.ingress, priority), entry.cells);
+                let queue = slot(port, priority);
+                while let Some(entry) = self.queues.pop(queue) {
+                    let left = self.queues.depth_cells(queue);
+                    self.mmu.release(slot(entry.ingress, priority), entry.cells, queue, left);
                     pool.give(entry.frame);
                 }
             }
@@ -535,3 +631,5 @@ pub(crate) mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_incast;
+#[cfg(test)]
+mod tests_pools;

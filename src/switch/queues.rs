@@ -1,4 +1,5 @@
-//! Egress queues: one slab of nodes for all of them, a FIFO of indices per (port, priority). Allocated once.
+//! Egress queues: one slab of nodes for all of them, a FIFO of indices per (port, priority). Reserved once; memory is
+//! touched only as far as queues ever fill, which in most runs is a small part of what fits the buffer.
 
 use crate::limits::PRIORITIES;
 
@@ -39,6 +40,8 @@ struct Queue {
 #[derive(Debug)]
 pub struct Queues<F> {
     nodes: Vec<Node<F>>,
+    /// Most nodes there may be: what was reserved.
+    nodes_max: usize,
     /// Freed nodes, last freed first: the warmest memory is used again.
     free: u32,
     queues: Vec<Queue>,
@@ -48,19 +51,24 @@ pub struct Queues<F> {
 impl<F> Queues<F> {
     /// Queues of `ports` ports that hold at most `frames` frames together.
     pub fn new(ports: usize, frames: usize) -> Queues<F> {
-        let frames = frames.min(NIL as usize);
-        let nodes = (1..=frames)
-            .map(|next| Node {
-                frame: None,
-                next: if next == frames { NIL } else { next as u32 },
-                bytes: 0,
-                cells: 0,
-                ingress: 0,
-            })
-            .collect();
+        let nodes_max = frames.min(NIL as usize);
         let empty = Queue { head: NIL, tail: NIL, bytes: 0, cells: 0 };
-        let free = if frames == 0 { NIL } else { 0 };
-        Queues { nodes, free, queues: vec![empty; ports * PRIORITIES], frames: 0 }
+        Queues {
+            nodes: Vec::with_capacity(nodes_max),
+            nodes_max,
+            free: NIL,
+            queues: vec![empty; ports * PRIORITIES],
+            frames: 0,
+        }
+    }
+
+    /// Makes one more node and puts it on the free list, unless all that were reserved are in use.
+    #[cold]
+    fn grow(&mut self) {
+        if self.nodes.len() < self.nodes_max {
+            self.free = self.nodes.len() as u32;
+            self.nodes.push(Node { frame: None, next: NIL, bytes: 0, cells: 0, ingress: 0 });
+        }
     }
 
     /// Appends to a queue and returns its depth in bytes.
@@ -69,6 +77,9 @@ impl<F> Queues<F> {
     /// Hands the entry back when the slab is full, which a slab sized by [`super::config::buffer_frames_max`] never is.
     #[inline]
     pub fn push(&mut self, queue: usize, entry: Entry<F>) -> Result<u32, Entry<F>> {
+        if self.free == NIL {
+            self.grow();
+        }
         let ix = self.free;
         let Some(node) = self.nodes.get_mut(ix as usize) else {
             return Err(entry);

@@ -1,7 +1,7 @@
 //! Which queue of a port sends next: strict priorities first (higher first), then deficit weighted round robin by
 //! bytes among the others (Shreedhar and Varghese, SIGCOMM 1995; ETS of 802.1Qaz shares what strict queues leave).
 
-use super::config::PriorityConfig;
+use super::config::{PriorityConfig, SwitchConfig};
 use crate::limits::PRIORITIES;
 
 /// Least quantum of a weighted queue: above the longest Ethernet frame in use, so that every visit sends something and
@@ -20,28 +20,30 @@ struct Turn {
     deficit: [u32; PRIORITIES],
     /// Whose turn it is.
     current: u8,
+    /// Strict priorities.
+    strict: u8,
+    /// Its row of quanta.
+    profile: u16,
 }
 
 /// The schedulers of all ports of one switch.
 #[derive(Debug)]
 pub struct Scheduler {
-    strict: u8,
-    quantum: [u32; PRIORITIES],
+    /// By profile.
+    quantum: Vec<[u32; PRIORITIES]>,
     turns: Vec<Turn>,
 }
 
 impl Scheduler {
-    /// Schedulers of `ports` ports with the weights of `priorities` (0 = strict).
-    pub fn new(ports: usize, priorities: &[PriorityConfig; PRIORITIES]) -> Scheduler {
-        let weights = || priorities.iter().map(|p| u64::from(p.weight));
-        let least = weights().filter(|&w| w > 0).min().unwrap_or(1);
-        let per_weight = QUANTUM_BYTES_MIN.div_ceil(least);
-        let mut quantum = [0; PRIORITIES];
-        for (q, w) in quantum.iter_mut().zip(weights()) {
-            *q = (w * per_weight).min(QUANTUM_BYTES_MAX) as u32;
-        }
-        let strict = weights().enumerate().filter(|(_, w)| *w == 0).fold(0, |mask, (p, _)| mask | 1 << p);
-        Scheduler { strict, quantum, turns: vec![Turn::default(); ports] }
+    /// Schedulers of the ports with the weights of their profiles (0 = strict).
+    pub fn new(config: &SwitchConfig) -> Scheduler {
+        let quantum = config.profiles.iter().map(|p| quanta(&p.priorities)).collect();
+        let turn = |port| {
+            let weights = config.of_port(port).priorities.iter().map(|p| p.weight).enumerate();
+            let strict = weights.filter(|(_, w)| *w == 0).fold(0, |mask, (p, _)| mask | 1 << p);
+            Turn { strict, profile: config.ports[port].profile, ..Turn::default() }
+        };
+        Scheduler { quantum, turns: (0..config.ports.len()).map(turn).collect() }
     }
 
     /// The priority that sends next on `port`, among those whose bit is set in `ready` (not empty and not paused).
@@ -51,14 +53,15 @@ impl Scheduler {
         if ready == 0 {
             return None;
         }
-        let strict = ready & self.strict;
+        let turn = &mut self.turns[port];
+        let strict = ready & turn.strict;
         if strict != 0 {
             return Some(7 - strict.leading_zeros() as u8);
         }
         if ready.is_power_of_two() {
             return Some(ready.trailing_zeros() as u8); // alone: sends whatever its deficit
         }
-        let turn = &mut self.turns[port];
+        let quantum = &self.quantum[usize::from(turn.profile)];
         loop {
             let p = turn.current & 7;
             let deficit = &mut turn.deficit[usize::from(p)];
@@ -72,7 +75,7 @@ impl Scheduler {
             let next = next_after(ready, p);
             turn.current = next;
             let deficit = &mut turn.deficit[usize::from(next)];
-            *deficit = (*deficit).min(CARRY_BYTES_MAX) + self.quantum[usize::from(next)];
+            *deficit = (*deficit).min(CARRY_BYTES_MAX) + quantum[usize::from(next)];
         }
     }
 
@@ -81,6 +84,18 @@ impl Scheduler {
     pub fn emptied(&mut self, port: usize, priority: u8) {
         self.turns[port].deficit[usize::from(priority) % PRIORITIES] = 0;
     }
+}
+
+/// Bytes of a turn of each weighted queue.
+fn quanta(priorities: &[PriorityConfig; PRIORITIES]) -> [u32; PRIORITIES] {
+    let weights = || priorities.iter().map(|p| u64::from(p.weight));
+    let least = weights().filter(|&w| w > 0).min().unwrap_or(1);
+    let per_weight = QUANTUM_BYTES_MIN.div_ceil(least);
+    let mut quantum = [0; PRIORITIES];
+    for (q, w) in quantum.iter_mut().zip(weights()) {
+        *q = (w * per_weight).min(QUANTUM_BYTES_MAX) as u32;
+    }
+    quantum
 }
 
 /// The set bit of `ready` that follows bit `p`, cyclically. `ready` is not 0.
@@ -97,10 +112,10 @@ mod tests {
 
     fn scheduler(weights: [u16; PRIORITIES]) -> Scheduler {
         let mut c = config(1, 100);
-        for (p, w) in c.priorities.iter_mut().zip(weights) {
+        for (p, w) in c.profiles[0].priorities.iter_mut().zip(weights) {
             p.weight = w;
         }
-        Scheduler::new(1, &c.priorities)
+        Scheduler::new(&c)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::config::{LoadBalance, MarkAt, PriorityConfig, SwitchConfig, SwitchPortConfig};
+use super::config::{FlowControl, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, SwitchPortConfig};
 use super::{AddressMap, Admit, Routes, Switch};
 use crate::frame::boxed::{BoxFrame, BoxPool};
 use crate::frame::{Fill, Frame, FramePool, flags};
@@ -14,32 +14,28 @@ use crate::wire::pfc::PfcFrame;
 /// A switch of `ports` 100G ports, `cells` cells of 254 bytes, priorities 3 and 4 lossless with alpha 1 and no
 /// headroom, all others lossy with alpha 1, DWRR with equal weights.
 pub fn config(ports: usize, cells: u64) -> SwitchConfig {
-    let priority = |p: usize| PriorityConfig {
-        lossless: p == 3 || p == 4,
-        alpha: (1, 1),
-        reserved: Bytes(0),
-        headroom: Bytes(0),
-        xon_offset: Bytes(0),
-        egress_alpha: None,
-        wred: None,
-        weight: 1,
-    };
+    let priority = |p: usize| PriorityConfig { lossless: p == 3 || p == 4, ..PriorityConfig::default() };
     let port = |p: usize| SwitchPortConfig {
         name: format!("Ethernet{p}"),
         egress: LinkTiming::new(Rate::gbps(100), Span::ZERO),
         mac: [2, 0, 0, 0, 0, p as u8],
+        profile: 0,
     };
     SwitchConfig {
         name: "dut".into(),
         ports: (0..ports).map(port).collect(),
         buffer: Bytes(254 * cells),
         cell: 254,
-        priorities: std::array::from_fn::<_, PRIORITIES, _>(priority),
+        profiles: vec![std::array::from_fn::<_, PRIORITIES, _>(priority).into()],
+        ingress_pools: Vec::new(),
+        egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|dscp| (dscp % 8) as u8),
         balance: LoadBalance::Ecmp,
         hash_seed: 1,
         pause_quanta: 0xffff,
         mark_at: MarkAt::Dequeue,
+        flow_control: FlowControl::Pfc,
+        cut_through: false,
         seed: 1,
     }
 }

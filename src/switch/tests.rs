@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::config::{LoadBalance, MarkAt, SwitchConfig, Wred, buffer_frames_max};
+use super::config::{Limit, LoadBalance, MarkAt, SwitchConfig, Wred, buffer_frames_max};
 use super::testing::{Bench, Left, config};
 use super::{AddressMap, Admit, Routes, Switch, slot};
 use crate::frame::boxed::{BoxFrame, BoxPool};
@@ -21,8 +21,8 @@ fn fill_group_after_group(reserved: u64, shared: u64, headroom: u64, groups: usi
     let lossless_groups = 2 * ports as u64;
     let mut c = config(ports, shared + lossless_groups * (reserved + headroom));
     for p in [3, 4] {
-        c.priorities[p].reserved = Bytes(reserved * CELL);
-        c.priorities[p].headroom = Bytes(headroom * CELL);
+        c.profiles[0].priorities[p].reserved = Bytes(reserved * CELL);
+        c.profiles[0].priorities[p].headroom = Bytes(headroom * CELL);
     }
     assert_eq!(c.validate().unwrap().shared, shared);
     let mut b = Bench::new(c);
@@ -83,7 +83,7 @@ fn equal_queues_settle_at_the_dynamic_threshold() {
     for (num, den) in [(1, 8), (1, 2), (1, 1), (2, 1), (8, 1)] {
         for n in [1u16, 2, 4, 16, 32] {
             let mut c = config(usize::from(n) + 1, shared);
-            c.priorities[0].alpha = (num, den);
+            c.profiles[0].priorities[0].limit = Limit::Dynamic(num, den);
             let mut b = Bench::new(c);
             let mut open = vec![true; usize::from(n)];
             while open.iter().any(|&o| o) {
@@ -111,8 +111,8 @@ fn equal_queues_settle_at_the_dynamic_threshold() {
 fn an_egress_queue_is_held_by_its_own_alpha() {
     let shared = 30_000u32;
     let mut c = config(9, u64::from(shared));
-    c.priorities[0].alpha = (8, 1);
-    c.priorities[0].egress_alpha = Some((1, 2));
+    c.profiles[0].priorities[0].limit = Limit::Dynamic(8, 1);
+    c.profiles[0].priorities[0].egress_limit = Some(Limit::Dynamic(1, 2));
     let mut b = Bench::new(c);
     let mut refused = 0;
     for i in 0..u64::from(shared) {
@@ -128,8 +128,8 @@ fn an_egress_queue_is_held_by_its_own_alpha() {
 fn one_group(headroom: u64, xon_offset: u64) -> Bench {
     let mut c = config(2, 1000 + 4 * headroom);
     for p in [3, 4] {
-        c.priorities[p].headroom = Bytes(headroom * CELL);
-        c.priorities[p].xon_offset = Bytes(xon_offset * CELL);
+        c.profiles[0].priorities[p].headroom = Bytes(headroom * CELL);
+        c.profiles[0].priorities[p].xon_offset = Bytes(xon_offset * CELL);
     }
     Bench::new(c)
 }
@@ -184,8 +184,8 @@ fn headroom_overflows_one_cell_after_it_is_full() {
 #[test]
 fn reserved_cells_are_a_guarantee() {
     let mut c = config(3, 100 + 3 * 10);
-    c.priorities[0].alpha = (128, 1);
-    c.priorities[1].reserved = Bytes(10 * CELL);
+    c.profiles[0].priorities[0].limit = Limit::Dynamic(128, 1);
+    c.profiles[0].priorities[1].reserved = Bytes(10 * CELL);
     let mut b = Bench::new(c);
     while b.offer_cell(0, 2, 0).is_none() {}
     assert_eq!(b.switch.mmu().shared_used(), 100, "alpha 128 takes the whole pool");
@@ -333,7 +333,8 @@ fn room_made_by_others_is_noticed_at_the_refresh() {
 fn marking_looks_at_the_queue_where_it_is_told_to() {
     for (at, first, last) in [(MarkAt::Dequeue, true, false), (MarkAt::Enqueue, false, true)] {
         let mut c = config(2, 10_000);
-        c.priorities[3].wred = Some(Wred { kmin: Bytes(100_000), kmax: Bytes(100_000), pmax: 1.0 });
+        c.profiles[0].priorities[3].wred =
+            Some(Wred { kmin: Bytes(100_000), kmax: Bytes(100_000), pmax: 1.0, ecn: true });
         c.mark_at = at;
         let mut b = Bench::new(c);
         for _ in 0..200 {
@@ -352,7 +353,8 @@ fn marking_looks_at_the_queue_where_it_is_told_to() {
 #[test]
 fn frames_that_cannot_be_marked_are_dropped_when_they_join() {
     let mut c = config(2, 10_000);
-    c.priorities[0].wred = Some(Wred { kmin: Bytes(10_000), kmax: Bytes(10_000), pmax: 1.0 });
+    c.profiles[0].priorities[0].wred =
+        Some(Wred { kmin: Bytes(10_000), kmax: Bytes(10_000), pmax: 1.0, ecn: true });
     let mut b = Bench::new(c);
     let mut dropped = 0;
     for _ in 0..20 {
@@ -383,7 +385,7 @@ fn headers_are_read_once_and_ce_leaves_a_valid_checksum() {
     let mut c = config(4, 10_000);
     c.dscp_map = [0; 64];
     c.dscp_map[26] = 3;
-    c.priorities[3].wred = Some(Wred { kmin: Bytes(0), kmax: Bytes(0), pmax: 1.0 });
+    c.profiles[0].priorities[3].wred = Some(Wred { kmin: Bytes(0), kmax: Bytes(0), pmax: 1.0, ecn: true });
     c.mark_at = MarkAt::Enqueue;
     let hosts = [("198.18.0.1", 1), ("198.18.0.2", 2), ("2001:2::3", 3)];
     let addresses = AddressMap::new(hosts.iter().map(|(ip, e)| (ip.parse().unwrap(), PortId(*e))));
@@ -435,13 +437,14 @@ fn write_ipv4_roce(head: &mut [u8; HEAD_MAX]) {
 
 fn random_config(ports: usize, cells: u64) -> SwitchConfig {
     let mut c = config(ports, cells);
-    for (p, q) in c.priorities.iter_mut().enumerate() {
+    for (p, q) in c.profiles[0].priorities.iter_mut().enumerate() {
         q.reserved = Bytes(CELL * (p as u64 % 3));
-        q.alpha = [(1, 8), (1, 2), (1, 1), (4, 1)][p % 4];
+        q.limit = [(1, 8), (1, 2), (1, 1), (4, 1)].map(|(n, d)| Limit::Dynamic(n, d))[p % 4];
         q.headroom = Bytes(CELL * 20);
         q.xon_offset = Bytes(CELL * 2);
         q.weight = [0, 1, 3, 2][p % 4];
-        q.wred = (p % 2 == 1).then_some(Wred { kmin: Bytes(2_000), kmax: Bytes(20_000), pmax: 0.5 });
+        q.wred =
+            (p % 2 == 1).then_some(Wred { kmin: Bytes(2_000), kmax: Bytes(20_000), pmax: 0.5, ecn: true });
     }
     c
 }
@@ -574,7 +577,11 @@ proptest! {
 #[test]
 fn the_port_obeys_its_scheduler() {
     let mut c = config(2, 60_000);
-    (c.priorities[6].weight, c.priorities[3].weight, c.priorities[4].weight) = (0, 3, 1);
+    (
+        c.profiles[0].priorities[6].weight,
+        c.profiles[0].priorities[3].weight,
+        c.profiles[0].priorities[4].weight,
+    ) = (0, 3, 1);
     let mut b = Bench::new(c);
     for _ in 0..1000 {
         b.offer(Time(0), 0, 1, 3, 4154);

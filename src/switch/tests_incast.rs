@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::config::Limit;
 use super::testing::{Bench, Left, config};
 use crate::limits::PRIORITIES;
 use crate::units::{Bytes, Time};
@@ -51,12 +52,12 @@ fn a_32_to_1_incast_repeats_the_reference_simulation() {
     c.cell = 1;
     c.buffer = Bytes(32 << 20);
     for p in 0..PRIORITIES {
-        c.priorities[p].lossless = p == 3;
+        c.profiles[0].priorities[p].lossless = p == 3;
     }
-    c.priorities[3].alpha = (1, 8);
-    c.priorities[3].reserved = Bytes(4096);
-    c.priorities[3].headroom = Bytes(37_500);
-    c.priorities[3].xon_offset = Bytes(3072);
+    c.profiles[0].priorities[3].limit = Limit::Dynamic(1, 8);
+    c.profiles[0].priorities[3].reserved = Bytes(4096);
+    c.profiles[0].priorities[3].headroom = Bytes(37_500);
+    c.profiles[0].priorities[3].xon_offset = Bytes(3072);
     let mut b = Bench::new(c);
     let mut senders: Vec<Sender> =
         (0..SENDERS).map(|_| Sender { left: PACKETS, ..Sender::default() }).collect();

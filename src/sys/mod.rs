@@ -10,7 +10,6 @@ pub mod affinity;
 pub mod cpu;
 pub mod interface;
 pub mod memory;
-pub mod prefetch;
 pub mod signals;
 pub mod socket;
 pub mod socket_port;

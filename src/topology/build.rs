@@ -262,6 +262,7 @@ impl Builder {
                     name: format!("Ethernet{p}"),
                     egress: timing,
                     mac: [0x02, 0x53, s_hi, s_lo, p_hi, p_lo], // locally administered, "S" for switch
+                    profile: 0,
                 });
             }
         }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::units::{ClassIx, RankId, Rate, Span};
+pub use super::rate::{DcqcnParams, RateControl, StaticWindow, SwiftParams};
+use crate::units::{ClassIx, RankId, Span};
 
 /// The ECN field a class sends (RFC 3168).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -140,53 +141,6 @@ impl Default for RcConfig {
             source_port: SourcePort::Kernel,
         }
     }
-}
-
-/// Who decides the rate of a queue pair.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub enum RateControl {
-    /// Line rate, PFC only.
-    None,
-    /// A constant rate.
-    Fixed(Rate),
-    /// DCQCN with a named set of parameters.
-    Dcqcn(DcqcnParams),
-}
-
-/// DCQCN parameters (SIGCOMM'15 and what vendors made of it). Always from a named set, so that a default says
-/// whose it is: see [`crate::transport::dcqcn::named`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct DcqcnParams {
-    /// Name as typed: `paper`, `nvidia-fw`, `hpcc`, `hpcc-paper`, ...
-    pub name: String,
-    /// Where the numbers come from.
-    pub origin: String,
-    /// Least span between CNPs for one flow at the notification point.
-    pub cnp_interval: Span,
-    /// Alpha update period.
-    pub alpha_period: Span,
-    /// Rate decrease period; `ZERO` = at every CNP (paper).
-    pub decrease_period: Span,
-    /// Rate increase timer.
-    pub increase_timer: Span,
-    /// Byte counter of the increase; 0 = off.
-    pub byte_counter: u64,
-    /// Fast recovery stages.
-    pub fast_recovery: u32,
-    /// Gain g of alpha.
-    pub g: f64,
-    /// Additive increase.
-    pub rate_ai: Rate,
-    /// Hyper increase.
-    pub rate_hai: Rate,
-    /// Floor.
-    pub rate_min: Rate,
-    /// Clamp the target to the current rate at every cut.
-    pub clamp_target: bool,
-    /// Largest cut as a share of the rate (NVIDIA `rpg_min_dec_fac`, 0..=1; 1 = no limit).
-    pub cut_max: f64,
-    /// Alpha before the first CNP.
-    pub alpha_initial: f64,
 }
 
 /// One end of a reliable connection, as the host that owns it sees it.

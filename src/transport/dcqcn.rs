@@ -5,10 +5,10 @@
 //! periodic checks read). Both advance lazily: no timer runs; the state catches up when a frame is about to
 //! go or a CNP arrives.
 
-use super::config::DcqcnParams;
+use super::rate::DcqcnParams;
 use crate::units::{Rate, Span, Time};
 
-pub use super::dcqcn_sets::{named, names};
+pub use super::dcqcn_sets::{FIRMWARE_BYTES, firmware_gain, named, names, percent_of};
 
 /// Rate state of one queue pair. Touched when a CNP comes or a rate step is due, not with every frame.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,17 +85,26 @@ impl ReactionPoint {
     /// A CNP arrived. True when the rate was cut on the way.
     pub fn on_cnp(&mut self, p: &DcqcnParams, now: Time) -> bool {
         let cut = self.advance(p, now);
+        let first = self.anchor == Time::NEVER;
+        if first {
+            self.anchor = now;
+        }
         if p.decrease_period == Span::ZERO {
             self.decay_alpha(p, now);
-            self.cut(p, now);
+            match p.rate_first_cnp.filter(|_| first) {
+                Some(rate) => self.set_rate(p, now, rate),
+                None => self.cut(p, now),
+            }
             self.alpha = (1.0 - p.g) * self.alpha + p.g;
             self.alpha_at = now;
             return true;
         }
-        if self.anchor == Time::NEVER {
-            self.anchor = now;
+        if first {
             self.alpha_at = now;
             self.alpha = p.alpha_initial;
+            if let Some(rate) = p.rate_first_cnp {
+                self.set_rate(p, now, rate);
+            }
         } else {
             self.update_alpha(p, now);
             self.alpha_noted = true;
@@ -104,7 +113,7 @@ impl ReactionPoint {
             let periods = now.since(self.anchor).0 / p.decrease_period.0 + 1;
             self.decrease_at = self.anchor + Span(periods.saturating_mul(p.decrease_period.0));
         }
-        cut
+        cut || (first && !self.saturated())
     }
 
     /// The byte counter expired.
@@ -118,7 +127,7 @@ impl ReactionPoint {
     /// Paper: alpha decays for every whole period since the last CNP or update.
     fn decay_alpha(&mut self, p: &DcqcnParams, now: Time) {
         let periods = now.since(self.alpha_at).0.checked_div(p.alpha_period.0).unwrap_or(0);
-        self.alpha *= power(1.0 - p.g, periods);
+        self.alpha = (self.alpha * power(1.0 - p.g, periods)).max(p.alpha_min);
         self.alpha_at += Span(periods * p.alpha_period.0);
     }
 
@@ -132,13 +141,27 @@ impl ReactionPoint {
         self.decay_alpha(p, now);
     }
 
+    /// The first CNP sets the rate; the target stays where recovery goes to, as with a cut.
+    fn set_rate(&mut self, p: &DcqcnParams, now: Time, rate: Rate) {
+        if rate.bits_per_s < self.rate {
+            self.rate = rate.bits_per_s.max(p.rate_min.bits_per_s).min(self.line);
+            self.recover(p, now);
+        }
+    }
+
     fn cut(&mut self, p: &DcqcnParams, now: Time) {
-        if p.clamp_target || self.timer_stage + self.byte_stage > 0 {
+        let raised = self.byte_stage > 0 || p.clamp_after_timer && self.timer_stage > 0;
+        if p.clamp_target || raised {
             self.target = self.rate;
         }
-        let share = (1.0 - self.alpha / 2.0).max(1.0 - p.cut_max);
+        let share = (1.0 - self.alpha / f64::from(p.cut_divisor.max(1))).max(1.0 - p.cut_max);
         let floor = p.rate_min.bits_per_s.min(self.line);
         self.rate = ((self.rate as f64 * share) as u64).max(floor);
+        self.recover(p, now);
+    }
+
+    /// Recovery begins anew.
+    fn recover(&mut self, p: &DcqcnParams, now: Time) {
         (self.timer_stage, self.byte_stage) = (0, 0);
         self.increase_at = if p.increase_timer == Span::ZERO { Time::NEVER } else { now + p.increase_timer };
     }
@@ -274,6 +297,60 @@ mod tests {
         assert!(r.target < Rate::gbps(30).bits_per_s);
     }
 
+    #[test]
+    fn the_first_cnp_sets_the_rate_and_recovery_goes_back_to_where_it_was() {
+        let first = Some(Rate::gbps(10));
+        // Firmware: at once, and the check one period later may take up to its largest cut besides.
+        let p = DcqcnParams { rate_first_cnp: first, ..set("nvidia-fw") };
+        let mut r = ReactionPoint::new(&p, LINE);
+        assert!(r.on_cnp(&p, Time(7_000)), "the byte counter starts again");
+        assert_eq!((r.rate(), r.target), (Rate::gbps(10), LINE.bits_per_s));
+        r.advance(&p, Time(4_007_000));
+        let cut = 10e9 * (1.0 - (1019.0f64 / 1024.0).powi(4) / 2.0);
+        assert!((r.rate().bits_per_s as f64 - cut).abs() < 2.0, "{}", r.rate());
+        r.advance(&p, Time(4_007_000 + p.increase_timer.0));
+        let back = (cut + 100e9) / 2.0;
+        assert!((r.rate().bits_per_s as f64 - back).abs() < 2.0, "half the way back to the line");
+        // Paper: instead of the first cut.
+        let p = DcqcnParams { rate_first_cnp: first, ..set("paper") };
+        let mut r = ReactionPoint::new(&p, LINE);
+        r.on_cnp(&p, Time(7_000));
+        assert_eq!(r.rate(), Rate::gbps(10));
+    }
+
+    #[test]
+    fn cuts_obey_divisor_largest_cut_and_least_alpha() {
+        let base = set("paper");
+        let after = |p: DcqcnParams, quiet: u64| {
+            let mut r = ReactionPoint::new(&p, LINE);
+            r.on_cnp(&p, Time::ZERO);
+            r.rate = LINE.bits_per_s;
+            r.on_cnp(&p, Time(quiet));
+            r.rate().bits_per_s as f64 / 1e9
+        };
+        // Alpha is 1 at both: half, the largest cut, all but the floor.
+        assert_eq!(after(base.clone(), 1), 50.0);
+        assert_eq!(after(DcqcnParams { cut_max: 0.1, ..base.clone() }, 1), 90.0);
+        assert_eq!(after(DcqcnParams { cut_divisor: 1, ..base.clone() }, 1), 0.01);
+        // A second of silence leaves the least alpha: a thousandth over 2.
+        let second = 1_000_000_000_000;
+        assert!((after(DcqcnParams { alpha_min: 0.001, ..base.clone() }, second) - 99.95).abs() < 1e-6);
+        assert!((after(base, second) - 100.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn without_clamping_a_timer_alone_moves_the_target_only_when_it_may() {
+        let target = |clamp_after_timer: bool| {
+            let p = DcqcnParams { clamp_target: false, clamp_after_timer, ..set("paper") };
+            let mut r = ReactionPoint::new(&p, LINE);
+            r.on_cnp(&p, Time::ZERO);
+            r.on_cnp(&p, Time(p.increase_timer.0));
+            r.target
+        };
+        assert_eq!(target(true), 75_000_000_000, "50 G raised halfway, then cut");
+        assert_eq!(target(false), LINE.bits_per_s);
+    }
+
     /// The same reaction point with every timer run one by one, nanosecond by nanosecond: slow and obvious.
     struct Stepwise {
         r: ReactionPoint,
@@ -290,7 +367,7 @@ mod tests {
             while self.ns < ns {
                 self.ns += 1;
                 if self.alpha_timer == Some(self.ns) {
-                    self.r.alpha *= 1.0 - p.g;
+                    self.r.alpha = (self.r.alpha * (1.0 - p.g)).max(p.alpha_min);
                     if self.r.alpha_noted {
                         self.r.alpha += p.g;
                     }
@@ -324,6 +401,10 @@ mod tests {
             if self.alpha_timer.is_none() {
                 self.alpha_timer = Some(self.ns + k);
                 self.check_timer = Some(self.ns + d);
+                if let Some(rate) = p.rate_first_cnp.filter(|r| r.bits_per_s < self.r.rate) {
+                    self.r.rate = rate.bits_per_s;
+                    self.increase_timer = Some(self.ns + t);
+                }
             } else {
                 self.r.alpha_noted = true;
             }

@@ -1,7 +1,7 @@
 //! RC queue pairs: requester, responder, rate control, and the timers and lists that decide who sends next.
 //!
 //! One frame touches one [`qp::Qp`]: two adjacent cache lines. Everything that changes per message or less
-//! lives elsewhere ([`messages`], [`dcqcn::ReactionPoint`]).
+//! lives elsewhere ([`messages`], [`rate::Reaction`]).
 
 pub mod config;
 pub mod dcqcn;
@@ -9,9 +9,11 @@ mod dcqcn_sets;
 pub mod messages;
 pub mod pace;
 pub mod qp;
+pub mod rate;
 pub mod reads;
 pub mod ready;
 pub mod reorder;
 pub mod requester;
 pub mod responder;
+pub mod swift;
 pub mod wheel;

@@ -6,6 +6,7 @@ use super::requester::Requester;
 use super::responder::Responder;
 use crate::frame::Fill;
 use crate::units::{Rate, Span};
+use crate::wire::template::{Marking, SpecError};
 
 /// R_Key of every WRITE of a run; a request with another one is refused.
 pub const RKEY: u32 = 0x1234_5678;
@@ -28,10 +29,16 @@ pub struct Hot {
     pub rx: Responder,
     /// When the next frame may go.
     pub pace: Pace,
-    /// Number of the queue pair at the other end.
-    pub peer_qpn: u32,
-    reserved: u32,
+    /// Number of the queue pair at the other end (24 bits), and above it the upper bits of the template's number.
+    peer: u32,
+    /// Lower bits of the number of the header template.
+    template: u16,
+    /// UDP source port.
+    sport: u16,
 }
+
+/// Number of no header template: the plan's addresses do not fit into headers.
+pub const NO_TEMPLATE: u32 = 0xff_ffff;
 
 const _: () = assert!(size_of::<Requester>() == 64 && size_of::<Hot>() == 64 && size_of::<Qp>() == 128);
 
@@ -39,18 +46,29 @@ impl Qp {
     /// Number of the queue pair at the other end.
     #[inline]
     pub fn peer_qpn(&self) -> u32 {
-        self.resp.peer_qpn
+        self.resp.peer & 0xff_ffff
+    }
+    /// UDP source port, where messages have none of their own.
+    #[inline]
+    pub fn sport(&self) -> u16 {
+        self.resp.sport
+    }
+    /// Number of the header template in the host's table, 24 bits; [`NO_TEMPLATE`] sends nothing.
+    #[inline]
+    pub fn template(&self) -> u32 {
+        self.resp.peer >> 24 << 16 | u32::from(self.resp.template)
     }
     /// A connected queue pair with nothing to send. `profile` is its number in the host's table, `shared`
-    /// that entry.
-    pub fn new(cfg: &QpConfig, profile: u16, shared: &Shared, addr: u32) -> Qp {
+    /// that entry; `template` the number of its headers.
+    pub fn new(cfg: &QpConfig, profile: u16, shared: &Shared, addr: u32, template: u32) -> Qp {
         Qp {
             req: Requester::new(cfg.psn_first, profile, shared, addr),
             resp: Hot {
                 rx: Responder::new(cfg.peer_psn_first),
                 pace: Pace::unlimited(),
-                peer_qpn: cfg.peer_qpn,
-                reserved: 0,
+                peer: cfg.peer_qpn & 0xff_ffff | template >> 16 << 24,
+                template: template as u16,
+                sport: cfg.sport,
             },
         }
     }
@@ -72,6 +90,9 @@ pub struct Shared {
     pub window: u32,
     /// Local ACK timeout; `ZERO` = never.
     pub ack_timeout: Span,
+    /// Full frames the link carries in half the ACK timeout. Where a queue pair waits so long for its turns that ACKs
+    /// would come later than that, it asks for them more often.
+    pub frames_in_timeout: u32,
     /// Least span between CNPs of one queue pair; `None` = no CNPs.
     pub cnp_interval: Option<Span>,
     /// Retries before the queue pair fails.
@@ -94,10 +115,14 @@ pub struct Shared {
     pub cnp_priority: u8,
     /// Operation that carries messages.
     pub verb: Verb,
+    /// Markings of data, of ACKs and NAKs, and of CNPs.
+    pub markings: Markings,
     /// Bytes of a frame without extended headers and payload: Ethernet to BTH, and ICRC.
     pub base_len: u16,
     /// Constant rate, if any.
     pub fixed_rate: Option<Rate>,
+    /// Acknowledgements are timed for rate control.
+    pub delay_based: bool,
     /// Every data frame is answered by an ACK of its own, and one that carried CE is told there (BECN) instead of by a
     /// CNP.
     pub ack_each: bool,
@@ -109,8 +134,36 @@ pub struct Shared {
     pub pace_overhead: u16,
 }
 
+/// How the frames of a class are marked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Markings {
+    /// Data, and what answers a READ.
+    pub data: Marking,
+    /// ACKs and NAKs.
+    pub ack: Marking,
+    /// CNPs.
+    pub cnp: Marking,
+}
+
+impl Markings {
+    /// Those of a class.
+    ///
+    /// # Errors
+    /// [`SpecError::Range`] when one does not fit its field.
+    pub fn of(class: &ClassConfig) -> Result<Markings, SpecError> {
+        // Untagged frames have nowhere to put a priority, so none is too large for them.
+        let pcp = |priority| if class.vlan.is_some() { priority } else { 0 };
+        Ok(Markings {
+            data: Marking::new(class.dscp, class.ecn.bits(), pcp(class.priority))?,
+            ack: Marking::new(class.ack_dscp, 0, pcp(class.ack_priority))?,
+            cnp: Marking::new(class.cnp_dscp, 0, pcp(class.cnp_priority))?,
+        })
+    }
+}
+
 impl Shared {
-    /// The shared part of the queue pairs of a workload in a class, over IPv6 or IPv4.
+    /// The shared part of the queue pairs of a workload in a class, over IPv6 or IPv4. Its markings and `frames_in_timeout`
+    /// are to be set.
     pub fn new(
         workload: u16,
         verb: Verb,
@@ -135,10 +188,8 @@ impl Shared {
             workload,
             window,
             ack_timeout: rc.ack_timeout,
-            cnp_interval: match rate_control {
-                RateControl::Dcqcn(p) => Some(p.cnp_interval),
-                RateControl::None | RateControl::Fixed(_) => None,
-            },
+            frames_in_timeout: u32::MAX,
+            cnp_interval: rate_control.cnp_interval(),
             retry_count: rc.retry_count.min(7),
             rnr_retry: rc.rnr_retry.min(7),
             max_rd_atomic: rc.max_rd_atomic.max(1),
@@ -149,11 +200,10 @@ impl Shared {
             ack_priority: class.ack_priority & 7,
             cnp_priority: class.cnp_priority & 7,
             verb,
+            markings: Markings::default(),
             base_len: base_len(class, is_v6),
-            fixed_rate: match rate_control {
-                RateControl::Fixed(rate) => Some(*rate),
-                RateControl::None | RateControl::Dcqcn(_) => None,
-            },
+            fixed_rate: rate_control.fixed_rate(),
+            delay_based: matches!(rate_control, RateControl::Swift(_)),
             ack_each: false,
             fill: Fill::Const,
             rkey: RKEY,

@@ -66,6 +66,18 @@ impl Ready {
         best.map(|(list, e)| (list, e.sender))
     }
 
+    /// Senders in a list: those before the next turn of its front.
+    #[inline]
+    pub fn len(&self, list: u8) -> usize {
+        self.lists[usize::from(list)].len()
+    }
+
+    /// The sender that stands `ahead` places behind the front of a list, for prefetching.
+    #[inline]
+    pub fn behind(&self, list: u8, ahead: usize) -> Option<u32> {
+        self.lists[usize::from(list)].get(ahead).map(|e| e.sender)
+    }
+
     /// Removes the first sender of a list.
     #[inline]
     pub fn leave(&mut self, list: u8) {

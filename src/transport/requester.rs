@@ -153,18 +153,38 @@ impl Requester {
         }
     }
 
-    /// A packet can go out as far as window and messages are concerned.
+    /// A packet can go out as far as messages and a window of so many packets are concerned.
     #[inline]
-    pub fn has_work(&self, shared: &Shared) -> bool {
+    pub fn has_work(&self, window: u32) -> bool {
         self.cursor != NONE
             && self.flags & (flags::FAILED | flags::STALLED) == 0
-            && psn::diff(self.psn_next, self.psn_una) < shared.window as i32
+            && psn::diff(self.psn_next, self.psn_una) < window as i32
     }
 
     /// Packets are sent and not acknowledged.
     #[inline]
     pub fn outstanding(&self) -> bool {
         self.psn_una != self.psn_max
+    }
+
+    /// The next packet was never sent before; its PSN.
+    pub fn fresh(&self) -> Option<u32> {
+        (self.psn_next == self.psn_max).then_some(self.psn_next)
+    }
+
+    /// Gone back, and nothing sent again yet.
+    pub fn rewound(&self) -> bool {
+        self.psn_next == self.psn_una && self.outstanding()
+    }
+
+    /// Every PSN before this is acknowledged.
+    pub fn acknowledged(&self) -> u32 {
+        self.psn_una
+    }
+
+    /// The next packet asks for an acknowledgement whatever came before it.
+    pub fn ask(&mut self, ack_req_every: u16) {
+        self.since_ack_req = ack_req_every;
     }
 
     /// No message is queued or outstanding.
@@ -176,6 +196,18 @@ impl Requester {
     /// Oldest PSN not acknowledged.
     pub fn oldest_psn(&self) -> u32 {
         self.psn_una
+    }
+
+    /// Packets sent since an acknowledgement was last asked for.
+    #[inline]
+    pub fn since_ack_req(&self) -> u16 {
+        self.since_ack_req
+    }
+
+    /// First PSN of the message at the cursor.
+    #[inline]
+    pub fn message_psn(&self) -> u32 {
+        self.msg_psn
     }
 
     /// The queue pair has failed.

@@ -10,7 +10,9 @@
 use crate::units::FrameLen;
 
 use super::fast::{self, Fast, Kind, Malformed};
-use super::{BTH_LEN, HEAD_MAX, IPV4_LEN, IPV6_LEN, UDP_LEN, bytes_at, put};
+use super::headers::PKEY_DEFAULT;
+use super::template::BthFields;
+use super::{BTH_LEN, HEAD_MAX, IPV4_LEN, IPV6_LEN, ROCE_UDP_PORT, UDP_LEN, bytes_at, put};
 
 /// Reflected polynomial of CRC-32.
 const POLY: u32 = 0xedb8_8320;
@@ -123,9 +125,14 @@ fn mask(head: &mut [u8; HEAD_MAX], at: Offsets) {
     head[udp + UDP_LEN + 4] = 0xff;
 }
 
-/// `TABLES[k][b]`: the register that byte `b` leaves behind after `k` more zero bytes. 16 KiB.
-static TABLES: [[u32; 256]; 16] = {
-    let mut t = [[0u32; 256]; 16];
+/// Bytes from the length field of an IPv6 header to the end of the BTH: what is farthest from there and differs from
+/// frame to frame.
+const FARTHEST: usize = IPV6_LEN - 4 + UDP_LEN + BTH_LEN;
+
+/// `TABLES[k][b]`: the register that byte `b` leaves behind after `k` more zero bytes. 56 KiB, of which frames of one
+/// IP family use 15.
+static TABLES: [[u32; 256]; FARTHEST] = {
+    let mut t = [[0u32; 256]; FARTHEST];
     let mut b = 0;
     while b < 256 {
         let mut r = b as u32;
@@ -138,7 +145,7 @@ static TABLES: [[u32; 256]; 16] = {
         b += 1;
     }
     let mut k = 1;
-    while k < 16 {
+    while k < FARTHEST {
         let mut b = 0;
         while b < 256 {
             let r = t[k - 1][b];
@@ -205,6 +212,74 @@ fn masked_register<const W: usize>(head: &[u8; HEAD_MAX], off: usize, masks: &[u
     let (mid, rest) = rest.as_chunks::<8>();
     let register = mid.iter().fold(register, step);
     rest.as_chunks::<4>().0.iter().fold(register, step)
+}
+
+/// Register after an IP header and UDP and BTH behind it, all that differs from frame to frame taken as zero. `first`
+/// are the bytes of the IP header up to and with its length, `rest` what follows in it.
+pub(super) fn register_of_template(first: &[u8], rest: &[u8]) -> u32 {
+    let udp = first.len() + rest.len();
+    let mut head = [0; HEAD_MAX];
+    put(&mut head, 0, first);
+    put(&mut head, first.len(), rest);
+    put(&mut head, udp + 2, &ROCE_UDP_PORT.to_be_bytes());
+    put(&mut head, udp + UDP_LEN + 2, &PKEY_DEFAULT.to_be_bytes());
+    mask(&mut head, Offsets { ip: 0, udp, is_v6: udp == IPV6_LEN });
+    words(&head, 0, udp + UDP_LEN + BTH_LEN).fold(REGISTER_START, step)
+}
+
+/// What two bytes leave behind, the second of which is followed by `AFTER` bytes up to the end of the BTH.
+#[inline(always)]
+fn of_u16<const AFTER: usize>(value: u16) -> u32 {
+    TABLES[AFTER + 1][usize::from(value >> 8)] ^ TABLES[AFTER][usize::from(value as u8)]
+}
+
+/// What the total length of an IPv4 header leaves behind at the end of the BTH.
+#[inline(always)]
+pub(super) fn of_length_v4(total: u16) -> u32 {
+    of_u16::<{ IPV4_LEN - 4 + UDP_LEN + BTH_LEN }>(total)
+}
+
+/// What the payload length of an IPv6 header leaves behind at the end of the BTH.
+#[inline(always)]
+pub(super) fn of_length_v6(payload: u16) -> u32 {
+    of_u16::<{ IPV6_LEN - 6 + UDP_LEN + BTH_LEN }>(payload)
+}
+
+/// What source port, UDP length and BTH leave behind at the end of the BTH. The register is linear: the headers of a
+/// frame are those of its template and, bit by bit, what differs.
+#[inline(always)]
+pub(super) fn of_transport(sport: u16, udp_len: u16, bth: &BthFields) -> u32 {
+    let [w0, w1, w2] = bth.words();
+    let byte = |after: usize, w: u32, shift: u32| TABLES[after][usize::from((w >> shift) as u8)];
+    of_u16::<{ BTH_LEN + 6 }>(sport)
+        ^ of_u16::<{ BTH_LEN + 2 }>(udp_len)
+        ^ byte(11, w0, 24)
+        ^ byte(10, w0, 16)
+        ^ byte(6, w1, 16)
+        ^ byte(5, w1, 8)
+        ^ byte(4, w1, 0)
+        ^ byte(3, w2, 24)
+        ^ byte(2, w2, 16)
+        ^ byte(1, w2, 8)
+        ^ byte(0, w2, 0)
+}
+
+/// Register after the whole words of `head[from..to]`.
+#[inline(always)]
+pub(super) fn over_words(register: u32, head: &[u8; HEAD_MAX], from: usize, to: usize) -> u32 {
+    words(head, from, to).fold(register, step)
+}
+
+/// Where the ICRC of a frame stands when its headers were just written: what [`crate::frame::FramePool::seal_after`]
+/// needs to finish it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AfterHead {
+    /// CRC register after the headers.
+    pub register: u32,
+    /// Payload bytes that follow.
+    pub payload_len: u16,
+    /// Pad bytes behind them.
+    pub pad: u8,
 }
 
 /// The ICRC of frames whose payload is `payload_len` times one byte, then pad zeros: the register after the

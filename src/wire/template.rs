@@ -1,5 +1,5 @@
-//! Header templates: everything that stays the same between two frames of one flow, laid out once; per frame
-//! a copy of whole words and a handful of patched stores.
+//! Header templates: everything that is the same in all frames from one address to another, laid out once; per frame a
+//! copy of whole words and a handful of patched stores.
 
 use std::net::IpAddr;
 
@@ -7,6 +7,7 @@ use crate::units::FrameLen;
 
 use super::fast::{fold, ipv4_sum};
 use super::headers::{Ext, Opcode, PKEY_DEFAULT};
+use super::icrc;
 use super::{
     BTH_LEN, ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, HEAD_MAX, ICRC_LEN, IPV4_LEN, IPV6_LEN,
     PROTO_UDP, ROCE_UDP_PORT, UDP_LEN, VLAN_LEN, put,
@@ -92,6 +93,24 @@ pub struct BthFields {
     pub becn: bool,
 }
 
+impl BthFields {
+    /// Those of a congestion notification packet.
+    #[inline]
+    pub fn cnp(dest_qp: u32) -> BthFields {
+        BthFields { opcode: Opcode::Cnp.into(), dest_qp, becn: true, ..BthFields::default() }
+    }
+
+    /// The header as three words.
+    #[inline(always)]
+    pub(super) fn words(&self) -> [u32; BTH_LEN / 4] {
+        [
+            u32::from(self.opcode) << 24 | u32::from(self.pad & 3) << 20 | u32::from(PKEY_DEFAULT),
+            u32::from(self.becn) << 30 | (self.dest_qp & 0xff_ffff),
+            u32::from(self.ack_req) << 31 | (self.psn & 0xff_ffff),
+        ]
+    }
+}
+
 /// Lengths of a frame whose headers were just written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireLen {
@@ -101,8 +120,43 @@ pub struct WireLen {
     pub len: FrameLen,
 }
 
-/// Longest Ethernet + IP header of a template: 14 + 4 + 40.
-const L3_MAX: usize = ETH_LEN + VLAN_LEN + IPV6_LEN;
+/// How frames of one kind are marked: what differs between data, ACKs and CNPs of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marking {
+    /// Type of service or traffic class: DSCP and ECN field.
+    tos: u8,
+    /// 802.1Q priority, for tagged frames.
+    pcp: u8,
+}
+
+impl Marking {
+    /// DSCP 0..64, ECN field 0..4, 802.1Q priority 0..8 (untagged frames do not carry it).
+    ///
+    /// # Errors
+    /// [`SpecError::Range`].
+    pub fn new(dscp: u8, ecn_bits: u8, pcp: u8) -> Result<Marking, SpecError> {
+        range("DSCP", dscp.into(), 64)?;
+        range("ECN field", ecn_bits.into(), 4)?;
+        range("VLAN priority", pcp.into(), 8)?;
+        Ok(Marking { tos: dscp << 2 | ecn_bits, pcp })
+    }
+}
+
+/// What tells the flows of one template apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entropy {
+    /// UDP source port.
+    pub sport: u16,
+    /// Markings.
+    pub marking: Marking,
+}
+
+/// Ethernet header and 802.1Q tag.
+const L2_MAX: usize = ETH_LEN + VLAN_LEN;
+/// Bytes of an IP header that stay: all behind the payload length (IPv6) or the total length (IPv4, fewer bytes).
+const L3_MAX: usize = IPV6_LEN - 6;
+/// The same of an IPv4 header.
+const L3_V4: usize = IPV4_LEN - 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -113,77 +167,83 @@ enum Shape {
     V6Tagged,
 }
 
-/// Header bytes of one flow: one cache line.
+/// Header bytes of everything one address sends to another: one cache line. A flow adds its source port and markings
+/// ([`Entropy`]), a frame its BTH and lengths.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Template {
-    bytes: [u8; L3_MAX],
-    sport: [u8; 2],
-    /// Sum of the IPv4 header without total length and checksum.
+    /// CRC register after the masked headers up to the BTH, all that varies between frames taken as zero.
+    register: u32,
+    /// Sum of the IPv4 header without type of service, total length and checksum.
     sum: u16,
+    /// The source port and the markings of [`Template::write`].
+    sport: u16,
+    marking: Marking,
     shape: Shape,
+    /// Ethernet header and tag, with the VLAN id alone.
+    l2: [u8; L2_MAX],
+    /// The IP header behind its length.
+    l3: [u8; L3_MAX],
 }
 
 const _: () = assert!(size_of::<Template>() == 64);
 
 impl Template {
-    /// Lays out the headers of a flow.
+    /// Lays out the headers of a flow. `spec` says what [`Template::write`] marks frames with and which source port it
+    /// gives them; other flows between the same addresses use [`Template::write_as`].
     ///
     /// # Errors
     /// [`SpecError`] when the addresses are of two families or a field is out of range.
     pub fn new(spec: &FrameSpec) -> Result<Template, SpecError> {
         let (pcp, vid) = spec.vlan.unwrap_or_default();
-        range("DSCP", spec.dscp.into(), 64)?;
-        range("ECN field", spec.ecn_bits.into(), 4)?;
-        range("VLAN priority", pcp.into(), 8)?;
+        let marking = Marking::new(spec.dscp, spec.ecn_bits, pcp)?;
         range("VLAN id", vid, 4096)?;
 
-        let mut bytes = [0; L3_MAX];
-        let ethertype = if spec.src_ip.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
-        put(&mut bytes, 0, &spec.dst_mac);
-        put(&mut bytes, 6, &spec.src_mac);
-        let ip_off = if spec.vlan.is_some() {
-            put(&mut bytes, 12, &ETHERTYPE_VLAN.to_be_bytes());
-            put(&mut bytes, 14, &(u16::from(pcp) << 13 | vid).to_be_bytes());
-            ETH_LEN + VLAN_LEN
+        let (mut l2, mut l3) = ([0; L2_MAX], [0; L3_MAX]);
+        let is_v6 = spec.src_ip.is_ipv6();
+        let ethertype = if is_v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+        put(&mut l2, 0, &spec.dst_mac);
+        put(&mut l2, 6, &spec.src_mac);
+        if spec.vlan.is_some() {
+            put(&mut l2, 12, &ETHERTYPE_VLAN.to_be_bytes());
+            put(&mut l2, 14, &vid.to_be_bytes());
+            put(&mut l2, 16, &ethertype.to_be_bytes());
         } else {
-            ETH_LEN
-        };
-        put(&mut bytes, ip_off - 2, &ethertype.to_be_bytes());
-
-        let tos = spec.dscp << 2 | spec.ecn_bits;
-        let ip = &mut bytes[ip_off..];
-        let sum = match (spec.src_ip, spec.dst_ip) {
+            put(&mut l2, 12, &ethertype.to_be_bytes());
+        }
+        match (spec.src_ip, spec.dst_ip) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                put(ip, 0, &[0x45, tos, 0, 0]);
-                put(ip, 4, &spec.ip_id.to_be_bytes());
-                put(ip, 6, &[0x40, 0, spec.ttl, PROTO_UDP]);
-                put(ip, 12, &src.octets());
-                put(ip, 16, &dst.octets());
-                ipv4_sum(&ip[..IPV4_LEN])
+                put(&mut l3, 0, &spec.ip_id.to_be_bytes());
+                put(&mut l3, 2, &[0x40, 0, spec.ttl, PROTO_UDP]);
+                put(&mut l3, 8, &src.octets());
+                put(&mut l3, 12, &dst.octets());
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                put(ip, 0, &(6 << 28 | u32::from(tos) << 20).to_be_bytes());
-                put(ip, 6, &[PROTO_UDP, spec.ttl]);
-                put(ip, 8, &src.octets());
-                put(ip, 24, &dst.octets());
-                0
+                put(&mut l3, 0, &[PROTO_UDP, spec.ttl]);
+                put(&mut l3, 2, &src.octets());
+                put(&mut l3, 18, &dst.octets());
             }
             (src, dst) => return Err(SpecError::MixedFamilies(src, dst)),
+        }
+        let shape = match (is_v6, spec.vlan.is_some()) {
+            (false, false) => Shape::V4,
+            (false, true) => Shape::V4Tagged,
+            (true, false) => Shape::V6,
+            (true, true) => Shape::V6Tagged,
         };
-        let shape = match (spec.src_ip.is_ipv4(), spec.vlan.is_some()) {
-            (true, false) => Shape::V4,
-            (true, true) => Shape::V4Tagged,
-            (false, false) => Shape::V6,
-            (false, true) => Shape::V6Tagged,
+        let sum = if is_v6 { 0 } else { fold(0x4500 + u32::from(ipv4_sum(&l3[..L3_V4]))) };
+        let register = if is_v6 {
+            icrc::register_of_template(&[0x60, 0, 0, 0, 0, 0], &l3)
+        } else {
+            icrc::register_of_template(&[0x45, 0, 0, 0], &l3[..L3_V4])
         };
-        Ok(Template { bytes, sport: spec.sport.to_be_bytes(), sum, shape })
+        Ok(Template { register, sum, sport: spec.sport, marking, shape, l2, l3 })
     }
 
-    /// Changes the UDP source port of the frames from now on.
+    /// The flow of [`Template::write`].
     #[inline]
-    pub fn set_sport(&mut self, sport: u16) {
-        self.sport = sport.to_be_bytes();
+    pub fn flow(&self) -> Entropy {
+        Entropy { sport: self.sport, marking: self.marking }
     }
 
     /// Writes the headers of one frame that carries `payload_len` bytes (at most 9,000) and `bth.pad` pad
@@ -193,12 +253,26 @@ impl Template {
     /// it. Cost: about 6 ns, no allocation.
     #[inline]
     pub fn write(&self, head: &mut [u8; HEAD_MAX], bth: &BthFields, ext: &Ext, payload_len: u16) -> WireLen {
+        self.write_as(self.flow(), head, bth, ext, payload_len)
+    }
+
+    /// As [`Template::write`] for another flow between the same addresses.
+    #[inline]
+    pub fn write_as(
+        &self,
+        flow: Entropy,
+        head: &mut [u8; HEAD_MAX],
+        bth: &BthFields,
+        ext: &Ext,
+        payload_len: u16,
+    ) -> WireLen {
+        const TAGGED: usize = ETH_LEN + VLAN_LEN;
         debug_assert!(Opcode::from_u8(bth.opcode).is_none_or(|op| op.ext() == ext.layout()));
         match self.shape {
-            Shape::V4 => self.write_at::<ETH_LEN, false>(head, bth, ext, payload_len),
-            Shape::V4Tagged => self.write_at::<{ ETH_LEN + VLAN_LEN }, false>(head, bth, ext, payload_len),
-            Shape::V6 => self.write_at::<ETH_LEN, true>(head, bth, ext, payload_len),
-            Shape::V6Tagged => self.write_at::<{ ETH_LEN + VLAN_LEN }, true>(head, bth, ext, payload_len),
+            Shape::V4 => self.write_at::<ETH_LEN, false>(flow, head, bth, ext, payload_len),
+            Shape::V4Tagged => self.write_at::<TAGGED, false>(flow, head, bth, ext, payload_len),
+            Shape::V6 => self.write_at::<ETH_LEN, true>(flow, head, bth, ext, payload_len),
+            Shape::V6Tagged => self.write_at::<TAGGED, true>(flow, head, bth, ext, payload_len),
         }
     }
 
@@ -206,13 +280,31 @@ impl Template {
     /// 16 zero bytes (RoCEv2 annex A17.9.3). The template says which DSCP it travels with.
     #[inline]
     pub fn write_cnp(&self, head: &mut [u8; HEAD_MAX], dest_qp: u32) -> WireLen {
-        let bth = BthFields { opcode: Opcode::Cnp.into(), dest_qp, becn: true, ..BthFields::default() };
-        self.write(head, &bth, &Ext::Cnp([0; 16]), 0)
+        self.write(head, &BthFields::cnp(dest_qp), &Ext::Cnp([0; 16]), 0)
+    }
+
+    /// CRC register after the headers that [`Template::write_as`] has just written to `head` with these arguments and
+    /// result, payload excluded: as [`icrc::register_after_head`], without reading them again but for the extended
+    /// ones. Cost: 15 table lookups, and one step per word of extended headers.
+    #[inline]
+    pub fn register(&self, sport: u16, bth: &BthFields, head: &[u8; HEAD_MAX], wire: WireLen) -> u32 {
+        let is_v6 = matches!(self.shape, Shape::V6 | Shape::V6Tagged);
+        let l2_len = match self.shape {
+            Shape::V4 | Shape::V6 => ETH_LEN,
+            Shape::V4Tagged | Shape::V6Tagged => L2_MAX,
+        };
+        let udp_off = l2_len + if is_v6 { IPV6_LEN } else { IPV4_LEN };
+        let udp_len = wire.len.0 - udp_off as u16;
+        let register = self.register
+            ^ if is_v6 { icrc::of_length_v6(udp_len) } else { icrc::of_length_v4(udp_len + IPV4_LEN as u16) }
+            ^ icrc::of_transport(sport, udp_len, bth);
+        icrc::over_words(register, head, udp_off + UDP_LEN + BTH_LEN, wire.head_len.into())
     }
 
     #[inline(always)]
     fn write_at<const IP_OFF: usize, const V6: bool>(
         &self,
+        flow: Entropy,
         head: &mut [u8; HEAD_MAX],
         bth: &BthFields,
         ext: &Ext,
@@ -222,8 +314,14 @@ impl Template {
         let udp_off = IP_OFF + ip_len;
         let bth_off = udp_off + UDP_LEN;
         let ext_off = bth_off + BTH_LEN;
+        let Marking { tos, pcp } = flow.marking;
 
-        put(head, 0, &self.bytes);
+        // Whole words, each written once: who reads the head next finds its loads in single stores.
+        put(head, 0, &self.l2);
+        if IP_OFF > ETH_LEN {
+            let tci = u16::from(pcp) << 13 | u16::from_be_bytes([self.l2[14], self.l2[15]]);
+            put(head, ETH_LEN, &tci.to_be_bytes());
+        }
         let ext_len = match head.get_mut(ext_off..).and_then(|b| b.first_chunk_mut()) {
             Some(b) => ext.write(b),
             None => 0,
@@ -231,23 +329,23 @@ impl Template {
         let udp_len =
             (UDP_LEN + BTH_LEN + ext_len + ICRC_LEN) as u32 + u32::from(payload_len) + u32::from(bth.pad & 3);
         if V6 {
+            put(head, IP_OFF, &(6 << 28 | u32::from(tos) << 20).to_be_bytes());
             put(head, IP_OFF + 4, &(udp_len as u16).to_be_bytes());
+            put(head, IP_OFF + 6, &self.l3);
         } else {
             let total = udp_len as u16 + IPV4_LEN as u16;
-            put(head, IP_OFF + 2, &total.to_be_bytes());
-            let checksum = !fold(u32::from(self.sum) + u32::from(total));
+            let first = 0x4500_0000 | u32::from(tos) << 16 | u32::from(total);
+            put(head, IP_OFF, &first.to_be_bytes());
+            put(head, IP_OFF + 4, &self.l3[..L3_V4]);
+            let checksum = !fold(u32::from(self.sum) + u32::from(tos) + u32::from(total));
             put(head, IP_OFF + 10, &checksum.to_be_bytes());
         }
-        put(head, udp_off, &self.sport);
-        let ports_len = u64::from(ROCE_UDP_PORT) << 32 | u64::from(udp_len as u16) << 16;
-        put(head, udp_off + 2, &ports_len.to_be_bytes()[2..]);
-
-        let w0 = u32::from(bth.opcode) << 24 | u32::from(bth.pad & 3) << 20 | u32::from(PKEY_DEFAULT);
-        let w1 = u32::from(bth.becn) << 30 | (bth.dest_qp & 0xff_ffff);
-        let w2 = u32::from(bth.ack_req) << 31 | (bth.psn & 0xff_ffff);
-        put(head, bth_off, &w0.to_be_bytes());
-        put(head, bth_off + 4, &w1.to_be_bytes());
-        put(head, bth_off + 8, &w2.to_be_bytes());
+        let udp =
+            u64::from(flow.sport) << 48 | u64::from(ROCE_UDP_PORT) << 32 | u64::from(udp_len as u16) << 16;
+        put(head, udp_off, &udp.to_be_bytes());
+        for (i, word) in bth.words().into_iter().enumerate() {
+            put(head, bth_off + 4 * i, &word.to_be_bytes());
+        }
         WireLen { head_len: (ext_off + ext_len) as u8, len: FrameLen((udp_off as u32 + udp_len) as u16) }
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::schedule::Schedule;
 use crate::transport::config::{RateControl, RcConfig, Verb};
 use crate::units::{Bytes, ClassIx, PortId, RankId, Rate, Span, Time};
+use crate::wire::pfc::Form;
 
 /// A closed-loop workload.
 #[derive(Clone, Debug)]
@@ -113,6 +114,16 @@ pub struct TimedAction {
     pub action: Action,
 }
 
+impl TimedAction {
+    /// When the last of what it does begins.
+    pub fn end(&self) -> Time {
+        match &self.action {
+            Action::Pfc { train, .. } => self.at + train.span(),
+            _ => self.at,
+        }
+    }
+}
+
 /// What an action does.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Action {
@@ -132,6 +143,13 @@ pub enum Action {
         /// Priority 0..8.
         priority: u8,
     },
+    /// PFC frames generated on purpose.
+    Pfc {
+        /// The port that sends them.
+        port: PortId,
+        /// The frames.
+        train: PfcTrain,
+    },
     /// A stream of an exact number of frames at line rate.
     Burst(StreamConfig),
     /// Record every queue and pool of the switches into the report.
@@ -139,4 +157,26 @@ pub enum Action {
         /// Name in the report.
         name: String,
     },
+}
+
+/// PFC frames one after another, the first at the time of the action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PfcTrain {
+    /// How each is written.
+    pub form: Form,
+    /// Class-enable vector: bit p speaks for priority p.
+    pub enable: u8,
+    /// Pause times in quanta for all enabled priorities, taken in turn by the frames.
+    pub quanta: Vec<u16>,
+    /// How many.
+    pub frames: u64,
+    /// From the start of one to the start of the next.
+    pub period: Span,
+}
+
+impl PfcTrain {
+    /// From the first frame to the last.
+    pub fn span(&self) -> Span {
+        Span(self.period.0.saturating_mul(self.frames.saturating_sub(1)))
+    }
 }

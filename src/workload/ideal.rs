@@ -35,6 +35,10 @@ impl Framing {
     pub fn full_len(&self) -> FrameLen {
         FrameLen((u64::from(self.mtu) + self.headers()) as u16)
     }
+    /// Bytes of such a frame on the wire, preamble and gap counted.
+    pub fn full_wire(&self) -> u64 {
+        u64::from(self.full_len().0) + u64::from(crate::units::WIRE_OVERHEAD_BYTES)
+    }
     /// Frames of one message.
     pub fn frames(&self, message_bytes: u64) -> u64 {
         message_bytes.div_ceil(u64::from(self.mtu.max(1))).max(1)

@@ -140,6 +140,7 @@ impl Bench {
             stream_to: Vec::new(),
             actions: Vec::new(),
             pfc_response: Span::ZERO,
+            receive: None,
             seed: 1,
         };
         let spec = FrameSpec { src_ip: ip(1 - me), dst_ip: ip(me), ..FrameSpec::default() };

@@ -10,7 +10,9 @@ use crate::frame::boxed::{BoxFrame, BoxPool};
 use crate::frame::{Fill, Frame, FramePool, flags};
 use crate::limits::PRIORITIES;
 use crate::measure::record::NoRecord;
-use crate::switch::config::{LoadBalance, MarkAt, PriorityConfig, SwitchConfig, SwitchPortConfig, Wred};
+use crate::switch::config::{
+    FlowControl, Limit, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, SwitchPortConfig, Wred,
+};
 use crate::switch::{AddressMap, Admit, Routes, Switch};
 use crate::units::{Bytes, FrameLen, LinkTiming, PortId, Rate, Span, Time};
 
@@ -89,32 +91,36 @@ impl Crossing {
 }
 
 fn config() -> SwitchConfig {
+    let wred = Wred { kmin: Bytes(1 << 20), kmax: Bytes(2 << 20), pmax: 0.05, ecn: true };
     let priority = |p: usize| PriorityConfig {
         lossless: p == 3,
-        alpha: (1, 8),
-        reserved: Bytes(0),
+        limit: Limit::Dynamic(1, 8),
         headroom: Bytes(117_348),
         xon_offset: Bytes(18_432),
-        egress_alpha: None,
-        wred: Some(Wred { kmin: Bytes(1 << 20), kmax: Bytes(2 << 20), pmax: 0.05 }),
-        weight: 1,
+        wred: Some(wred),
+        ..PriorityConfig::default()
     };
     let port = |p: u16| SwitchPortConfig {
         name: format!("Ethernet{p}"),
         egress: LinkTiming::new(Rate::gbps(100), Span::ZERO),
         mac: [2, 0, 0, 0, 0, p as u8],
+        profile: 0,
     };
     SwitchConfig {
         name: "bench".into(),
         ports: (0..PORTS).map(port).collect(),
         buffer: Bytes(64 << 20),
         cell: 254,
-        priorities: std::array::from_fn::<_, PRIORITIES, _>(priority),
+        profiles: vec![std::array::from_fn::<_, PRIORITIES, _>(priority).into()],
+        ingress_pools: Vec::new(),
+        egress_pools: Vec::new(),
         dscp_map: [3; 64],
         balance: LoadBalance::Ecmp,
         hash_seed: 1,
         pause_quanta: 0xffff,
         mark_at: MarkAt::Dequeue,
+        flow_control: FlowControl::Pfc,
+        cut_through: false,
         seed: 1,
     }
 }

@@ -102,6 +102,7 @@ pub fn host_config(args: &PeerArgs, mac: [u8; 6]) -> anyhow::Result<HostConfig> 
         stream_to: Vec::new(),
         actions: Vec::new(),
         pfc_response: Span::ZERO,
+        receive: None,
         seed: args.run.seed,
     })
 }

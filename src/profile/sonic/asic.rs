@@ -39,6 +39,20 @@ pub fn of_platform(hwsku: &str, platform: &str) -> Option<Asic> {
     KNOWN.iter().find(|(words, _)| tells(words)).map(|(_, asic)| *asic)
 }
 
+/// Words in `hwsku` or `platform` of switches with virtual output queues, and their chip.
+const VIRTUAL_OUTPUT_QUEUES: [(&[&str], &str); 2] = [
+    (&["7280cr", "7280dr", "7280pr", "7280sr", "7800r"], "Broadcom Jericho"),
+    (&["8101", "8102", "8201", "8202", "88lc0"], "Cisco Q200"),
+];
+
+/// The chip of a platform whose frames wait at the ingress in queues for every output, which is not modelled.
+pub fn with_virtual_output_queues(hwsku: &str, platform: &str) -> Option<&'static str> {
+    let plain = |s: &str| s.to_ascii_lowercase().replace(['-', '_'], "");
+    let names = [plain(hwsku), plain(platform)];
+    let tells = |words: &[&str]| names.iter().any(|n| words.iter().any(|w| n.contains(w)));
+    VIRTUAL_OUTPUT_QUEUES.iter().find(|(words, _)| tells(words)).map(|(_, chip)| *chip)
+}
+
 /// How a chip with cells of this size counts its pools. Only Spectrum has cells of 96, 144 and 192 bytes.
 pub fn pool_size(cell: u16) -> PoolSize {
     if matches!(cell, 96 | 144 | 192) { PoolSize::SharedOnly } else { PoolSize::Whole }
@@ -56,6 +70,8 @@ mod tests {
         assert_eq!(cell("Arista-7260CX3-D108C8", "x86_64-arista_7260cx3_64"), Some(208));
         assert_eq!(cell("Arista-7060X6-64PE-B-O128", ""), Some(254));
         assert_eq!(cell("Force10-S6000", "x86_64-dell_s6000_s1220-r0"), Some(208));
+        assert_eq!(with_virtual_output_queues("Cisco-8102-C64", ""), Some("Cisco Q200"));
+        assert_eq!(with_virtual_output_queues("Arista-7060X6-64PE", ""), None);
         assert_eq!(cell("Unheard-Of", "x86_64-none-r0"), None);
         assert_eq!(pool_size(144), PoolSize::SharedOnly);
         assert_eq!(pool_size(254), PoolSize::Whole);

@@ -8,6 +8,7 @@ mod groups;
 mod lookup;
 mod model;
 mod notes;
+mod pools;
 mod qos;
 
 use std::fmt::Write as _;
@@ -16,6 +17,7 @@ use std::path::Path;
 pub use database::{Database, SonicError};
 pub use lookup::{Lookup, LookupLine};
 pub use model::{Imported, Wanted, WantedPort, resolve};
+pub use pools::SharedEgress;
 
 use super::doc::ProfileDoc;
 use super::preset::Preset;
@@ -23,6 +25,7 @@ use super::quantity::Cable;
 use super::source::{Fault, fault};
 use super::values::Files;
 use crate::plan::Plan;
+use crate::switch::config::{Limit, PortProfile, Shaper};
 use crate::units::Rate;
 
 /// The configuration that a profile names, read.
@@ -109,8 +112,14 @@ impl Configuration {
             ports = (0..count).map(|_| any()).collect();
         }
         let preset = switch.preset.as_deref().and_then(Preset::named);
+        let trunk = fabric.uplink_rate.map(|rate| WantedPort {
+            name: None,
+            speed: mbps(Some(rate)),
+            cable: metres(fabric.cable),
+        });
         let wanted = Wanted {
             ports,
+            trunk,
             cell: switch.cell.or(preset.map(|p| p.cell)),
             buffer: switch.buffer.map(|b| b.0),
             headroom: switch.xoff_headroom.is_some(),
@@ -120,39 +129,77 @@ impl Configuration {
     }
 }
 
-/// What a plan's first switch has from its configuration, as comments of a profile.
+/// What a plan's first switch has from its configuration, as comments of a profile: pools, then each kind of port.
 pub(super) fn summary(plan: &Plan) -> String {
     let Some(switch) = plan.fabric.switches.first() else { return String::new() };
     let mut text = String::from(
-        "\n# Read from `config` (sizes in bytes; the shared pool is the same for any number of ports):\n",
+        "\n# Read from `config` (sizes in bytes; the shared pools are the same for any number of ports), cell ",
     );
-    let shared = switch.shared_size().map_or(0, |b| b.0);
-    let _ = writeln!(text, "# shared pool {shared}, cell {}", switch.cell);
+    let _ = writeln!(text, "{}", switch.cell);
+    let cells = switch.divide().map(|d| d.1).unwrap_or_default();
+    for (i, (pool, cells)) in switch.ingress_pools.iter().zip(cells).enumerate() {
+        let cell = u64::from(switch.cell);
+        let headroom = cells.headroom.map_or_else(
+            || "headroom of each group its own".into(),
+            |h| format!("shared headroom {}", h * cell),
+        );
+        let _ =
+            writeln!(text, "# ingress pool {i} {}: shared {}, {headroom}", pool.name, cells.shared * cell);
+    }
+    for (i, pool) in switch.egress_pools.iter().enumerate() {
+        let _ = writeln!(text, "# egress pool {i} {}: {}", pool.name, pool.size.0);
+    }
+    for (at, profile) in switch.profiles.iter().enumerate() {
+        let mine = switch.ports.iter().filter(|p| usize::from(p.profile) == at);
+        let names: Vec<&str> = mine.map(|p| p.name.as_str()).collect();
+        if !names.is_empty() {
+            let _ = writeln!(text, "# ports {}", names.join(" "));
+            profile_text(&mut text, profile);
+        }
+    }
+    text
+}
+
+fn profile_text(text: &mut String, profile: &PortProfile) {
+    let limit = |limit: Limit| match limit {
+        Limit::Pool => "pool".to_owned(),
+        Limit::Dynamic(num, 1) => num.to_string(),
+        Limit::Dynamic(num, den) => format!("{num}/{den}"),
+        Limit::Static(bytes) => format!("{} B", bytes.0),
+    };
+    let shaper = |s: Option<Shaper>| s.map_or_else(|| "-".into(), |s| s.rate.to_string());
+    if let Some(s) = profile.shaper {
+        let _ = writeln!(text, "# the whole port at most {}", s.rate);
+    }
+    if let Some(w) = profile.watchdog {
+        let _ = writeln!(text, "# watchdog: {:?} after {}, back after {}", w.action, w.detect, w.restore);
+    }
     let _ = writeln!(
         text,
-        "# prio  kind      alpha      reserved  headroom  xon_offset  egress     weight  wred"
+        "# prio  kind      pool  limit      reserved  headroom  xon_offset  xon     egress     reserved  weight  pir   wred"
     );
-    let alpha = |(num, den): (u32, u32)| match den {
-        _ if num >= 1 << 20 && den == 1 => "pool".to_owned(),
-        1 => num.to_string(),
-        _ if num < 1_000 && den < 1_000 => format!("{num}/{den}"),
-        _ => format!("{:.4}", f64::from(num) / f64::from(den)),
-    };
-    for (i, p) in switch.priorities.iter().enumerate() {
-        let wred = p
-            .wred
-            .map_or_else(|| "off".into(), |w| format!("{} to {}, {} %", w.kmin.0, w.kmax.0, w.pmax * 100.0));
+    for (i, p) in profile.priorities.iter().enumerate() {
+        let wred = p.wred.map_or_else(
+            || "off".into(),
+            |w| {
+                let drops = if w.ecn { "" } else { ", drops" };
+                format!("{} to {}, {} %{drops}", w.kmin.0, w.kmax.0, w.pmax * 100.0)
+            },
+        );
         let _ = writeln!(
             text,
-            "# {i:<5} {:<9} {:<10} {:<9} {:<9} {:<11} {:<10} {:<7} {wred}",
+            "# {i:<5} {:<9} {:<5} {:<10} {:<9} {:<9} {:<11} {:<7} {:<10} {:<9} {:<7} {:<5} {wred}",
             if p.lossless { "lossless" } else { "lossy" },
-            alpha(p.alpha),
+            p.pool,
+            limit(p.limit),
             p.reserved.0,
             p.headroom().0,
             p.xon_offset.0,
-            p.egress_alpha.map_or_else(|| "-".into(), alpha),
+            p.xon.0,
+            p.egress_limit.map_or_else(|| "-".into(), |l| format!("{}:{}", p.egress_pool, limit(l))),
+            p.egress_reserved.0,
             if p.weight == 0 { "strict".into() } else { p.weight.to_string() },
+            shaper(p.shaper),
         );
     }
-    text
 }

@@ -1,20 +1,15 @@
-//! The database becomes what the model has: one set of limits per priority, for all ports of a run.
+//! The database becomes what the model has: limits of each port of a run per priority, and the pools behind them.
 
-use super::asic::{self, PoolSize};
-use super::database::{Database, Row, SonicError, refuse};
-use super::groups::{Bindings, Group, Threshold};
+use super::asic;
+use super::database::{Database, SonicError, refuse};
+use super::groups::{Bindings, Group};
 use super::lookup::Lookup;
 use super::notes::Notes;
+use super::pools::{Pools, SharedEgress, binds, watchdog_row};
 use super::qos::{self, Maps};
 use crate::limits::PRIORITIES;
-use crate::profile::quantity::Alpha;
-use crate::switch::config::PriorityConfig;
-use crate::units::Bytes;
-
-/// Alpha of a group that only the pool itself limits.
-const UNLIMITED: (u32, u32) = (1 << 20, 1);
-/// Alpha of a group that may hold nothing.
-const NOTHING: (u32, u32) = (1, 1 << 31);
+use crate::switch::config::{IngressPool, PortProfile, PriorityConfig, Watchdog, WatchdogAction};
+use crate::units::{Bytes, Span};
 
 /// A port of the run, as the import looks for one in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +27,8 @@ pub struct WantedPort {
 pub struct Wanted {
     /// Tester ports, in order.
     pub ports: Vec<WantedPort>,
+    /// A port to another switch, when the run has any.
+    pub trunk: Option<WantedPort>,
     /// Cell size of the profile or its preset.
     pub cell: Option<u16>,
     /// Buffer of the profile: the pool's size is not needed.
@@ -45,10 +42,18 @@ pub struct Wanted {
 pub struct Imported {
     /// Cell size, bytes.
     pub cell: u16,
-    /// Shared pool of the whole switch, in bytes; `None` when the profile gives the buffer.
+    /// Shared pool of the lossless groups, for the whole switch, in bytes; `None` when the profile gives the buffer.
     pub shared: Option<Bytes>,
-    /// Limits, weights and marking.
+    /// Ingress pools; the first is that of the lossless groups.
+    pub ingress_pools: Vec<IngressPool>,
+    /// Egress pools; empty when the database does not say their sizes.
+    pub egress_pools: Vec<SharedEgress>,
+    /// Limits, weights and marking that most ports of the run have.
     pub priorities: [PriorityConfig; PRIORITIES],
+    /// The same, with shaper and watchdog, of each port of the run.
+    pub profiles: Vec<PortProfile>,
+    /// The same of ports to other switches.
+    pub trunk: Option<PortProfile>,
     /// DSCP to priority.
     pub dscp_map: [u8; 64],
     /// Names of the ports that stand for the run's ports, in order; `None` where the database has no more.
@@ -60,17 +65,8 @@ pub struct Imported {
 /// What one port gives each priority.
 #[derive(Clone, Debug, PartialEq)]
 struct Settings {
-    priorities: [PriorityConfig; PRIORITIES],
+    profile: PortProfile,
     dscp: [u8; 64],
-}
-
-/// The pool that lossless groups share.
-struct Pool<'d> {
-    name: &'d str,
-    row: &'d Row,
-    size: Option<u64>,
-    /// Shared headroom pool.
-    xoff: Option<u64>,
 }
 
 /// Finds the ports of the run in the database and gathers what they give to each priority.
@@ -97,17 +93,32 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
     }
     let slots = run.choose(&guarded, &mut notes)?;
     let used: Vec<&str> = slots.iter().copied().flatten().collect();
-    let pool = run.pool(&guarded, &used)?;
-    let shared = run.shared(&guarded, &used, &pool, &mut notes)?;
-    let (settings, own) = run.common(&guarded, &used, &pool, shared)?;
-    notes.add(own);
-    run.headroom_pool(&settings, &pool, &mut notes);
+    let pools = run.pools(&guarded, &used, &mut notes)?;
+    let mut each: Vec<Option<Settings>> = Vec::with_capacity(slots.len());
+    for name in &slots {
+        let flags = guarded.iter().find(|(p, _)| Some(*p) == *name).map_or([false; PRIORITIES], |(_, f)| *f);
+        each.push(match name {
+            Some(name) => Some(run.settings(name, flags, &pools, &mut notes)?),
+            None => None,
+        });
+    }
+    let most = run.common(&slots, &each, &mut notes)?;
+    let mut profiles: Vec<PortProfile> =
+        each.into_iter().map(|s| s.unwrap_or_else(|| most.clone()).profile).collect();
+    let trunk = wanted.trunk.as_ref().and_then(|_| profiles.pop());
+    run.headroom_pool(&profiles, &pools, &mut notes);
+    notes.watchdogs(db, &ports);
+    let names = slots.into_iter().take(wanted.ports.len());
     Ok(Imported {
         cell,
-        shared: wanted.buffer.is_none().then_some(Bytes(shared * u64::from(cell))),
-        priorities: settings.priorities,
-        dscp_map: settings.dscp,
-        ports: slots.into_iter().map(|p| p.map(str::to_owned)).collect(),
+        shared: pools.ingress.first().and_then(|p| p.shared),
+        ingress_pools: pools.ingress,
+        egress_pools: pools.egress,
+        priorities: most.profile.priorities,
+        profiles,
+        trunk,
+        dscp_map: most.dscp,
+        ports: names.map(|p| p.map(str::to_owned)).collect(),
         warnings: notes.warnings(),
     })
 }
@@ -115,6 +126,13 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
 fn cell(db: &Database, wanted: &Wanted) -> Result<u16, SonicError> {
     let device = db.get("DEVICE_METADATA", "localhost");
     let text = |field: &str| device.and_then(|r| r.text(field)).unwrap_or_default();
+    if let Some(chip) = asic::with_virtual_output_queues(text("hwsku"), text("platform")) {
+        let place = device.map_or_else(|| db.name(), |r| r.place().to_owned());
+        let text = format!(
+            "is a {chip}, which queues at the ingress (VOQ); only shared-buffer switches are modelled"
+        );
+        return refuse(place, text);
+    }
     let known = asic::of_platform(text("hwsku"), text("platform")).map(|a| a.cell);
     match wanted.cell.or(known) {
         Some(cell) if (32..=8_192).contains(&cell) => Ok(cell),
@@ -127,14 +145,14 @@ fn cell(db: &Database, wanted: &Wanted) -> Result<u16, SonicError> {
     }
 }
 
-struct Run<'d> {
-    db: &'d Database,
-    bindings: Bindings<'d>,
-    wanted: &'d Wanted,
-    cell: u16,
+pub(super) struct Run<'d> {
+    pub db: &'d Database,
+    pub bindings: Bindings<'d>,
+    pub wanted: &'d Wanted,
+    pub cell: u16,
 }
 
-type Guarded<'p> = [(&'p str, [bool; PRIORITIES])];
+pub(super) type Guarded<'p> = [(&'p str, [bool; PRIORITIES])];
 
 impl Run<'_> {
     /// Priorities of a port that PFC guards.
@@ -177,8 +195,10 @@ impl Run<'_> {
                 "has no port: neither PORT, BUFFER_PG, PORT_QOS_MAP nor CABLE_LENGTH",
             );
         };
-        let mut slots: Vec<Option<&str>> = Vec::with_capacity(self.wanted.ports.len());
-        for port in &self.wanted.ports {
+        // A port to another switch comes last.
+        let wanted: Vec<&WantedPort> = self.wanted.ports.iter().chain(&self.wanted.trunk).collect();
+        let mut slots: Vec<Option<&str>> = Vec::with_capacity(wanted.len());
+        for port in &wanted {
             let found = port.name.as_ref().map(|name| (name, all.iter().find(|p| *p == name)));
             if let Some((name, None)) = found {
                 let text = format!("there is no port {name}; it has {first} to {last}");
@@ -187,7 +207,7 @@ impl Run<'_> {
             slots.push(found.and_then(|(_, p)| p.copied()));
         }
         for i in 0..slots.len() {
-            let port = &self.wanted.ports[i];
+            let port = wanted[i];
             if slots[i].is_some() {
                 continue;
             }
@@ -200,7 +220,7 @@ impl Run<'_> {
             let best = free().find(|p| speed(p) && cable(p)).or_else(|| free().find(|p| speed(p)));
             slots[i] = best.or_else(|| free().find(|p| cable(p))).or_else(|| free().next());
         }
-        for (name, port) in slots.iter().zip(&self.wanted.ports).filter_map(|(n, p)| n.map(|n| (n, p))) {
+        for (name, port) in slots.iter().zip(&wanted).filter_map(|(n, p)| n.map(|n| (n, p))) {
             if let Some(speed) = self.bindings.speed(name)?.filter(|s| *s != port.speed) {
                 notes.differ(format!(
                     "ports of {speed} Mb/s stand for ports of {} Mb/s in the run; set ports.rate or dut_port",
@@ -226,7 +246,7 @@ impl Run<'_> {
         Ok(slots)
     }
 
-    fn groups(
+    pub(super) fn groups(
         &self,
         port: &str,
         guarded: [bool; PRIORITIES],
@@ -239,189 +259,90 @@ impl Run<'_> {
         Ok(all)
     }
 
-    /// The pool of the first lossless group of the run, or else the first ingress pool.
-    fn pool(&self, guarded: &Guarded<'_>, used: &[&str]) -> Result<Pool<'_>, SonicError> {
-        let mut name = None;
-        for (port, flags) in guarded.iter().filter(|(p, _)| used.contains(p)) {
-            for (group, _) in self.groups(port, *flags)?.iter().zip(flags).filter(|(_, on)| **on) {
-                name = name.or_else(|| group.as_ref().and_then(|g| g.pool.clone()));
-            }
-        }
-        let ingress = |(_, row): &(&str, &Row)| row.text("type") == Some("ingress");
-        let wanted = name.as_deref().unwrap_or("ingress_lossless_pool");
-        let found = self.db.rows("BUFFER_POOL").find(|(key, _)| *key == wanted);
-        match found.or_else(|| self.db.rows("BUFFER_POOL").find(ingress)) {
-            Some((name, row)) => Ok(Pool {
-                name,
-                row,
-                size: row.number("size", u64::from(u32::MAX))?,
-                xoff: row.number("xoff", u64::from(u32::MAX))?.filter(|x| *x > 0),
-            }),
-            None => refuse(
-                format!("{}: BUFFER_POOL", self.db.name()),
-                "has no ingress pool; give the buffer rendering too: config = [\"buffers.json\", \"qos.json\"]",
-            ),
-        }
-    }
-
-    /// Cells of the shared pool when every port of the switch has what the database gives it.
-    fn shared(
-        &self,
-        guarded: &Guarded<'_>,
-        used: &[&str],
-        pool: &Pool<'_>,
-        notes: &mut Notes,
-    ) -> Result<u64, SonicError> {
-        let cell = u64::from(self.cell);
-        if let Some(buffer) = self.wanted.buffer {
-            return Ok(buffer.0 / cell);
-        }
-        let Some(size) = pool.size else {
-            return refuse(
-                pool.row.place(),
-                "has no size (the dynamic buffer model computes it at run time); give [switch] buffer, or add the size \
-                 that the running switch shows",
-            );
-        };
-        let mut taken = 0u64;
-        for (port, flags) in guarded {
-            match self.groups(port, *flags) {
-                Ok(groups) => {
-                    for (group, lossless) in groups.iter().zip(flags) {
-                        let Some(g) =
-                            group.as_ref().filter(|g| g.pool.as_deref().is_none_or(|p| p == pool.name))
-                        else {
-                            continue;
-                        };
-                        let headroom = g.xoff.filter(|_| *lossless && pool.xoff.is_none()).unwrap_or(0);
-                        taken += g.reserved.div_ceil(cell) + headroom.div_ceil(cell);
-                    }
-                }
-                Err(e) if used.contains(port) => return Err(e),
-                Err(e) => notes.assumed(format!("ports outside the run reserve nothing: {e}")),
-            }
-        }
-        let total = size / cell;
-        match asic::pool_size(self.cell) {
-            PoolSize::SharedOnly => Ok(total),
-            PoolSize::Whole if taken < total => Ok(total - taken),
-            PoolSize::Whole => refuse(
-                pool.row.at("size"),
-                format!(
-                    "{size} bytes are less than the {} that all ports reserve; give [switch] buffer",
-                    taken * cell
-                ),
-            ),
-        }
-    }
-
     /// The settings most ports of the run have; the first of them where several are as common.
     fn common(
         &self,
-        guarded: &Guarded<'_>,
-        used: &[&str],
-        pool: &Pool<'_>,
-        shared: u64,
-    ) -> Result<(Settings, Notes), SonicError> {
-        let mut kinds: Vec<(Settings, Notes, Vec<&str>)> = Vec::new();
-        for name in used {
-            let flags = guarded.iter().find(|(p, _)| p == name).map_or([false; PRIORITIES], |(_, f)| *f);
-            let mut notes = Notes::default();
-            let settings = self.settings(name, flags, pool, shared, &mut notes)?;
-            match kinds.iter_mut().find(|(s, _, _)| *s == settings) {
-                Some((_, _, ports)) => ports.push(name),
-                None => kinds.push((settings, notes, vec![name])),
+        slots: &[Option<&str>],
+        each: &[Option<Settings>],
+        notes: &mut Notes,
+    ) -> Result<Settings, SonicError> {
+        let mut kinds: Vec<(&Settings, Vec<&str>)> = Vec::new();
+        for (name, settings) in slots.iter().zip(each).filter_map(|(n, s)| Some(((*n)?, s.as_ref()?))) {
+            match kinds.iter_mut().find(|(s, _)| *s == settings) {
+                Some((_, ports)) => ports.push(name),
+                None => kinds.push((settings, vec![name])),
             }
         }
-        let Some(most) = kinds.iter().map(|(_, _, p)| p.len()).max() else {
+        let Some(most) = kinds.iter().map(|(_, p)| p.len()).max() else {
             return refuse(self.db.name(), "the run has no ports");
         };
-        let at = kinds.iter().position(|(_, _, p)| p.len() == most).unwrap_or(0);
-        let (settings, mut notes, ports) = kinds.remove(at);
-        for (other, _, others) in &kinds {
-            notes.differ(format!(
-                "{} of {} ports ({}) differ in {}; all ports of the run are modelled like {}",
-                others.len(),
-                used.len(),
-                others.join(", "),
-                difference(&settings, other),
-                ports.first().unwrap_or(&"")
-            ));
+        let at = kinds.iter().position(|(_, p)| p.len() == most).unwrap_or(0);
+        let (settings, ports) = kinds.remove(at);
+        for (other, others) in kinds {
+            let head = format!("{} of {} ports ({})", others.len(), slots.len(), others.join(", "));
+            let like = ports.first().unwrap_or(&"");
+            if other.dscp != settings.dscp {
+                notes.differ(format!(
+                    "{head} differ in their DSCP map: the switch has one, that of {like}, and they have it too"
+                ));
+            }
+            let names = difference(settings, other);
+            if !names.is_empty() {
+                notes.own(format!("{head} have their own {names}; most ports of the run are like {like}"));
+            }
         }
-        Ok((settings, notes))
+        Ok(settings.clone())
     }
 
     fn settings(
         &self,
         port: &str,
         guarded: [bool; PRIORITIES],
-        pool: &Pool<'_>,
-        shared: u64,
+        pools: &Pools,
         notes: &mut Notes,
     ) -> Result<Settings, SonicError> {
         let maps = Maps::of(self.db, port, guarded, notes)?;
         let groups = self.groups(port, guarded)?;
-        let mut all = Vec::with_capacity(PRIORITIES);
-        for (queue, lossless) in guarded.into_iter().enumerate() {
+        let mut priorities = [PriorityConfig::default(); PRIORITIES];
+        for (queue, (p, lossless)) in priorities.iter_mut().zip(guarded).enumerate() {
             let pg = maps.group_of[queue];
             let group = groups[pg].as_ref().or_else(|| {
                 notes.unbound(pg);
                 groups[0].as_ref()
             });
-            let (weight, wred) = qos::queue(self.db, queue, self.bindings.qos(port, queue), notes)?;
-            let mut p = PriorityConfig {
-                lossless,
-                alpha: (1, 1),
-                reserved: Bytes(0),
-                headroom: Bytes(0),
-                xon_offset: Bytes(0),
-                egress_alpha: None,
-                wred,
-                weight,
-            };
+            let own = qos::queue(self.db, queue, self.bindings.qos(port, queue), notes)?;
+            (p.lossless, p.weight, p.wred, p.shaper) = (lossless, own.weight, own.wred, own.shaper);
             match group {
-                Some(g) => self.ingress(g, &mut p, queue, pool, shared, notes),
+                Some(g) => self.ingress(g, p, queue, pools, notes),
                 None => notes.assumed("no profile for priority group 0: alpha 1 is taken"),
             }
-            self.egress(port, queue, &mut p, shared, notes)?;
-            all.push(p);
+            self.egress(port, queue, p, pools, notes)?;
         }
-        match <[PriorityConfig; PRIORITIES]>::try_from(all) {
-            Ok(priorities) => Ok(Settings { priorities, dscp: maps.dscp }),
-            Err(_) => refuse(port, "does not have eight priorities"),
-        }
+        let shaper = qos::port_shaper(self.db, port, notes)?;
+        let watchdog = self.watchdog(port)?;
+        Ok(Settings { profile: PortProfile { priorities, shaper, watchdog }, dscp: maps.dscp })
     }
 
-    fn ingress(
-        &self,
-        g: &Group,
-        p: &mut PriorityConfig,
-        queue: usize,
-        pool: &Pool<'_>,
-        shared: u64,
-        notes: &mut Notes,
-    ) {
-        p.alpha = self.alpha(&g.profile, g.threshold, pool.size, shared, notes);
+    fn ingress(&self, g: &Group, p: &mut PriorityConfig, queue: usize, pools: &Pools, notes: &mut Notes) {
+        let pool = pools.ingress_of(g.pool.as_deref());
+        p.pool = pool as u8;
+        p.limit = pools.limit(pool, g.threshold);
         p.reserved = Bytes(g.reserved);
         p.xon_offset = Bytes(g.xon_offset);
-        if let Some(other) = g.pool.as_deref().filter(|name| *name != pool.name) {
-            notes.not_modelled(format!("BUFFER_POOL|{other}: one ingress pool is modelled, {}", pool.name));
-        }
         if !p.lossless {
             return;
         }
+        // On Spectrum `xon` is the size of what the group reserves, and no floor beside it.
+        if asic::pool_size(self.cell) == asic::PoolSize::Whole {
+            p.xon = Bytes(g.xon);
+        }
+        let most = pools.ingress.get(pool).and_then(|p| p.headroom);
         match g.xoff {
-            Some(xoff) => p.headroom = Bytes(xoff.min(pool.xoff.unwrap_or(xoff))),
+            Some(xoff) => p.headroom = Bytes(most.map_or(xoff, |m| xoff.min(m.0))),
             None => notes.can_drop(format!(
                 "priority {queue}: PFC is on, but profile {} of its group has no headroom (xoff)",
                 g.profile
             )),
-        }
-        if g.xon > 0 && asic::pool_size(self.cell) == PoolSize::Whole {
-            notes.not_modelled(format!(
-                "profile {}: xon = {} B, below which the switch sends XON whatever the threshold",
-                g.profile, g.xon
-            ));
         }
     }
 
@@ -430,78 +351,73 @@ impl Run<'_> {
         port: &str,
         queue: usize,
         p: &mut PriorityConfig,
-        shared: u64,
+        pools: &Pools,
         notes: &mut Notes,
     ) -> Result<(), SonicError> {
-        let Some(g) = self.bindings.egress(port, queue)? else { return Ok(()) };
-        let pool = g.pool.as_deref().and_then(|name| self.db.get("BUFFER_POOL", name));
-        let size = pool.map_or(Ok(None), |r| r.number("size", u64::from(u32::MAX)))?;
-        if g.reserved > 0 {
-            notes.not_modelled(format!("profile {}: {} B reserved at egress", g.profile, g.reserved));
-        }
-        if !p.lossless {
-            notes.not_modelled(
-                "sizes of egress pools: limits of lossy queues act on what the ingress pool has free",
-            );
-            p.egress_alpha = Some(self.alpha(&g.profile, g.threshold, size, shared, notes));
+        let Some(g) = self.bindings.egress(port, queue)? else {
+            p.egress_pool = pools.egress_of(None) as u8;
             return Ok(());
-        }
-        let binds = match g.threshold {
-            Threshold::Static(b) => b / u64::from(self.cell) < shared,
-            Threshold::Dynamic(x) => x < 7,
         };
-        if binds {
+        let pool = pools.egress_of(g.pool.as_deref());
+        let limit = pools.egress_limit(pool, g.threshold);
+        if p.lossless && binds(limit) {
             notes.can_drop(format!(
-                "profile {} limits lossless queues at egress to {}, where a real switch drops; not modelled",
+                "profile {} limits lossless queues at egress, where they drop{}",
                 g.profile,
-                match g.threshold {
-                    Threshold::Static(b) => format!("{b} B"),
-                    Threshold::Dynamic(x) => format!("alpha 2^{x}"),
-                }
+                if pools.egress.is_empty() { "; not modelled, its pool has no size" } else { "" }
             ));
         }
+        if pools.egress.is_empty() {
+            if g.reserved > 0 {
+                notes.not_modelled(format!(
+                    "profile {}: {} B reserved at egress, in a pool that has no size",
+                    g.profile, g.reserved
+                ));
+            }
+            p.egress_limit = (!p.lossless).then_some(limit);
+            return Ok(());
+        }
+        p.egress_pool = pool as u8;
+        p.egress_limit = Some(limit);
+        p.egress_reserved = Bytes(g.reserved);
         Ok(())
     }
 
-    /// A threshold as alpha. A static one becomes the alpha that lets a group that is alone hold just as much.
-    fn alpha(
-        &self,
-        profile: &str,
-        t: Threshold,
-        pool: Option<u64>,
-        shared: u64,
-        notes: &mut Notes,
-    ) -> (u32, u32) {
-        let limit = match t {
-            Threshold::Dynamic(x) => return Alpha::from_dynamic_th(x).map_or((1, 1), |a| (a.num, a.den)),
-            Threshold::Static(b) => b,
-        };
-        let cells = limit / u64::from(self.cell);
-        match (u32::try_from(cells), u32::try_from(shared.saturating_sub(cells))) {
-            _ if pool.is_some_and(|p| limit >= p && p > 0) => UNLIMITED,
-            (Ok(0), _) => NOTHING,
-            (_, Ok(0)) | (Err(_), _) | (_, Err(_)) => UNLIMITED,
-            (Ok(cells), Ok(rest)) => {
-                notes.not_modelled(format!(
-                    "profile {profile}: static limit of {limit} B; modelled as alpha = limit / (shared pool - limit), the \
-                     same for a group that is alone"
-                ));
-                (cells, rest)
+    /// The PFC watchdog of a port, in the milliseconds of PFC_WD.
+    fn watchdog(&self, port: &str) -> Result<Option<Watchdog>, SonicError> {
+        let Some(row) = watchdog_row(self.db, port) else { return Ok(None) };
+        let span = |field: &str, default: u64| -> Result<Span, SonicError> {
+            match row.number(field, 60_000)? {
+                Some(0) => refuse(row.at(field), "must be at least 1 ms"),
+                ms => Ok(Span::from_us(1_000 * ms.unwrap_or(default))),
             }
-        }
+        };
+        let detect = span("detection_time", 200)?;
+        let action = match row.text("action").unwrap_or("drop") {
+            "drop" => WatchdogAction::Drop,
+            "forward" => WatchdogAction::Forward,
+            "alert" => WatchdogAction::Alert,
+            other => return refuse(row.at("action"), format!("{other:?} is none of drop, forward, alert")),
+        };
+        // SONiC's default: as long as the detection.
+        let restore = span("restoration_time", detect.0 / 1_000_000_000)?;
+        Ok(Some(Watchdog { detect, restore, action }))
     }
 
     /// What the run's ports may ask of a shared headroom pool.
-    fn headroom_pool(&self, s: &Settings, pool: &Pool<'_>, notes: &mut Notes) {
-        let Some(xoff) = pool.xoff else { return };
-        let each: u64 = s.priorities.iter().map(|p| p.headroom().0).sum();
-        let ports = self.wanted.ports.len() as u64;
-        if each * ports > xoff {
-            notes.can_drop(format!(
-                "shared headroom pool of {xoff} B for {} B that {ports} ports may need at once: modelled as headroom of \
-                 each group, the real switch drops when the pool is used up",
-                each * ports
-            ));
+    fn headroom_pool(&self, profiles: &[PortProfile], pools: &Pools, notes: &mut Notes) {
+        for (i, pool) in pools.ingress.iter().enumerate() {
+            let Some(headroom) = pool.headroom else { continue };
+            let mine = profiles.iter().flat_map(|p| &p.priorities).filter(|p| usize::from(p.pool) == i);
+            let all: u64 = mine.map(|p| p.headroom().0).sum();
+            if all > headroom.0 {
+                notes.can_drop(format!(
+                    "shared headroom pool of {} B for {all} B that {} ports may need at once: lossless frames are lost \
+                     when it is used up",
+                    headroom.0,
+                    profiles.len()
+                ));
+            }
         }
     }
 }
@@ -514,15 +430,17 @@ fn difference(a: &Settings, b: &Settings) -> String {
             names.push(name);
         }
     };
-    add("DSCP map", a.dscp != b.dscp);
-    for (x, y) in a.priorities.iter().zip(&b.priorities) {
+    for (x, y) in a.profile.priorities.iter().zip(&b.profile.priorities) {
         add("pfc_enable", x.lossless != y.lossless);
-        add("threshold", x.alpha != y.alpha || x.egress_alpha != y.egress_alpha);
-        add("reserved size", x.reserved != y.reserved);
+        add("threshold", x.limit != y.limit || x.egress_limit != y.egress_limit);
+        add("pool", x.pool != y.pool || x.egress_pool != y.egress_pool);
+        add("reserved size", x.reserved != y.reserved || x.egress_reserved != y.egress_reserved);
         add("headroom", x.headroom != y.headroom);
-        add("xon_offset", x.xon_offset != y.xon_offset);
+        add("xon_offset", x.xon_offset != y.xon_offset || x.xon != y.xon);
         add("WRED", x.wred != y.wred);
-        add("scheduler", x.weight != y.weight);
+        add("scheduler", x.weight != y.weight || x.shaper != y.shaper);
     }
+    add("shaper", a.profile.shaper != b.profile.shaper);
+    add("watchdog", a.profile.watchdog != b.profile.watchdog);
     names.join(", ")
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::database::{Database, READ};
+use super::pools::watchdog_row;
 
 /// Collected remarks.
 #[derive(Clone, Debug, Default)]
@@ -10,13 +11,14 @@ pub(super) struct Notes {
     not_modelled: BTreeSet<String>,
     assumed: BTreeSet<String>,
     differ: BTreeSet<String>,
+    own: BTreeSet<String>,
     can_drop: BTreeSet<String>,
     unscheduled: BTreeSet<usize>,
     unbound: BTreeSet<usize>,
 }
 
 /// Fields that are read, or that say nothing about queues and buffers, by table.
-const FIELDS: [(&str, &[&str]); 11] = [
+const FIELDS: [(&str, &[&str]); 12] = [
     ("BUFFER_PG", &["profile"]),
     ("BUFFER_POOL", &["size", "type", "mode", "xoff"]),
     (
@@ -24,7 +26,7 @@ const FIELDS: [(&str, &[&str]); 11] = [
         &["pool", "size", "xon", "xon_offset", "xoff", "dynamic_th", "static_th", "headroom_type", "mode"],
     ),
     ("BUFFER_QUEUE", &["profile"]),
-    ("DEFAULT_LOSSLESS_BUFFER_PARAMETER", &["default_dynamic_th"]),
+    ("DEFAULT_LOSSLESS_BUFFER_PARAMETER", &["default_dynamic_th", "over_subscribe_ratio"]),
     (
         "PORT",
         &[
@@ -57,6 +59,18 @@ const FIELDS: [(&str, &[&str]); 11] = [
             "pfc_to_pg_map",
             "pfc_enable",
             "pfcwd_sw_enable",
+            "scheduler",
+        ],
+    ),
+    (
+        "PFC_WD",
+        &[
+            "action",
+            "detection_time",
+            "restoration_time",
+            "POLL_INTERVAL",
+            "BIG_RED_SWITCH",
+            "pfc_stat_history",
         ],
     ),
     ("QUEUE", &["scheduler", "wred_profile"]),
@@ -95,6 +109,10 @@ impl Notes {
     pub fn differ(&mut self, text: impl Into<String>) {
         self.differ.insert(text.into());
     }
+    /// Ports differ from each other, and are modelled so.
+    pub fn own(&mut self, text: impl Into<String>) {
+        self.own.insert(text.into());
+    }
     /// A lossless class that may lose frames on the real switch.
     pub fn can_drop(&mut self, text: impl Into<String>) {
         self.can_drop.insert(text.into());
@@ -106,16 +124,6 @@ impl Notes {
     /// A priority group without a profile.
     pub fn unbound(&mut self, group: usize) {
         self.unbound.insert(group);
-    }
-
-    /// Takes over what another set says.
-    pub fn add(&mut self, other: Notes) {
-        self.not_modelled.extend(other.not_modelled);
-        self.assumed.extend(other.assumed);
-        self.differ.extend(other.differ);
-        self.can_drop.extend(other.can_drop);
-        self.unscheduled.extend(other.unscheduled);
-        self.unbound.extend(other.unbound);
     }
 
     /// What the whole database holds that the model does not.
@@ -136,11 +144,6 @@ impl Notes {
             let all: Vec<String> = fields.iter().map(|((t, f), n)| format!("{t}.{f} ({n})")).collect();
             self.not_modelled(format!("fields not read: {}", all.join(", ")));
         }
-        let watched = db.rows("PORT_QOS_MAP").filter(|(_, r)| r.text("pfcwd_sw_enable").is_some()).count();
-        let watchdogs = db.rows("PFC_WD").filter(|(k, _)| *k != "GLOBAL").count();
-        if watched + watchdogs > 0 {
-            self.not_modelled(format!("PFC watchdog ({} ports)", watched.max(watchdogs)));
-        }
         let asymmetric = db.rows("PORT").filter(|(_, r)| r.text("pfc_asym") == Some("on")).count();
         if asymmetric > 0 {
             self.not_modelled(format!("asymmetric PFC ({asymmetric} ports)"));
@@ -151,6 +154,27 @@ impl Notes {
                 let lists: Vec<&str> = lists.into_iter().collect();
                 self.not_modelled(format!("{table}: limits of whole ports ({})", lists.join("; ")));
             }
+        }
+    }
+
+    /// Where PFC_WD and PORT_QOS_MAP do not agree on who has a watchdog.
+    pub fn watchdogs(&mut self, db: &Database, ports: &[String]) {
+        let wanted = |port: &&String| db.get("PORT_QOS_MAP", port).and_then(|r| r.text("pfcwd_sw_enable"));
+        let idle = ports.iter().filter(|p| wanted(p).is_some() && watchdog_row(db, p).is_none()).count();
+        if idle > 0 {
+            self.assumed(format!(
+                "{idle} ports have pfcwd_sw_enable and no row in PFC_WD: nobody has started their watchdog"
+            ));
+        }
+        let differs = |port: &&String| {
+            watchdog_row(db, port).is_some()
+                && wanted(port).is_some()
+                && wanted(port) != db.get("PORT_QOS_MAP", port).and_then(|r| r.text("pfc_enable"))
+        };
+        if ports.iter().any(|p| differs(&p)) {
+            self.not_modelled(
+                "pfcwd_sw_enable that differs from pfc_enable: watchdogs guard every lossless queue",
+            );
         }
     }
 
@@ -170,6 +194,7 @@ impl Notes {
         let kinds = [
             ("sonic_can_drop", self.can_drop),
             ("sonic_ports_differ", self.differ),
+            ("sonic_ports_own", self.own),
             ("sonic_assumed", self.assumed),
             ("sonic_not_modelled", self.not_modelled),
         ];

@@ -4,8 +4,8 @@ use super::database::{Database, Row, SonicError, refuse};
 use super::notes::Notes;
 use crate::limits::PRIORITIES;
 use crate::profile::preset::AZURE_DSCP_MAP;
-use crate::switch::config::Wred;
-use crate::units::Bytes;
+use crate::switch::config::{Shaper, Wred};
+use crate::units::{Bytes, Rate};
 
 /// Maps of one port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,33 +129,65 @@ fn numbers<const N: usize>(row: &Row, mut map: [u8; N]) -> Result<[u8; N], Sonic
     Ok(map)
 }
 
-/// Scheduling weight of a queue (0 = strict) and its WRED curve.
+/// What a row of `QUEUE` gives.
+pub(super) struct Service {
+    /// Scheduling weight, 0 = strict.
+    pub weight: u16,
+    /// WRED curve.
+    pub wred: Option<Wred>,
+    /// Largest rate.
+    pub shaper: Option<Shaper>,
+}
+
+/// Scheduler and WRED curve of a queue.
 pub(super) fn queue(
     db: &Database,
     queue: usize,
     row: Option<&Row>,
     notes: &mut Notes,
-) -> Result<(u16, Option<Wred>), SonicError> {
+) -> Result<Service, SonicError> {
     let scheduler = row.map_or(Ok(None), |r| db.referred("SCHEDULER", r, "scheduler"))?;
-    let weight = match scheduler {
+    let (weight, shaper) = match scheduler {
         None => {
             notes.unscheduled(queue);
-            1
+            (1, None)
         }
-        Some(s) => weight(s, notes)?,
+        Some(s) => (weight(s, notes)?, shaper(s, notes)?),
     };
     let profile = row.map_or(Ok(None), |r| db.referred("WRED_PROFILE", r, "wred_profile"))?;
-    Ok((weight, profile.map_or(Ok(None), |p| wred(p, notes))?))
+    Ok(Service { weight, wred: profile.map_or(Ok(None), |p| wred(p, notes))?, shaper })
+}
+
+/// The shaper of a whole port.
+pub(super) fn port_shaper(
+    db: &Database,
+    port: &str,
+    notes: &mut Notes,
+) -> Result<Option<Shaper>, SonicError> {
+    let Some(row) = qos_row(db, port) else { return Ok(None) };
+    match db.referred("SCHEDULER", row, "scheduler")? {
+        Some(s) => shaper(s, notes),
+        None => Ok(None),
+    }
+}
+
+/// `pir` in bytes per second and `pbs` in bytes.
+fn shaper(row: &Row, notes: &mut Notes) -> Result<Option<Shaper>, SonicError> {
+    let set = |f: &&str| row.text(f).is_some_and(|v| v != "0" && !v.is_empty());
+    let guaranteed: Vec<&str> = ["cir", "cbs"].into_iter().filter(|f| set(f)).collect();
+    if !guaranteed.is_empty() {
+        notes.not_modelled(format!("{}: guaranteed rate ({})", row.place(), guaranteed.join(", ")));
+    }
+    let Some(rate) = row.number("pir", 200_000_000_000)?.filter(|r| *r > 0) else { return Ok(None) };
+    if row.text("meter_type") == Some("packets") {
+        notes.not_modelled(format!("{}: shaper (pir) that counts packets", row.place()));
+        return Ok(None);
+    }
+    let burst = row.number("pbs", u64::from(u32::MAX))?.unwrap_or(0);
+    Ok(Some(Shaper { rate: Rate { bits_per_s: rate * 8 }, burst: Bytes(burst) }))
 }
 
 fn weight(row: &Row, notes: &mut Notes) -> Result<u16, SonicError> {
-    let shaped: Vec<&str> = ["cir", "pir", "cbs", "pbs"]
-        .into_iter()
-        .filter(|f| row.text(f).is_some_and(|v| v != "0" && !v.is_empty()))
-        .collect();
-    if !shaped.is_empty() {
-        notes.not_modelled(format!("{}: shaper ({})", row.place(), shaped.join(", ")));
-    }
     let kind = row.text("type").unwrap_or("DWRR").to_ascii_uppercase();
     match kind.as_str() {
         "STRICT" => Ok(0),
@@ -211,7 +243,7 @@ fn wred(row: &Row, notes: &mut Notes) -> Result<Option<Wred>, SonicError> {
     }
     if !others.is_empty() {
         let text = format!(
-            "{}: the curves of other colours ({}); all frames are green",
+            "{}: the curves of other colours ({}); nothing here colours frames, all are green",
             row.place(),
             others.join(", ")
         );
@@ -224,13 +256,7 @@ fn wred(row: &Row, notes: &mut Notes) -> Result<Option<Wred>, SonicError> {
         ));
         return Ok(None);
     }
-    if !matches!(ecn, "ecn_green" | "ecn_green_yellow" | "ecn_green_red" | "ecn_all") {
-        notes.not_modelled(format!(
-            "{}: WRED that drops green ECN-capable frames (ecn = {ecn}) is left out",
-            row.place()
-        ));
-        return Ok(None);
-    }
+    let marks = matches!(ecn, "ecn_green" | "ecn_green_yellow" | "ecn_green_red" | "ecn_all");
     let (Some(kmin), Some(kmax)) = (green.0, green.1) else {
         return refuse(
             row.place(),
@@ -242,5 +268,5 @@ fn wred(row: &Row, notes: &mut Notes) -> Result<Option<Wred>, SonicError> {
     }
     // SAI's default probability is 100 %.
     let pmax = green.2.unwrap_or(100) as f64 / 100.0;
-    Ok(Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax }))
+    Ok(Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax, ecn: marks }))
 }

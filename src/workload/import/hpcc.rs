@@ -275,7 +275,7 @@ fn map(text: &str) -> Option<Vec<(u64, f64)>> {
     let mut words = text.split(' ');
     let count: usize = words.next()?.parse().ok()?;
     let words: Vec<&str> = words.collect();
-    if words.len() != 2 * count {
+    if count.checked_mul(2) != Some(words.len()) {
         return None;
     }
     words

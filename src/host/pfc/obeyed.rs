@@ -1,23 +1,22 @@
-//! Priority flow control (IEEE 802.1Qbb, 802.3 annex 31D) at a tester port: pauses obeyed, and pauses sent on
-//! purpose.
+//! Pauses that others put on this port: obeyed after its response time, one priority at a time.
 
 use std::collections::VecDeque;
 
 use crate::limits::PRIORITIES;
 use crate::measure::record::Record;
 use crate::measure::stats::HostStats;
-use crate::units::{Rate, Span, Time};
+use crate::units::{FrameLen, LinkTiming, Rate, Span, Time};
 
-/// Quanta of every XOFF we send.
-pub(super) const QUANTA_MAX: u16 = 0xffff;
+/// Bytes of silence between two frames, which belong to neither (IEEE 802.3, 96 bit times).
+const GAP_BYTES: u64 = 12;
 
 /// Pauses that others put on us.
 #[derive(Debug)]
-pub(super) struct Obeyed {
+pub(in crate::host) struct Obeyed {
     rate: Rate,
     response: Span,
     /// A pause holds until it is lifted, whatever its quanta.
-    pub(super) endless: bool,
+    pub(in crate::host) endless: bool,
     /// Bit p: priority p is paused.
     mask: u16,
     until: [Time; PRIORITIES],
@@ -25,10 +24,17 @@ pub(super) struct Obeyed {
     pending: VecDeque<(Time, u8, u16)>,
     /// Earliest end of a pause or start of obedience.
     next: Time,
+    timing: LinkTiming,
+    /// What the gap behind a frame takes.
+    gap: Span,
+    /// When the port has sent all it was given.
+    free: Time,
+    /// End of the last frame of each priority that obeys pauses, gap included.
+    ends: [Time; PRIORITIES],
 }
 
 impl Obeyed {
-    pub(super) fn new(rate: Rate, response: Span) -> Obeyed {
+    pub(in crate::host) fn new(rate: Rate, response: Span) -> Obeyed {
         Obeyed {
             rate,
             response,
@@ -37,22 +43,35 @@ impl Obeyed {
             until: [Time::NEVER; PRIORITIES],
             pending: VecDeque::with_capacity(64),
             next: Time::NEVER,
+            timing: LinkTiming::new(rate, Span::ZERO),
+            gap: rate.time_for(GAP_BYTES),
+            free: Time::ZERO,
+            ends: [Time::ZERO; PRIORITIES],
+        }
+    }
+
+    /// A frame of a list (a priority, or beyond them for what obeys no pause) was handed over at `now`.
+    #[inline]
+    pub(in crate::host) fn left(&mut self, now: Time, list: u8, len: FrameLen) {
+        self.free = self.free.max(now) + self.timing.wire_time(len);
+        if let Some(end) = self.ends.get_mut(usize::from(list)) {
+            *end = self.free;
         }
     }
 
     #[inline]
-    pub(super) fn mask(&self) -> u16 {
+    pub(in crate::host) fn mask(&self) -> u16 {
         self.mask
     }
 
     #[inline]
-    pub(super) fn next(&self) -> Time {
+    pub(in crate::host) fn next(&self) -> Time {
         self.next
     }
 
     /// A PFC frame spoke for a priority. The port obeys it after its response time; its pause time counts
     /// from there.
-    pub(super) fn on_pause(
+    pub(in crate::host) fn on_pause(
         &mut self,
         now: Time,
         priority: u8,
@@ -68,7 +87,13 @@ impl Obeyed {
 
     /// Brings pauses up to date, in order of time.
     #[inline]
-    pub(super) fn advance(&mut self, now: Time, stats: &mut HostStats, port: u32, rec: &mut impl Record) {
+    pub(in crate::host) fn advance(
+        &mut self,
+        now: Time,
+        stats: &mut HostStats,
+        port: u32,
+        rec: &mut impl Record,
+    ) {
         while self.next <= now {
             self.step(stats, port, rec);
         }
@@ -124,7 +149,18 @@ impl Obeyed {
                 self.until[usize::from(priority)] = self.end_of(at, quanta);
                 self.mask |= 1 << priority;
                 rec.port_pause(at, port, priority, true);
+                self.respond(at, priority, port, rec);
             }
+        }
+    }
+
+    /// Reports how long after the PFC frame the last frame of its priority ended; nothing when none was leaving.
+    fn respond(&self, at: Time, priority: u8, port: u32, rec: &mut impl Record) {
+        let arrived = Time(at.0.saturating_sub(self.response.0));
+        let end = self.ends[usize::from(priority)];
+        let last_bit = Time(end.0.saturating_sub(self.gap.0));
+        if last_bit > arrived {
+            rec.pfc_response(at, port, priority, last_bit.since(arrived));
         }
     }
 
@@ -141,124 +177,9 @@ impl Obeyed {
     }
 
     /// Reports pauses that still hold as over.
-    pub(super) fn finish(&mut self, now: Time, port: u32, rec: &mut impl Record) {
+    pub(in crate::host) fn finish(&mut self, now: Time, port: u32, rec: &mut impl Record) {
         for p in 0..PRIORITIES as u8 {
             self.resume(now, p, port, rec);
-        }
-    }
-}
-
-/// A change of what we pause, at a set time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Order {
-    pub(super) at: Time,
-    pub(super) priority: u8,
-    /// Pause until then (`NEVER` = until released); `None` = release.
-    pub(super) pause_until: Option<Time>,
-}
-
-/// Pauses we put on the switch, on order of the timeline.
-#[derive(Debug)]
-pub(super) struct Sent {
-    orders: Vec<Order>,
-    done: usize,
-    refresh: Span,
-    state: [Pausing; PRIORITIES],
-    /// Bit p: a PFC frame for priority p is to be sent.
-    due: u8,
-    next: Time,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pausing {
-    held: bool,
-    until: Time,
-    refresh_at: Time,
-    /// What the next frame does, for the counters.
-    what: What,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Xoff,
-    Refresh,
-    Xon,
-}
-
-impl Sent {
-    /// `orders` in order of time.
-    pub(super) fn new(orders: Vec<Order>, rate: Rate) -> Sent {
-        let idle = Pausing { held: false, until: Time::NEVER, refresh_at: Time::NEVER, what: What::Xon };
-        let next = orders.first().map_or(Time::NEVER, |o| o.at);
-        let refresh = Span(rate.quanta(QUANTA_MAX).0 / 2);
-        Sent { orders, done: 0, refresh, state: [idle; PRIORITIES], due: 0, next }
-    }
-
-    #[inline]
-    pub(super) fn due(&self) -> bool {
-        self.due != 0
-    }
-
-    #[inline]
-    pub(super) fn next(&self) -> Time {
-        self.next
-    }
-
-    #[inline]
-    pub(super) fn advance(&mut self, now: Time) {
-        if self.next <= now {
-            self.catch_up(now);
-        }
-    }
-
-    fn catch_up(&mut self, now: Time) {
-        while let Some(&o) = self.orders.get(self.done).filter(|o| o.at <= now) {
-            self.done += 1;
-            let s = &mut self.state[usize::from(o.priority & 7)];
-            match o.pause_until {
-                Some(until) => {
-                    s.what = if s.held { What::Refresh } else { What::Xoff };
-                    (s.held, s.until) = (true, until);
-                    s.refresh_at = o.at + self.refresh;
-                }
-                None => {
-                    *s = Pausing { held: false, until: Time::NEVER, refresh_at: Time::NEVER, what: What::Xon }
-                }
-            }
-            self.due |= 1 << (o.priority & 7);
-        }
-        for (p, s) in self.state.iter_mut().enumerate().filter(|(_, s)| s.held) {
-            if s.until <= now {
-                *s = Pausing { held: false, until: Time::NEVER, refresh_at: Time::NEVER, what: What::Xon };
-                self.due |= 1 << p;
-            } else if s.refresh_at <= now {
-                s.refresh_at = now + self.refresh;
-                if self.due & (1 << p) == 0 {
-                    s.what = What::Refresh;
-                }
-                self.due |= 1 << p;
-            }
-        }
-        let timers = self.state.iter().map(|s| s.until.min(s.refresh_at)).min();
-        let order = self.orders.get(self.done).map_or(Time::NEVER, |o| o.at);
-        self.next = timers.unwrap_or(Time::NEVER).min(order);
-    }
-
-    /// Priority and quanta of the next PFC frame to send. Changes nothing.
-    pub(super) fn frame(&self) -> Option<(u8, u16)> {
-        let p = self.due.trailing_zeros() as usize;
-        let s = self.state.get(p)?;
-        Some((p as u8, if s.what == What::Xon { 0 } else { QUANTA_MAX }))
-    }
-
-    /// The frame has been handed over.
-    pub(super) fn sent(&mut self, priority: u8, stats: &mut HostStats) {
-        self.due &= !(1 << priority);
-        let count = &mut stats.pfc[usize::from(priority)];
-        match self.state[usize::from(priority)].what {
-            What::Xoff => count.xoff_tx += 1,
-            What::Refresh => count.refresh_tx += 1,
-            What::Xon => count.xon_tx += 1,
         }
     }
 }
@@ -269,7 +190,7 @@ mod tests {
 
     /// Pause events in the order they were recorded.
     #[derive(Default)]
-    struct Pauses(Vec<(u64, u8, bool)>);
+    struct Pauses(Vec<(u64, u8, bool)>, Vec<(u8, u64)>);
 
     impl Record for Pauses {
         fn arrival(&mut self, _: Time, _: &crate::frame::FrameMeta, _: crate::units::ClassIx) {}
@@ -277,6 +198,9 @@ mod tests {
         fn rank_iteration(&mut self, _: &crate::measure::record::RankIteration) {}
         fn port_pause(&mut self, now: Time, _: u32, priority: u8, on: bool) {
             self.0.push((now.0, priority, on));
+        }
+        fn pfc_response(&mut self, _: Time, _: u32, priority: u8, span: Span) {
+            self.1.push((priority, span.0));
         }
         fn queue_depth(&mut self, _: Time, _: u16, _: u16, _: u8, _: u64) {}
         fn drop(
@@ -288,6 +212,23 @@ mod tests {
             _: crate::measure::record::DropReason,
         ) {
         }
+    }
+
+    #[test]
+    fn the_response_runs_from_the_frame_to_the_last_bit_of_its_priority() {
+        // 1000 bytes with FCS, preamble and gap: 1024 byte times of 80 ps; the last bit leaves 12 byte times earlier.
+        let (mut o, mut s) = (Obeyed::new(Rate::gbps(100), Span(2_000)), HostStats::default());
+        let mut r = Pauses::default();
+        o.left(Time(0), 3, FrameLen(1_000));
+        o.on_pause(Time(10_000), 3, 0xffff, &mut s, 0, &mut r);
+        o.on_pause(Time(10_000), 4, 0xffff, &mut s, 0, &mut r);
+        o.left(Time(81_920), 4, FrameLen(1_000)); // the other one goes on in the response time
+        o.advance(Time(12_000), &mut s, 0, &mut r);
+        assert_eq!(r.1, [(3, 1_012 * 80 - 10_000), (4, 81_920 + 1_012 * 80 - 10_000)]);
+        o.on_pause(Time(500_000), 3, 0, &mut s, 0, &mut r);
+        o.on_pause(Time(600_000), 3, 1, &mut s, 0, &mut r);
+        o.advance(Time(700_000), &mut s, 0, &mut r);
+        assert_eq!(r.1.len(), 2, "nothing was leaving: there is no response to measure");
     }
 
     #[test]
@@ -320,26 +261,5 @@ mod tests {
         assert_eq!((o.mask(), o.next()), (1, Time(3_500)));
         o.advance(Time(4_000), &mut s, 0, &mut r);
         assert_eq!(r.0, [(3_000, 0, true), (3_500, 0, false)]);
-    }
-
-    #[test]
-    fn pauses_on_order_are_refreshed_until_their_end() {
-        let rate = Rate::gbps(100);
-        let half = rate.quanta(QUANTA_MAX).0 / 2;
-        let end = Time(half * 2 + 5);
-        let orders = vec![Order { at: Time(0), priority: 4, pause_until: Some(end) }];
-        let (mut p, mut s) = (Sent::new(orders, rate), HostStats::default());
-        let mut seen = Vec::new();
-        while p.next() != Time::NEVER {
-            let now = p.next();
-            p.advance(now);
-            if let Some((priority, quanta)) = p.frame() {
-                seen.push((now.0, priority, quanta));
-                p.sent(priority, &mut s);
-            }
-        }
-        assert_eq!(seen, [(0, 4, 0xffff), (half, 4, 0xffff), (2 * half, 4, 0xffff), (end.0, 4, 0)]);
-        let c = s.pfc[4];
-        assert_eq!((c.xoff_tx, c.refresh_tx, c.xon_tx), (1, 2, 1));
     }
 }

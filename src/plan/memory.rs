@@ -1,0 +1,140 @@
+//! What a run takes in memory, by parts, before it runs: what is touched for certain, and what full buffers would add.
+//!
+//! The figures are those of virtual time. A rings run has its frames in mbufs of the size of the longest frame instead;
+//! what they take is asked for, and refused, at its start.
+
+use super::MemoryPrediction;
+use super::predict::Basis;
+use crate::frame::boxed;
+use crate::host::Host;
+use crate::host::config::{HostConfig, RankAddr};
+use crate::limits::PRIORITIES;
+use crate::measure::recorder::{Recorder, RecorderConfig, SwitchShape};
+use crate::switch::buffer_frames_max;
+use crate::topology::Fabric;
+use crate::transport::config::{ClassConfig, QpConfig, Retransmission};
+use crate::transport::reorder;
+use crate::units::{FrameLen, LinkTiming};
+use crate::workload::config::{WorkloadConfig, WorkloadKind};
+use crate::workload::generate::messages_per_iteration;
+use crate::workload::schedule::Op;
+
+/// The program, its libraries and the C library's own: measured on a run of two ports.
+const PROGRAM_BYTES: u64 = 14 << 20;
+/// Frames in buffers that are allocated before the start; more come when queues grow so long.
+const READY_FRAMES: usize = 1 << 16;
+/// What the C library adds to a small allocation.
+const MALLOC_BYTES: u64 = 16;
+/// One queue of a switch port, with its priority group and their counters.
+const QUEUE_BYTES: u64 = 256;
+/// Per operation of a captured program: what the interpreter keeps beside the schedule.
+const REPLAY_OP_BYTES: u64 = 24;
+
+/// Frames that fit on a link at once, and one more.
+pub fn frames_on_link(timing: &LinkTiming) -> usize {
+    let shortest = timing.wire_time(FrameLen(60)).0.max(1);
+    (timing.propagation().0 / shortest) as usize + 4
+}
+
+/// Frames that can be in flight at most (every buffer full, every link full) and how many to allocate at the start.
+pub fn pool_frames(fabric: &Fabric, ports: usize) -> (usize, usize) {
+    let buffers: usize = fabric.switches.iter().map(buffer_frames_max).sum();
+    let links: usize = fabric.links.iter().map(|l| frames_on_link(&l.timing)).sum();
+    let all = buffers + links + 4 * ports + 64;
+    (all, all.min(links + READY_FRAMES))
+}
+
+/// What the recorder of a run must have room for.
+pub fn recorder_config(
+    ports: usize,
+    classes: &[ClassConfig],
+    workloads: &[WorkloadConfig],
+    fabric: &Fabric,
+    warmup: u32,
+    repeats: u32,
+) -> RecorderConfig {
+    let per_iteration: u64 = workloads.iter().map(messages_per_iteration).sum();
+    let switches = fabric.switches.iter().map(|s| {
+        let used = classes.iter().flat_map(|c| [c.dscp, c.ack_dscp, c.cnp_dscp]);
+        SwitchShape {
+            ports: s.ports.len() as u16,
+            priorities: used.fold(0, |bits, dscp| bits | 1 << (s.dscp_map[usize::from(dscp & 63)] & 7)),
+            buffer_bytes: s.buffer.0,
+        }
+    });
+    RecorderConfig {
+        ports,
+        classes: classes.len(),
+        workloads: workloads.iter().map(|w| w.ranks.to_vec()).collect(),
+        warmup,
+        repeats,
+        messages: per_iteration.saturating_mul(repeats.into()),
+        switches: switches.collect(),
+        rates: None,
+    }
+}
+
+/// The arithmetic.
+pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
+    let (qps, ranks) = (b.hosts.iter().map(|h| h.qps.len() as u64).sum::<u64>(), b.ranks.len() as u64);
+    let bytes_per_qp = Host::bytes_per_qp();
+    let bytes_per_rank = Host::bytes_per_rank() + size_of::<RankAddr>() as u64;
+    // The plan keeps its own list of connections.
+    let queue_pairs_bytes = qps * (bytes_per_qp + size_of::<QpConfig>() as u64) + reordering(b);
+    let per_port = Host::bytes_per_port() + size_of::<HostConfig>() as u64;
+    let ranks_bytes = ranks * bytes_per_rank + b.hosts.len() as u64 * per_port;
+    let config =
+        recorder_config(b.hosts.len(), b.classes, b.workloads, b.fabric, b.iterations - b.repeats, b.repeats);
+    let (recorder_bytes, flows_bytes) = Recorder::bytes_for(&config);
+    let (frames_max, frames) = pool_frames(b.fabric, b.hosts.len());
+    let bytes_per_frame = boxed::BYTES_PER_FRAME as u64 + MALLOC_BYTES;
+    let frames_bytes = frames as u64 * bytes_per_frame;
+    let queues: u64 = b.fabric.switches.iter().map(|s| (s.ports.len() * PRIORITIES) as u64).sum();
+    let routes = b.fabric.switches.len() as u64 * ranks;
+    let switches_bytes = queues * QUEUE_BYTES + routes * 2 * size_of::<std::sync::Arc<[u16]>>() as u64;
+    let schedule_bytes = schedules(b);
+    let share = (qps * bytes_per_qp).checked_div(ranks).unwrap_or(0);
+    MemoryPrediction {
+        bytes_per_qp,
+        bytes_per_rank: bytes_per_rank + share,
+        bytes_per_frame,
+        frames: frames as u64,
+        frames_max: frames_max as u64,
+        queue_pairs_bytes,
+        ranks_bytes,
+        recorder_bytes,
+        flows_bytes,
+        frames_bytes,
+        switches_bytes,
+        schedule_bytes,
+        program_bytes: PROGRAM_BYTES,
+        peak_bytes: queue_pairs_bytes
+            + ranks_bytes
+            + recorder_bytes
+            + flows_bytes
+            + frames_bytes
+            + switches_bytes
+            + schedule_bytes
+            + PROGRAM_BYTES,
+    }
+}
+
+/// Bitmaps of queue pairs with selective repeat.
+fn reordering(b: &Basis<'_>) -> u64 {
+    let selective = |w: u16| {
+        b.workloads
+            .get(usize::from(w))
+            .is_some_and(|w| w.rc.retransmission == Retransmission::SelectiveRepeat)
+    };
+    let qps = b.hosts.iter().flat_map(|h| &h.qps).filter(|q| selective(q.workload)).count() as u64;
+    qps * reorder::BYTES_PER_QP as u64
+}
+
+/// Captured programs; generated ones are streams and take nothing that grows.
+fn schedules(b: &Basis<'_>) -> u64 {
+    let ops = |w: &WorkloadConfig| match &w.kind {
+        WorkloadKind::Replay(schedule) => schedule.ranks.iter().map(|r| r.len() as u64).sum(),
+        WorkloadKind::Incast { .. } | WorkloadKind::RingAllReduce { .. } => 0u64,
+    };
+    b.workloads.iter().map(ops).sum::<u64>() * (size_of::<Op>() as u64 + REPLAY_OP_BYTES)
+}
