@@ -25,7 +25,7 @@ fn equal(profile: &Path, set: &[&str], code: i32) -> RunReport {
     let dir = tempfile::tempdir().unwrap();
     let at = |mode: &str| dir.path().join(mode);
     let run = |mode: &str| {
-        let mut flags = vec!["--on", mode];
+        let mut flags = vec!["--on", mode, "--allow-pfc-generation"];
         set.iter().for_each(|s| flags.extend(["--set", *s]));
         run_into(&at(mode), profile, &flags, code)
     };
@@ -64,6 +64,16 @@ fn incast_with_dcqcn() {
 }
 
 #[test]
+fn two_flows_with_swift_and_a_static_window() {
+    let _alone = alone();
+    for control in ["workload.rate_control=swift", "workload.rate_control=window"] {
+        let set = ["workload.message=5 MB", "workload.start.skew=100 us", control];
+        let r = equal(&shipped("fair-share"), &set, 0);
+        assert!(r.workload[0].rate_control.is_some());
+    }
+}
+
+#[test]
 fn ring_on_an_oversubscribed_leaf_spine() {
     let _alone = alone();
     let set = ["run.warmup=1", "run.repeats=1", "workload.vector=8 MB", "workload.chunk=256 kB"];
@@ -78,6 +88,17 @@ fn streams_and_the_timeline() {
     let r = equal(&shipped("headroom-probe"), &[], 0);
     assert_eq!(r.snapshots.len(), 1);
     assert!(r.classes[0].lost > 0);
+}
+
+#[test]
+fn a_slow_host_and_pfc_on_purpose() {
+    let _alone = alone();
+    let r = equal(&shipped("slow-host"), &["run.repeats=1", "workload.message=4 MiB"], 0);
+    assert!(r.ports[3].receive.as_ref().unwrap().occupied_bytes_max > 512 << 10);
+    let r = equal(&shipped("pfc-storm"), &["workload.message=4 MiB"], 0);
+    assert!(r.ports[3].pfc[0].refresh_tx > 0);
+    let r = equal(&shipped("pfc-storm"), &["workload.message=256 KiB", "pfc.form=vlan-tagged"], 1);
+    assert!(r.ports[3].pfc_malformed_tx > Some(0) && r.switches[0].drops > Some(0));
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn headroom_that_check_computes_holds_and_a_slower_responder_overflows_it() {
     let fits = run("2 us");
     assert_eq!((fits.switches[0].drops_lossless, fits.flows.retransmitted), (Some(0), 0));
     let used = fits.switches[0].headroom_bytes_max.unwrap();
-    // The worst case is two frames in flight at once; a run in step has at least one of them.
+    // The worst case is a PFC frame that waits for a full one, and a full one just begun at the sender.
     assert!(used <= bytes && used + 3 * 17 * 254 >= bytes, "{used} of {bytes}");
     // Ten microseconds more are 125 kB more.
     let slow = run("12 us");
@@ -177,12 +177,14 @@ fn ask(enable: u8, quanta: u16) -> PfcFrame {
 #[test]
 fn each_bit_of_the_vector_stops_its_priority_and_no_other() {
     let plan = plan_of(CLASSES, &[]);
+    // DSCP 0 is of priority 1 (SONiC's AZURE map).
+    let priority = |dscp: u8| if dscp == 0 { 1 } else { dscp };
     let vectors: [(u8, &[u8]); 6] = [
         (0, &[0, 3, 4]),
         (1 << 3, &[0, 4]),
         (1 << 4, &[0, 3]),
         (1 << 3 | 1 << 4, &[0]),
-        (1 << 0 | 1 << 7, &[3, 4]),
+        (1 << 1 | 1 << 7, &[3, 4]),
         (0xff, &[]),
     ];
     for (enable, left) in vectors {
@@ -191,8 +193,9 @@ fn each_bit_of_the_vector_stops_its_priority_and_no_other() {
         assert_eq!(b.dscps(10_000_000), left, "{enable:#010b}");
         // Zero quanta let go what their bits name.
         b.hears(11_000_000, &ask(enable & 0x0f, 0), Form::Valid, &mut NoRecord);
-        let held: Vec<u8> = [0, 3, 4].into_iter().filter(|p| enable & 0xf0 & (1 << p) != 0).collect();
-        assert!(b.dscps(20_000_000).iter().all(|p| !held.contains(p)), "{enable:#010b}");
+        let held = |dscp: &u8| enable & 0xf0 & (1 << priority(*dscp)) != 0;
+        let open: Vec<u8> = [0, 3, 4].into_iter().filter(|dscp| !held(dscp)).collect();
+        assert_eq!(b.dscps(20_000_000), open, "{enable:#010b}");
     }
 }
 
@@ -250,6 +253,7 @@ placement = "interleaved"
 dscp = 3
 mtu = 4096
 [switch]
+buffer = "2 MiB"
 [[port]]
 role = "send"
 rate = "100G"
@@ -394,8 +398,6 @@ fn a_storm_stops_the_port_for_its_duration_and_the_last_pause() {
     // The source was paused by the switch, whose queue holds what fits.
     assert!(prio(&r, 0, 3).xoff_rx > 0);
     // Other priorities do not care.
-    let other = with("kind = \"storm\"\nduration = \"5 ms\"").hosts[1].clone();
-    assert_eq!(other.actions.len(), 1);
     for priorities in ["[0, 1, 2, 4, 5, 6, 7]", "[]"] {
         let table = format!(
             "{STREAM}[[pfc]]\nport = 1\npriorities = {priorities}\nkind = \"storm\"\nduration = \"6 ms\""

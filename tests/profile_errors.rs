@@ -90,8 +90,8 @@ dscp = 3
 lossless = false
 [class.roce]",
         "p.toml:12:1: lossless: class other on the same priority 3 says false; a priority is lossless or lossy for all of its classes"),
-    ("count = 5", "count = 5, clock_ppm = 20",
-        "p.toml:12:34: clock_ppm = 20: clock offsets are not modelled yet; only 0 is accepted"),
+    ("count = 5", "count = 5, clock_ppm = 2000",
+        "p.toml:12:34: clock_ppm = 2000: must be from -1000 to 1000; 802.3 allows 100"),
     ("count = 5", "count = 5000",
         "p.toml:12:19: count = 5000: must be from 1 to 1024"),
     (r#"rate = "100G""#, r#"rate = "100 GB""#,

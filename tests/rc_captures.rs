@@ -53,7 +53,9 @@ fn setup(frames: &[Seen], requester: bool, rc: RcConfig) -> Setup {
     let requests: Vec<&Line> = frames.iter().filter(|f| !f.answer).map(|f| &f.line).collect();
     let op = |l: &Line| Opcode::from_u8(l.opcode).unwrap();
     let verb = match op(requests[0]).operation() {
+        Operation::Send if op(requests[0]).is_ud() => Verb::UdSend,
         Operation::Send => Verb::Send,
+        Operation::ReadRequest => Verb::Read,
         _ if requests.iter().any(|l| op(l).has_imm()) => Verb::WriteImm,
         _ => Verb::Write,
     };
@@ -62,8 +64,9 @@ fn setup(frames: &[Seen], requester: bool, rc: RcConfig) -> Setup {
         if l.psn != next {
             continue;
         }
-        next = (next + 1) & 0xff_ffff;
-        bytes += u64::from(l.len);
+        let read = l.reth.filter(|_| verb == Verb::Read);
+        next = (next + read.map_or(1, |n| n.div_ceil(1024))) & 0xff_ffff;
+        bytes += read.map_or(l.len.into(), u64::from);
         let name = op(l).name();
         if name.contains("LAST") || name.contains("ONLY") {
             messages.push(bytes);
@@ -80,6 +83,7 @@ fn plain(opcode: u8) -> u8 {
     match opcode {
         0x03 => 0x02,
         0x05 => 0x04,
+        0x65 => 0x64,
         other => other,
     }
 }
@@ -121,6 +125,20 @@ fn as_responder(name: &str, bad_key: bool) -> Bench {
     let kernel: Vec<_> = frames.iter().filter(|f| f.answer).map(|f| (f.line.psn, f.line.aeth)).collect();
     assert_eq!(said, kernel, "{name}: answers of ours, of the kernel");
     bench
+}
+
+#[test]
+fn our_reads_and_datagrams_look_like_the_kernels() {
+    for name in ["rc_read_5000.pcap", "rc_read_only.pcap"] {
+        // The captured program read one message after the other.
+        let b = as_requester(name, RcConfig { max_rd_atomic: 1, ..RcConfig::default() }, false);
+        assert_eq!(b.counter("messages_completed"), b.counter("read_tx"), "{name}");
+        assert_eq!(b.counter("read_again"), Some(0), "{name}");
+    }
+    for name in ["ud_send.pcap", "ud_send_imm.pcap", "ud_send_ipv6.pcap"] {
+        let b = as_requester(name, RcConfig::default(), false);
+        assert_eq!(b.counter("messages_completed"), b.counter("datagram_tx"), "{name}");
+    }
 }
 
 /// Captures of whole WRITEs and SENDs without and with mishaps, as the requester saw them.

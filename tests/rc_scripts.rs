@@ -19,7 +19,7 @@ mod rc;
 
 use std::path::Path;
 
-use rankstorm::transport::config::{RcConfig, Retransmission, Verb};
+use rankstorm::transport::config::{AckPolicy, AckReqPolicy, RcConfig, Retransmission, Verb};
 use rankstorm::units::{Span, Time};
 use rankstorm::wire::headers::Opcode;
 use rc::{Bench, Line, Setup};
@@ -42,6 +42,7 @@ fn time(text: &str) -> Time {
 fn opcode(name: &str) -> Opcode {
     let full = match name {
         "ACK" | "NAK" | "RNR" => "RC_ACKNOWLEDGE".into(),
+        ud if ud.starts_with("UD_") => ud.into(),
         _ => format!("RC_{}", name.replace("WRITE", "RDMA_WRITE").replace("READ_", "RDMA_READ_")),
     };
     *Opcode::ALL.iter().find(|o| o.name() == full).unwrap_or_else(|| panic!("no opcode: {name}"))
@@ -70,10 +71,30 @@ fn setup(words: &[&str]) -> Setup {
                     }
                 }
             }
+            "receive_queue" => s.rc.receive_queue = number(value) as u32,
+            "receive_delay" => s.rc.receive_delay = time(value).since(Time::ZERO),
+            "min_rnr_timer" => s.rc.min_rnr_timer = number(value) as u8,
+            "credits" => s.rc.credits = value == "1",
+            "ack_policy" => {
+                s.rc.ack_policy = match value {
+                    "frame" => AckPolicy::Frame,
+                    "message" => AckPolicy::Message,
+                    _ => AckPolicy::Delay(time(value.trim_start_matches("delay:")).since(Time::ZERO)),
+                }
+            }
+            "ack_req" => {
+                s.rc.ack_req = match value {
+                    "last" => AckReqPolicy::Last,
+                    "packet" => AckReqPolicy::Packet,
+                    "window" => AckReqPolicy::Window,
+                    _ => panic!("no ack_req: {value}"),
+                }
+            }
             "max_rd_atomic" => s.rc.max_rd_atomic = number(value) as u8,
             "window" => s.rc.window = number(value) as u32,
             "ack_timeout" => s.rc.ack_timeout = time(value).since(Time::ZERO),
             "ack_every" => s.rc.ack_every = number(value) as u16,
+            "ack_req_every" => s.rc.ack_req_every = number(value) as u16,
             "retry_count" => s.rc.retry_count = number(value) as u8,
             "rnr_retry" => s.rc.rnr_retry = number(value) as u8,
             "reorder" => s.rc.reorder = number(value) as u16,
@@ -83,6 +104,7 @@ fn setup(words: &[&str]) -> Setup {
                     "write-imm" => Verb::WriteImm,
                     "send" => Verb::Send,
                     "read" => Verb::Read,
+                    "ud-send" => Verb::UdSend,
                     _ => panic!("no verb: {value}"),
                 }
             }

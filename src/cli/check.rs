@@ -312,6 +312,7 @@ fn workload_text(w: &WorkloadConfig) -> String {
         Verb::WriteImm => "WRITE with immediate",
         Verb::Send => "SEND",
         Verb::Read => "READ",
+        Verb::UdSend => "UD SEND",
     };
     let (name, origin) = w.rate_control.origin();
     let control = match &w.rate_control {

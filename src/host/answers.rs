@@ -168,7 +168,7 @@ impl Host {
     }
 
     /// Puts a queue pair with an ACK or NAK to send into its list.
-    fn speak(&mut self, qp: u32) {
+    pub(super) fn speak(&mut self, qp: u32) {
         let q = &mut self.qps[qp as usize];
         if q.resp.rx.wants_control() {
             q.resp.rx.flags |= flags::ACK_QUEUED;
@@ -187,6 +187,11 @@ impl Host {
         out: &mut TxBatch<P::Frame>,
     ) -> Step {
         self.rare(qp);
+        let shared = &self.shared[usize::from(self.qps[qp as usize].req.profile)];
+        let syndrome = match shared.receive_queue {
+            0 => ACK_SYNDROME,
+            _ => self.syndrome(now, qp, ACK_SYNDROME),
+        };
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let answers = &mut self.rares[self.cold[qp as usize].rare as usize].answers;
@@ -197,7 +202,7 @@ impl Host {
             return Step::Skipped;
         };
         let (first, last) = (answer.next == 0, answer.next + 1 == answer.packets);
-        let aeth = Aeth { syndrome: ACK_SYNDROME, msn: answer.msn };
+        let aeth = Aeth { syndrome, msn: answer.msn };
         let (opcode, ext, len) = match answer.what {
             What::Atomic(original) => {
                 (Opcode::RcAtomicAck, Ext::AethAtomicAck(aeth, AtomicAckEth { original }), 0)

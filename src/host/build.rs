@@ -107,6 +107,8 @@ impl Host {
             reorders,
             rares: Vec::new(),
             memories: Default::default(),
+            delayed: Default::default(),
+            wholes: Default::default(),
             windows,
             controls,
             wheel,

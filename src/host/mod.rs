@@ -5,11 +5,15 @@
 //! bursts (rings, ports): the host only knows the `now` it is given.
 //!
 //! * `answers`: READ and atomic requests answered
+//! * `datagrams`: UD SEND, both ends
+//! * `delayed`: ACKs by time
+//! * `receive`: receive queues and credits
 //! * `build`: from the configuration to queue pairs, streams and programs
 //! * `memory`: real bytes behind queue pairs that ask for them
 //! * `rate`: rate control, as queue pairs feel it
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
+//! * `parts`: messages in parts over several queue pairs
 //! * `pfc`: pauses obeyed and pauses sent
 //! * `stream`: open-loop streams, both ends
 //! * `programs`: the ranks' programs, their posts and what reaches them
@@ -19,18 +23,23 @@
 mod answers;
 mod build;
 pub mod config;
+mod datagrams;
+mod delayed;
 pub mod memory;
+mod parts;
 mod pfc;
 mod programs;
 mod rare;
 mod rate;
 mod reads;
+mod receive;
 mod rx;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tx;
 
+pub use datagrams::QKEY;
 pub use tx::RKEY;
 
 use std::collections::VecDeque;
@@ -157,10 +166,14 @@ pub struct Host {
     /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
     windows: Vec<u32>,
     messages: Messages,
+    /// Messages that are sent in parts.
+    wholes: parts::Wholes,
     /// State of queue pairs with READs or atomics ([`Cold::rare`]).
     rares: Vec<rare::Rare>,
     /// Regions of queue pairs that have one.
     memories: memory::Memories,
+    /// ACKs that wait for their time.
+    delayed: delayed::Delayed,
     /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
     reorders: Vec<Reorder>,
     /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
@@ -205,7 +218,8 @@ impl Host {
             return Time::ZERO;
         }
         let drained = self.receive.as_ref().map_or(Time::NEVER, |r| r.next());
-        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next()).min(drained)
+        let acks = self.delayed.next();
+        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next()).min(drained).min(acks)
     }
 
     /// The tester port this host is.

@@ -1,11 +1,12 @@
 //! The programs of the ranks behind a port: what they post, and what reaches them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::config::HostConfig;
+use super::parts::{Ended, Gather, part};
 use super::{Failure, Host, HostEvent};
 use crate::measure::record::{MessageRecord, Outcome, Record};
-use crate::transport::config::QpConfig;
+use crate::transport::config::Spread;
 use crate::transport::messages::{self, Message};
 use crate::transport::reads::PSNS_MAX;
 use crate::units::{RankId, Time};
@@ -24,13 +25,14 @@ pub(super) struct Slot {
     done: bool,
 }
 
-/// The queue pairs from one program to one peer; messages take them in turn.
+/// The queue pairs from one program to one peer; messages take them in turn or by their tag.
 #[derive(Debug)]
 pub(super) struct Route {
     peer: RankId,
     first: u32,
     count: u32,
     turn: u32,
+    spread: Spread,
 }
 
 /// All programs of a port.
@@ -38,6 +40,8 @@ pub(super) struct Route {
 pub(super) struct Programs {
     pub(super) slots: Vec<Slot>,
     routes: Vec<Route>,
+    /// Parts of messages that arrive, by route.
+    gathers: BTreeMap<u32, Gather>,
     /// (workload, rank, slot), sorted.
     by_rank: Vec<(u16, RankId, u32)>,
     /// Slots whose program may have something new to send.
@@ -72,17 +76,19 @@ impl Programs {
         let mut p = Programs {
             slots,
             routes: Vec::new(),
+            gathers: BTreeMap::new(),
             by_rank,
             dirty,
             local_delivery: cfg.local_delivery,
             iteration: 0,
             open: 0,
         };
-        p.connect(&cfg.qps);
+        p.connect(cfg);
         p
     }
 
-    fn connect(&mut self, qps: &[QpConfig]) {
+    fn connect(&mut self, cfg: &HostConfig) {
+        let qps = &cfg.qps;
         let key = |i: u32| {
             let q = &qps[i as usize];
             (q.workload, q.local_rank, q.peer_rank)
@@ -95,7 +101,8 @@ impl Programs {
             let at = self.routes.len() as u32;
             let s = &mut self.slots[slot as usize];
             s.routes = if s.routes.0 == s.routes.1 { (at, at + 1) } else { (s.routes.0, at + 1) };
-            self.routes.push(Route { peer, first: group[0], count: group.len() as u32, turn: 0 });
+            let spread = cfg.workloads[usize::from(workload)].rc.spread;
+            self.routes.push(Route { peer, first: group[0], count: group.len() as u32, turn: 0, spread });
         }
     }
 
@@ -108,15 +115,40 @@ impl Programs {
         Some(self.by_rank[i].2)
     }
 
-    /// The queue pair that carries the next message of a program to a peer.
-    fn route(&mut self, slot: u32, peer: RankId) -> Option<u32> {
-        let (from, to) = self.slots[slot as usize].routes;
-        let mine = &mut self.routes[from as usize..to as usize];
-        let i = mine.binary_search_by_key(&peer, |r| r.peer).ok()?;
-        let r = &mut mine[i];
-        let qp = r.first + r.turn;
-        r.turn = (r.turn + 1) % r.count;
-        Some(qp)
+    /// Number of the route of a program to a peer.
+    fn find_route(&self, slot: u32, peer: RankId) -> Option<usize> {
+        let (from, to) = self.slots.get(slot as usize)?.routes;
+        let mine = &self.routes[from as usize..to as usize];
+        Some(from as usize + mine.binary_search_by_key(&peer, |r| r.peer).ok()?)
+    }
+
+    /// A part of a message arrived: tag and bytes of the message when it is whole.
+    pub(super) fn gather(
+        &mut self,
+        slot: u32,
+        peer: RankId,
+        qp: u32,
+        tag: u32,
+        bytes: u64,
+    ) -> Option<(u32, u64)> {
+        let route = self.find_route(slot, peer)?;
+        let (first, count) = (self.routes[route].first, self.routes[route].count);
+        self.gathers.entry(route as u32).or_default().take((qp - first) as usize, count, tag, bytes)
+    }
+
+    /// The queue pair that carries the next message of a program to a peer, and how many from there carry a part.
+    fn route(&mut self, slot: u32, peer: RankId, tag: u32) -> Option<(u32, u32)> {
+        let at = self.find_route(slot, peer)?;
+        let r = &mut self.routes[at];
+        let turn = match r.spread {
+            Spread::RoundRobin => {
+                let next = (r.turn + 1) % r.count;
+                std::mem::replace(&mut r.turn, next)
+            }
+            Spread::Hash => (crate::rng::mix(u64::from(tag)) % u64::from(r.count)) as u32,
+            Spread::Chunks => return Some((r.first, r.count)),
+        };
+        Some((r.first + turn, 1))
     }
 
     #[inline]
@@ -197,8 +229,11 @@ impl Host {
 
     fn post(&mut self, now: Time, slot: u32, post: &Post, rec: &mut impl Record) {
         let workload = self.programs.slots[slot as usize].workload;
-        if let Some(qp) = self.programs.route(slot, post.peer) {
-            return self.post_wire(now, qp, post, rec);
+        if let Some((qp, parts)) = self.programs.route(slot, post.peer, post.tag) {
+            return match self.shared[usize::from(self.qps[qp as usize].req.profile)].parts {
+                true => self.post_parts(now, qp, parts, post, rec),
+                false => self.post_wire(now, qp, post, messages::NONE, rec),
+            };
         }
         match self.programs.find(workload, post.peer).filter(|_| self.programs.local_delivery) {
             Some(peer) => self.deliver_local(now, slot, peer, post, rec),
@@ -206,7 +241,23 @@ impl Host {
         }
     }
 
-    fn post_wire(&mut self, now: Time, qp: u32, post: &Post, rec: &mut impl Record) {
+    /// A message in parts, one on each of the queue pairs from `first`.
+    fn post_parts(&mut self, now: Time, first: u32, parts: u32, post: &Post, rec: &mut impl Record) {
+        let all = first..first + parts;
+        let long = (post.bytes > crate::limits::MESSAGE_BYTES_MAX).then_some(Failure::MessageTooLong);
+        if let Some(failure) = all.clone().find_map(|qp| self.cold[qp as usize].failure).or(long) {
+            return self.fail_post(now, self.cold[first as usize].program, post, failure, rec);
+        }
+        let mtu = self.shared[usize::from(self.qps[first as usize].req.profile)].mtu;
+        let whole = self.wholes.insert(post.bytes, parts);
+        for (n, qp) in (0..parts).zip(all) {
+            let post = Post { bytes: part(post.bytes, mtu, parts, n), ..*post };
+            self.post_wire(now, qp, &post, whole, rec);
+        }
+        self.stats.messages_started += 1;
+    }
+
+    fn post_wire(&mut self, now: Time, qp: u32, post: &Post, whole: u32, rec: &mut impl Record) {
         let cold = &mut self.cold[qp as usize];
         let slot = cold.program;
         if let Some(failure) = cold.failure {
@@ -233,13 +284,14 @@ impl Host {
             packets,
             retransmitted: 0,
             read: post.read,
+            whole,
         });
         if !req.idle() {
             self.messages.get_mut(cold.tail).next = at;
         }
         cold.tail = at;
         cold.psn_post = psn::add(cold.psn_post, packets);
-        self.stats.messages_started += 1;
+        self.stats.messages_started += u64::from(whole == messages::NONE);
         req.posted(at, &self.messages, shared);
         self.wake(qp, now);
     }
@@ -300,7 +352,6 @@ impl Host {
             let req = &mut self.qps[qp as usize].req;
             let shared = &self.shared[usize::from(req.profile)];
             let Some(m) = req.finished(&mut self.messages, shared) else { return };
-            self.stats.messages_completed += 1;
             if m.read {
                 self.read_finished(qp);
             }
@@ -325,25 +376,35 @@ impl Host {
             let req = &mut self.qps[qp as usize].req;
             let shared = &self.shared[usize::from(req.profile)];
             let Some(m) = req.flush(&mut self.messages, shared) else { return };
-            self.stats.messages_failed += 1;
             self.conclude(now, qp, &m, cause.outcome(), rec);
         }
     }
 
     fn conclude(&mut self, now: Time, qp: u32, m: &Message, outcome: Outcome, rec: &mut impl Record) {
+        let mut end =
+            Ended { bytes: m.bytes.into(), started: m.started, retransmitted: m.retransmitted, outcome };
+        if m.whole != messages::NONE {
+            let Some(whole) = self.wholes.end(m.whole, &end) else { return };
+            end = whole;
+        }
+        let outcome = end.outcome;
+        match outcome {
+            Outcome::Completed => self.stats.messages_completed += 1,
+            _ => self.stats.messages_failed += 1,
+        }
         let cold = &self.cold[qp as usize];
         rec.message(&MessageRecord {
             workload: self.shared[usize::from(self.qps[qp as usize].req.profile)].workload,
             iteration: m.iteration,
             from: if m.read { cold.to } else { cold.from },
             to: if m.read { cold.from } else { cold.to },
-            bytes: u64::from(m.bytes),
+            bytes: end.bytes,
             tag: m.tag,
             intended: m.intended,
-            started: m.started,
+            started: end.started,
             finished: now,
             outcome,
-            retransmitted: m.retransmitted,
+            retransmitted: end.retransmitted,
         });
         if m.iteration != self.programs.iteration {
             return; // its iteration was given up

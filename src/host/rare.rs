@@ -1,7 +1,10 @@
-//! What a queue pair needs for READs and atomics: a row of its own, made when it is first needed.
+//! What a queue pair needs for READs, atomics, receive queues, credits and delayed ACKs: a row of its own, made when it
+//! is first needed.
 
 use super::answers::Answers;
+use super::receive::{Credits, ReceiveQueue};
 use super::{Host, NONE};
+use crate::units::Time;
 
 /// State that most queue pairs never have.
 #[derive(Debug, Default)]
@@ -14,6 +17,12 @@ pub(super) struct Rare {
     pub(super) asked_again: bool,
     /// An answer left last: a request of ours is next.
     pub(super) request_next: bool,
+    /// Our buffers for SENDs.
+    pub(super) receive: Option<ReceiveQueue>,
+    /// What we know of the other end's.
+    pub(super) credits: Option<Credits>,
+    /// When a delayed ACK is due.
+    pub(super) ack_at: Time,
 }
 
 impl Host {

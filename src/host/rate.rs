@@ -40,7 +40,6 @@ impl Host {
 
     /// Lets rate control catch up before a frame goes out.
     pub(super) fn advance_rate(&mut self, now: Time, qp: u32, byte_counter_expired: bool) {
-        let ask_every = self.shared_of(qp).ack_req_every;
         match self.reaction(qp) {
             Some((Reaction::Dcqcn(r), RateControl::Dcqcn(p), q, _)) => {
                 let pace = &mut q.resp.pace;
@@ -61,7 +60,7 @@ impl Host {
                 let leaves = q.req.has_work(*window) && q.resp.pace.next <= now;
                 if let Some(psn) = q.req.fresh().filter(|_| leaves) {
                     s.stamp(now, psn, q.req.acknowledged());
-                    q.req.ask(ask_every);
+                    q.req.ask();
                     q.resp.pace.event = Time::NEVER;
                 }
             }

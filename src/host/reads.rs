@@ -71,6 +71,9 @@ impl Host {
             self.messages.get_mut(r.message).retransmitted += 1;
         } else {
             self.rare(qp).reads_out += 1;
+            if self.shared[usize::from(self.qps[qp as usize].req.profile)].credits {
+                self.credit_used(qp, r.psn, false);
+            }
             self.message_started(now, qp, r.message);
         }
         if counter_expired {
@@ -153,7 +156,11 @@ impl Host {
         match req.response(f.psn, opcode, f.payload_len, &self.messages, shared) {
             Response::New => {
                 self.stats.payload_bytes += u64::from(f.payload_len);
+                let credits = shared.credits;
                 req.acknowledge(now, psn::add(f.psn, 1), shared);
+                if let Some(aeth) = f.aeth(head).filter(|_| credits) {
+                    self.take_credits(qp, f.psn, aeth);
+                }
                 self.rare(qp).asked_again = false;
                 self.complete(now, qp, rec);
                 self.wake(qp, now);
@@ -165,6 +172,7 @@ impl Host {
                     self.complete(now, qp, rec);
                 }
                 self.ask_again(now, qp, rec);
+                self.wake(qp, now);
             }
             Response::Stray => self.stats.rx_unknown += 1,
             Response::Malformed => self.fail(now, qp, Failure::BadResponse, rec),

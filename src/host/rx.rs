@@ -5,11 +5,11 @@ use super::{Failure, Host};
 use crate::frame::{Frame, FrameMeta, HEAD_MAX, flags as flags_of};
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
-use crate::transport::config::QPN_FIRST;
+use crate::transport::config::{QPN_FIRST, Verb};
 use crate::transport::qp::Shared;
 use crate::transport::requester::flags as sender;
 use crate::transport::responder::{Data, Verdict, flags};
-use crate::units::{ClassIx, FRAME_LEN_MIN, FrameLen, Time};
+use crate::units::{ClassIx, FRAME_LEN_MIN, FrameLen, Span, Time};
 use crate::wire::aeth::{NakCode, Syndrome, rnr_timer};
 use crate::wire::fast::{self, Fast, IpKey, Kind};
 use crate::wire::headers::Reth;
@@ -158,6 +158,11 @@ impl Host {
             Some(
                 op @ (RcReadResponseFirst | RcReadResponseMiddle | RcReadResponseLast | RcReadResponseOnly),
             ) => self.on_read_response(now, qp, op, f, head, meta, rec),
+            Some(UdSendOnly | UdSendOnlyImm)
+                if self.shared[usize::from(self.qps[qp as usize].req.profile)].verb == Verb::UdSend =>
+            {
+                self.on_datagram(now, qp, f, head, meta, rec)
+            }
             _ => self.stats.rx_unknown += 1,
         }
     }
@@ -186,9 +191,9 @@ impl Host {
         let imm = f.imm(head).map_or(0, |i| i.0);
         let data =
             Data { opcode, psn: f.psn, ack_req: f.ack_req, payload_len: f.payload_len, reth, imm, key_ok };
-        let verdict = match shared.reorder {
-            0 => q.resp.rx.on_data(&data, shared),
-            _ => self.on_data_any_order(now, qp, &data),
+        let verdict = match shared.plain_rx {
+            true => q.resp.rx.on_data(&data, shared),
+            false => self.on_data_rare(now, qp, &data),
         };
         let class = &mut self.stats.classes[usize::from(class_ix)];
         if f.ecn == 3 {
@@ -208,7 +213,7 @@ impl Host {
                 self.stats.payload_bytes += u64::from(f.payload_len);
             }
             Verdict::Duplicate => self.stats.duplicates += 1,
-            Verdict::Invalid | Verdict::Ignored => {}
+            Verdict::Invalid | Verdict::Ignored | Verdict::NotReady => {}
         }
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
@@ -218,8 +223,25 @@ impl Host {
         }
     }
 
-    /// A data packet with selective repeat. The messages it completes are delivered here.
+    /// A data packet where more than the plain rules act: receive queue, any order, ACKs by time.
     #[cold]
+    fn on_data_rare(&mut self, now: Time, qp: u32, data: &Data) -> Verdict {
+        let shared = &self.shared[usize::from(self.qps[qp as usize].req.profile)];
+        let (queue, delay) = (shared.receive_queue != 0, shared.ack_delay != Span::ZERO);
+        if queue && !self.buffer_ready(now, qp, data) {
+            return Verdict::NotReady;
+        }
+        let verdict = self.on_data_any_order(now, qp, data);
+        if queue {
+            self.buffer_done(now, qp, data.opcode, verdict);
+        }
+        if delay {
+            self.delay_ack(now, qp, verdict);
+        }
+        verdict
+    }
+
+    /// A data packet with selective repeat. The messages it completes are delivered here.
     fn on_data_any_order(&mut self, now: Time, qp: u32, data: &Data) -> Verdict {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
@@ -251,10 +273,15 @@ impl Host {
     }
 
     /// A whole message arrived.
-    fn deliver(&mut self, now: Time, qp: u32, tag: u32, bytes: u32) {
+    pub(super) fn deliver(&mut self, now: Time, qp: u32, tag: u32, bytes: u32) {
         let cold = &self.cold[qp as usize];
+        let (mut tag, mut bytes) = (tag, u64::from(bytes));
+        if self.shared[usize::from(self.qps[qp as usize].req.profile)].parts {
+            let Some(whole) = self.programs.gather(cold.program, cold.to, qp, tag, bytes) else { return };
+            (tag, bytes) = whole;
+        }
         if let Some(s) = self.programs.slots.get_mut(cold.program as usize) {
-            s.interp.on_recv(now, cold.to, tag, u64::from(bytes));
+            s.interp.on_recv(now, cold.to, tag, bytes);
             self.programs.touch(cold.program);
         }
     }
@@ -291,6 +318,7 @@ impl Host {
         let Some(aeth) = f.aeth(head) else { return };
         let req = &mut self.qps[qp as usize].req;
         let shared = &self.shared[usize::from(req.profile)];
+        let credits = shared.credits;
         match aeth.meaning() {
             Syndrome::Ack { .. } => {
                 self.stats.ack_rx += 1;
@@ -302,6 +330,10 @@ impl Host {
                         self.on_timed_ack(now, qp, meta.hops);
                     }
                     self.complete(now, qp, rec);
+                    self.wake(qp, now);
+                }
+                if credits {
+                    self.take_credits(qp, f.psn, aeth);
                     self.wake(qp, now);
                 }
                 if f.becn {
@@ -373,7 +405,7 @@ impl Host {
     fn on_stream(&mut self, now: Time, f: &Fast, meta: &FrameMeta, rec: &mut impl Record) {
         let index = f.dest_qp - STREAM_QPN_FIRST;
         let class = self.stream_rx.belongs(index, f);
-        let (Some(class), Some(Opcode::UcSendOnly)) = (class, f.op()) else {
+        let (Some(class), Some(Opcode::UcSendOnly | Opcode::UdSendOnly)) = (class, f.op()) else {
             self.stats.rx_unknown += 1;
             return;
         };

@@ -1,4 +1,4 @@
-//! Open-loop streams: UC SEND ONLY frames on a fixed schedule, counted by PSN where they end.
+//! Open-loop streams: UC or UD SEND ONLY frames on a fixed schedule, counted by PSN where they end.
 //!
 //! The schedule is exact: every gap is a fraction of picoseconds whose remainder is carried. A frame that
 //! could not go when it was meant to (link busy, pause) goes late and keeps its intended time; nothing is
@@ -10,7 +10,7 @@ use crate::units::{FrameLen, Rate, Time, WIRE_OVERHEAD_BYTES};
 use crate::wire::fast::{Fast, IpKey};
 use crate::wire::psn;
 use crate::wire::template::Template;
-use crate::workload::config::{Load, StreamConfig, Until};
+use crate::workload::config::{Load, StreamConfig, StreamVerb, Until};
 
 /// Bytes of the FCS, which sizes of streams include and frame lengths do not.
 const FCS: u16 = 4;
@@ -44,6 +44,7 @@ pub(super) struct Sender {
     pub(super) template: Template,
     /// Bytes of a frame without payload.
     base_len: u16,
+    pub(super) verb: StreamVerb,
     pub(super) index: u32,
     pub(super) class: u8,
     /// Priority it obeys, or [`crate::transport::ready::UNPAUSED`].
@@ -96,7 +97,8 @@ impl Sender {
         };
         let mut s = Sender {
             template,
-            base_len,
+            base_len: base_len + if cfg.verb == StreamVerb::UdSend { 8 } else { 0 },
+            verb: cfg.verb,
             index,
             class: cfg.class.0,
             list,
@@ -241,6 +243,7 @@ mod tests {
             start: Time(1_000),
             until,
             obey_pfc: true,
+            verb: Default::default(),
         };
         let template = Template::new(&FrameSpec::default()).expect("IPv4");
         Sender::new(&cfg, cfg.start, Rate::gbps(100), template, 58, 0, 0)

@@ -667,6 +667,7 @@ fn stream(load: Load, size: u16, frames: u64, obey_pfc: bool) -> StreamConfig {
         start: Time(1_000_000),
         until: Until::Frames(frames),
         obey_pfc,
+        verb: Default::default(),
     }
 }
 
@@ -751,11 +752,12 @@ fn incast_ranks_share_a_port_round_robin() {
     let expected: Vec<u32> = (0..16).flat_map(|i| [i, i]).collect();
     assert_eq!(psns, expected);
     assert_eq!(Bytes(n.hosts[1].stats().payload_bytes), Bytes(2 * 64 * 1024));
+    assert_eq!(n.hosts[0].templates.len(), 1, "one pair of addresses, one set of headers");
 }
 
 #[test]
 fn memory_per_queue_pair_and_rank_is_what_the_plan_states() {
     let (qp, rank) = (Host::bytes_per_qp(), Host::bytes_per_rank());
-    assert!((384..=640).contains(&qp), "{qp} B per queue pair");
+    assert!((384..=512).contains(&qp), "{qp} B per queue pair");
     assert!((256..=1024).contains(&rank), "{rank} B per rank");
 }

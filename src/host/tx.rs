@@ -17,6 +17,7 @@ use crate::wire::headers::{Aeth, Ext, ImmDt, Reth};
 use crate::wire::icrc::AfterHead;
 use crate::wire::opcode::Opcode;
 use crate::wire::template::{BthFields, Entropy, Template, WireLen};
+use crate::workload::config::StreamVerb;
 
 pub use crate::transport::qp::RKEY;
 
@@ -62,7 +63,7 @@ impl Host {
             } else if !out.control.is_full() && self.control.any(self.pfc_rx.mask()) {
                 self.send_control(now, pool, out)
             } else if !out.data.is_full() {
-                self.send_data(now, pool, out)
+                self.send_data(now, pool, out, rec)
             } else {
                 Step::Nobody
             };
@@ -90,6 +91,9 @@ impl Host {
         }
         self.pfc_rx.advance(now, &mut self.stats, self.port, rec);
         self.pfc_tx.advance(now);
+        if self.delayed.next() <= now {
+            self.release_acks(now);
+        }
         while let Some((timer, _)) = self.wheel.pop(now) {
             self.on_timer(now, timer, rec);
         }
@@ -196,10 +200,22 @@ impl Host {
             self.control.leave(list);
             return Step::Skipped;
         }
-        let Some(template) = self.templates.get(template as usize) else {
+        if self.templates.get(template as usize).is_none() {
             self.control.leave(list);
             return Step::Skipped;
+        }
+        // The credits or the RNR timer of a receive queue.
+        let special = match (is_cnp, shared.receive_queue) {
+            (true, _) | (_, 0) => None,
+            _ => {
+                let plain = rx.answer().1;
+                Some(self.syndrome(now, qp, plain))
+            }
         };
+        let q = &mut self.qps[qp as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
+        let rx = &mut q.resp.rx;
+        let Some(template) = self.templates.get(template as usize) else { return Step::Skipped };
         let ext_len = if is_cnp { 16 } else { 4 };
         let len = FrameLen(shared.base_len + ext_len);
         let Some(mut frame) = pool.take(Fill::Control, len) else { return Step::PoolEmpty };
@@ -209,12 +225,14 @@ impl Host {
             (BthFields::cnp(peer_qpn), Ext::Cnp([0; 16]), shared.markings.cnp)
         } else {
             let (psn, syndrome, msn) = rx.answer();
+            let syndrome = special.unwrap_or(syndrome);
             let becn = rx.flags & answer::ECHO != 0;
             rx.flags &= !answer::ECHO;
             rx.answered();
             self.stats.cnp_tx += u64::from(becn);
             match syndrome >> 5 {
                 0 => self.stats.ack_tx += 1,
+                1 => self.stats.rnr_nak_tx += 1,
                 _ => self.stats.nak_tx += 1,
             }
             let opcode = Opcode::RcAck as u8;
@@ -233,7 +251,13 @@ impl Host {
     }
 
     #[inline]
-    fn send_data<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
+    fn send_data<P: FramePool>(
+        &mut self,
+        now: Time,
+        pool: &mut P,
+        out: &mut TxBatch<P::Frame>,
+        rec: &mut impl Record,
+    ) -> Step {
         let Some((list, id)) = self.ready.front(self.pfc_rx.mask()) else { return Step::Nobody };
         if id as usize >= self.qps.len() {
             return self.send_stream(now, list, id, pool, out);
@@ -250,7 +274,8 @@ impl Host {
             self.advance_rate(now, id, false);
         }
         let q = &self.qps[id as usize];
-        if (q.req.flags & sender::READ != 0 || q.resp.rx.flags & answer::ANSWERS != 0)
+        let credits = self.shared[usize::from(q.req.profile)].credits;
+        if (q.req.flags & sender::READ != 0 || q.resp.rx.flags & answer::ANSWERS != 0 || credits)
             && let Some(step) = self.send_rare(now, list, id, pool, out)
         {
             return step;
@@ -269,7 +294,10 @@ impl Host {
         // Nobody else may make this queue pair wait for its turns until its own ACK timeout runs out.
         let turns = u64::from(q.req.since_ack_req()) + 1;
         p.ack_req |= turns * self.ready.len(list) as u64 >= u64::from(shared.frames_in_timeout);
-        let mut ext = ext_of(&p, shared.verb);
+        let mut ext = match shared.verb {
+            Verb::UdSend => super::datagrams::headers(QPN_FIRST + id, p.tag),
+            _ => ext_of(&p, shared.verb),
+        };
         let mut offset = 0;
         if shared.fill == Fill::Writable {
             offset = self.memories.address(id, q.req.message_psn(), shared.mtu, &mut p, &mut ext);
@@ -320,6 +348,7 @@ impl Host {
         let q = &mut self.qps[id as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         q.req.sent(now, &p, &self.messages, shared);
+        let plain = shared.plain_tx;
         if shared.ack_timeout != Span::ZERO && q.req.flags & sender::TIMER == 0 {
             q.req.flags |= sender::TIMER;
             self.wheel.set(self.timers.ack + id, now + shared.ack_timeout);
@@ -330,10 +359,24 @@ impl Host {
         if counter_expired {
             self.advance_rate(now, id, true);
         }
+        if !plain {
+            self.sent_rare(now, id, &p, rec);
+        }
         self.wake(id, now);
         self.seal(now, &mut frame, wire, after, id, pool);
         out.data.push(frame);
         Step::Sent
+    }
+
+    /// A packet went out where more than the plain rules act: credits, datagrams.
+    #[cold]
+    fn sent_rare(&mut self, now: Time, qp: u32, p: &Packet, rec: &mut impl Record) {
+        let shared = &self.shared[usize::from(self.qps[qp as usize].req.profile)];
+        if shared.verb == Verb::UdSend {
+            self.datagram_sent(now, qp, p.psn, rec);
+        } else if p.first && !p.again {
+            self.credit_used(qp, p.psn, true);
+        }
     }
 
     /// The first frame of a message goes out.
@@ -365,15 +408,25 @@ impl Host {
         if q.resp.pace.next > now {
             return None;
         }
-        let window = window(&self.windows, qp, &self.shared[usize::from(q.req.profile)]);
-        let work = q.req.has_work(window);
+        let shared = &self.shared[usize::from(q.req.profile)];
+        let window = window(&self.windows, qp, shared);
+        let (work, credits) = (q.req.has_work(window), shared.credits);
         let (answers, read) = (q.resp.rx.flags & answer::ANSWERS != 0, q.req.flags & sender::READ != 0);
         let rare = self.rare(qp);
         if answers && !(work && std::mem::replace(&mut rare.request_next, false)) {
             rare.request_next = true;
             return Some(self.send_answer(now, list, qp, pool, out));
         }
-        (work && read).then(|| self.send_read(now, list, qp, pool, out))
+        if work && read {
+            return Some(self.send_read(now, list, qp, pool, out));
+        }
+        if work && credits && !self.has_credit(qp) {
+            self.ready.leave(list);
+            self.qps[qp as usize].req.flags &= !sender::READY;
+            self.wake(qp, now);
+            return Some(Step::Skipped);
+        }
+        None
     }
 
     fn send_stream<P: FramePool>(
@@ -388,14 +441,20 @@ impl Host {
         let f = s.frame();
         let fill = if f.payload_len == 0 { Fill::Control } else { Fill::Const };
         let Some(mut frame) = pool.take(fill, f.len) else { return Step::PoolEmpty };
+        let (opcode, ext) = match s.verb {
+            StreamVerb::UcSend => (Opcode::UcSendOnly, Ext::None),
+            StreamVerb::UdSend => {
+                (Opcode::UdSendOnly, super::datagrams::stream_headers(STREAM_QPN_FIRST + s.index))
+            }
+        };
         let bth = BthFields {
-            opcode: Opcode::UcSendOnly as u8,
+            opcode: opcode as u8,
             dest_qp: STREAM_QPN_FIRST + s.index,
             psn: f.psn,
             ..BthFields::default()
         };
         let flow = s.template.flow();
-        let (wire, after) = write_head::<P>(&s.template, flow, &mut frame, &bth, &Ext::None, f.payload_len);
+        let (wire, after) = write_head::<P>(&s.template, flow, &mut frame, &bth, &ext, f.payload_len);
         let meta = frame.meta_mut();
         (meta.intended, meta.class, meta.flags) = (s.next(), s.class, flags::DATA);
         s.sent(f.size);

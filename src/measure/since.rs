@@ -23,6 +23,7 @@ impl HostStats {
             local_messages, payload_bytes, retransmitted, nak_tx, nak_rx, rnr_nak_rx, timeouts, out_of_order,
             duplicates, ack_tx, ack_rx, cnp_tx, cnp_rx, ce_rx, rx_unknown, rx_malformed, pool_empty, stream_tx,
             stream_rx, stream_lost, read_tx, read_again, implied_nak, read_rx, rx_overflow, pfc_malformed_tx,
+            rnr_nak_tx, credit_waits, datagram_tx, datagram_rx, datagram_lost,
         } keep {
             rx_buffer_bytes_max: self.rx_buffer_bytes_max,
             classes: each(&self.classes, &base.classes, ClassStats::since),

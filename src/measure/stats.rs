@@ -84,6 +84,21 @@ pub struct HostStats {
     /// READ requests answered, repeated ones included.
     #[serde(skip_serializing_if = "is_zero")]
     pub read_rx: u64,
+    /// RNR NAKs sent: no receive buffer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rnr_nak_tx: u64,
+    /// Times a requester had to wait for credits.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub credit_waits: u64,
+    /// UD datagrams sent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub datagram_tx: u64,
+    /// UD datagrams received.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub datagram_rx: u64,
+    /// UD datagrams that are missing (gaps in their PSNs).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub datagram_lost: u64,
 }
 
 fn is_zero(n: &u64) -> bool {

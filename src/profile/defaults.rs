@@ -9,6 +9,7 @@ use crate::limits::SWITCH_PORTS_MAX;
 use crate::plan::predict::response_quanta;
 use crate::transport::config::RcConfig;
 use crate::units::{Bytes, Rate, Span};
+use crate::workload::config::StreamVerb;
 
 /// The default MTU and class name.
 pub(super) const CLASS: &str = "roce";
@@ -153,6 +154,23 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
     }
     w.window.get_or_insert(WindowDoc::Packets(rc.window));
     w.max_rd_atomic.get_or_insert(rc.max_rd_atomic);
+    w.ack_policy.get_or_insert_with(|| "count".into());
+    w.ack_req.get_or_insert_with(|| "count".into());
+    w.spread.get_or_insert(SpreadDoc::RoundRobin);
+    if *w.receive_queue.get_or_insert(rc.receive_queue) > 0 {
+        w.receive_delay.get_or_insert(Dur(rc.receive_delay));
+        w.min_rnr_timer.get_or_insert(rc.min_rnr_timer);
+        w.credits.get_or_insert(rc.credits);
+    } else {
+        let keys = [
+            ("receive_delay", w.receive_delay.is_some()),
+            ("min_rnr_timer", w.min_rnr_timer.is_some()),
+            ("credits", w.credits.is_some()),
+        ];
+        if let Some((key, _)) = keys.iter().find(|k| k.1) {
+            return fault(format!("{path}.{key}"), "acts with a receive_queue only; add one or remove it");
+        }
+    }
     w.source_port.get_or_insert_with(|| "kernel".into());
     Ok(())
 }
@@ -166,6 +184,7 @@ fn stream(s: &mut StreamDoc, i: usize, class: &str) {
     s.load.get_or_insert(LoadText::Share(1.0));
     s.start.get_or_insert(Dur(Span::ZERO));
     s.obey_pfc.get_or_insert(true);
+    s.verb.get_or_insert(StreamVerb::UcSend);
 }
 
 /// Ranks the traffic needs, at least.

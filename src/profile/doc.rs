@@ -13,6 +13,7 @@ pub use super::values::{Dilation, Files, Imix, PortRef, WatchdogDoc, WredCurve, 
 use crate::plan::Mode;
 use crate::switch::config::{FlowControl, LoadBalance, MarkAt};
 use crate::transport::config::{Ecn, Retransmission, Verb};
+use crate::workload::config::StreamVerb;
 
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $ty:ty),* $(,)? }) => {
@@ -240,6 +241,20 @@ table! {
         window: Option<WindowDoc>,
         /// READ requests without a complete answer.
         max_rd_atomic: Option<u8>,
+        /// `"count"` (after `ack_every` frames), `"frame"`, `"message"` or `"delay:10us"`.
+        ack_policy: Option<String>,
+        /// `"count"` (last packet and after `ack_req_every`), `"last"`, `"packet"` or `"window"`.
+        ack_req: Option<String>,
+        /// Receive buffers of each queue pair; 0 = no limit.
+        receive_queue: Option<u32>,
+        /// receive_queue: from the end of a message until its buffer is posted again.
+        receive_delay: Option<Dur>,
+        /// receive_queue: timer code of RNR NAKs.
+        min_rnr_timer: Option<u8>,
+        /// receive_queue: requesters obey credits.
+        credits: Option<bool>,
+        /// `"round-robin"`, `"hash"` or `"chunks"`: how messages take the queue pairs of their pair of ranks.
+        spread: Option<SpreadDoc>,
         /// `"go-back-n"` or `"selective-repeat"`.
         retransmission: Option<RetransmissionDoc>,
         /// selective-repeat: packets that may overtake a missing one before it is asked for.
@@ -322,6 +337,18 @@ impl From<RetransmissionDoc> for Retransmission {
     }
 }
 
+/// `spread = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpreadDoc {
+    /// One queue pair after the other.
+    RoundRobin,
+    /// By a hash of the message's tag.
+    Hash,
+    /// Each message in as many parts as there are queue pairs.
+    Chunks,
+}
+
 /// `verb = ...`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -334,6 +361,8 @@ pub enum VerbDoc {
     Send,
     /// RDMA READ: the receiver of the data asks for it.
     Read,
+    /// UD SEND: one packet per message, no acknowledgement.
+    UdSend,
 }
 
 impl From<VerbDoc> for Verb {
@@ -343,6 +372,7 @@ impl From<VerbDoc> for Verb {
             VerbDoc::WriteImm => Verb::WriteImm,
             VerbDoc::Send => Verb::Send,
             VerbDoc::Read => Verb::Read,
+            VerbDoc::UdSend => Verb::UdSend,
         }
     }
 }
@@ -382,6 +412,8 @@ table! {
         start: Option<Dur>,
         /// The sender obeys PFC.
         obey_pfc: Option<bool>,
+        /// `"uc-send"` or `"ud-send"`.
+        verb: Option<StreamVerb>,
     }
 }
 

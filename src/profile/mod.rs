@@ -21,6 +21,7 @@ pub mod preset;
 pub mod quantity;
 mod rate;
 mod rate_doc;
+mod reliability;
 pub mod sonic;
 mod source;
 mod traffic;

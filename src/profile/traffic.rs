@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::classes::{self, ranged};
 use super::doc::*;
 use super::ports::Layout;
+use super::reliability;
 use super::source::{Fault, fault};
 use crate::limits::{MESSAGE_BYTES_MAX, RANKS_MAX};
-use crate::transport::config::{ClassConfig, RcConfig, Retransmission, SourcePort, Verb};
+use crate::transport::config::{ClassConfig, Verb};
 use crate::units::{Bytes, ClassIx, PortId, RankId, Rate, Span, Time};
 use crate::workload::config::{
-    Action, Load, Skew, StreamConfig, TimedAction, Until, WorkloadConfig, WorkloadKind,
+    Action, Load, Skew, StreamConfig, StreamVerb, TimedAction, Until, WorkloadConfig, WorkloadKind,
 };
 use crate::workload::schedule::Schedule;
 
@@ -57,51 +58,20 @@ fn workload(g: &Ground<'_>, i: usize, w: &WorkloadDoc) -> Result<WorkloadConfig,
             (WorkloadKind::Replay(schedule.clone()), ranks)
         }
     };
-    Ok(WorkloadConfig {
+    let class = classes::find(g.classes, &key("class"), w.class.as_deref())?;
+    let workload = WorkloadConfig {
         name,
         kind,
         ranks: ranks.into(),
-        class: classes::find(g.classes, &key("class"), w.class.as_deref())?,
+        class,
         verb: w.verb.map_or(Verb::Write, Verb::from),
         qps_per_pair: ranged(&key("qps_per_pair"), w.qps_per_pair, 1, 1024)?,
         rate_control: super::rate::control(w, &format!("workload[{i}]"), line)?,
-        rc: rc(w, i)?,
+        rc: reliability::rc(w, i)?,
         skew: skew(&key("start"), w.start.as_ref())?,
-    })
-}
-
-fn rc(w: &WorkloadDoc, i: usize) -> Result<RcConfig, Fault> {
-    let key = |k: &str| format!("workload[{i}].{k}");
-    let retransmission = w.retransmission.map_or(Retransmission::GoBackN, Retransmission::from);
-    Ok(RcConfig {
-        ack_every: ranged(&key("ack_every"), w.ack_every, 1, 4096)?,
-        ack_req_every: ranged(&key("ack_req_every"), w.ack_req_every, 1, 4096)?,
-        ack_timeout: w.ack_timeout.map_or(Span::ZERO, |d| d.0),
-        retry_count: ranged(&key("retry_count"), w.retry_count, 0, 7)?,
-        rnr_retry: ranged(&key("rnr_retry"), w.rnr_retry, 0, 7)?,
-        window: super::rate::packets(w.window),
-        max_rd_atomic: ranged(&key("max_rd_atomic"), w.max_rd_atomic, 1, 128)?,
-        retransmission,
-        reorder: match w.reorder {
-            Some(_) => ranged(&key("reorder"), w.reorder, 1, 512)?,
-            None => RcConfig::default().reorder,
-        },
-        source_port: source_port(&key("source_port"), w.source_port.as_deref())?,
-    })
-}
-
-fn source_port(path: &str, typed: Option<&str>) -> Result<SourcePort, Fault> {
-    let text = "must be \"kernel\", \"qpn\", \"fixed:49152\", \"random\" or \"per-message\"";
-    match typed.unwrap_or("kernel") {
-        "kernel" => Ok(SourcePort::Kernel),
-        "qpn" => Ok(SourcePort::Qpn),
-        "random" => Ok(SourcePort::Random),
-        "per-message" => Ok(SourcePort::PerMessage),
-        other => match other.strip_prefix("fixed:").and_then(|p| p.parse().ok()) {
-            Some(port) if port != 0 => Ok(SourcePort::Fixed(port)),
-            _ => fault(path, text),
-        },
-    }
+    };
+    reliability::check(&workload, i, &g.classes[usize::from(class.0)])?;
+    Ok(workload)
 }
 
 fn skew(path: &str, start: Option<&StartDoc>) -> Result<Skew, Fault> {
@@ -214,7 +184,7 @@ pub(super) fn streams(g: &Ground<'_>) -> Result<Vec<StreamConfig>, Fault> {
             (None, size) => vec![(size.unwrap_or(0), 1)],
         };
         let sizes_key = if s.imix.is_some() { key("imix") } else { key("size") };
-        frame_sizes(g, &sizes_key, &sizes)?;
+        frame_sizes(g, &sizes_key, &sizes, s.verb.unwrap_or_default())?;
         let until = match (s.frames, s.duration) {
             (Some(0), _) => return fault(key("frames"), "must be at least 1"),
             (Some(n), None) => Until::Frames(n),
@@ -235,6 +205,7 @@ pub(super) fn streams(g: &Ground<'_>) -> Result<Vec<StreamConfig>, Fault> {
             start: Time::ZERO + s.start.map_or(Span::ZERO, |d| d.0),
             until,
             obey_pfc: s.obey_pfc.unwrap_or(true),
+            verb: s.verb.unwrap_or_default(),
         });
     }
     Ok(all)
@@ -246,9 +217,10 @@ fn rank(g: &Ground<'_>, path: &str, rank: Option<u32>) -> Result<RankId, Fault> 
 }
 
 /// Shortest stream frame with FCS: Ethernet, IP, UDP, BTH, ICRC and FCS around no payload, and at least 64.
-fn frame_sizes(g: &Ground<'_>, path: &str, sizes: &[(u16, u32)]) -> Result<(), Fault> {
+fn frame_sizes(g: &Ground<'_>, path: &str, sizes: &[(u16, u32)], verb: StreamVerb) -> Result<(), Fault> {
     let v6 = g.doc.run.as_ref().and_then(|r| r.ip) == Some(IpVersion::V6);
-    let low = if v6 { 86 } else { 68 };
+    let deth = if verb == StreamVerb::UdSend { 8 } else { 0 };
+    let low = deth + if v6 { 86 } else { 68 };
     if sizes.is_empty() || sizes.iter().all(|(_, weight)| *weight == 0) {
         return fault(path, "has no frames; write \"simple\" or [[64, 7], [1518, 1]]");
     }
@@ -375,7 +347,7 @@ fn burst(g: &Ground<'_>, i: usize, b: &BurstDoc, start: Time) -> Result<StreamCo
         None => return fault(format!("at[{i}].burst"), "frames is missing; write frames = 100"),
     };
     let sizes = vec![(b.size.unwrap_or(0), 1)];
-    frame_sizes(g, &key("size"), &sizes)?;
+    frame_sizes(g, &key("size"), &sizes, StreamVerb::UcSend)?;
     let class: ClassIx = classes::find(g.classes, &key("class"), b.class.as_deref())?;
     Ok(StreamConfig {
         name: format!("burst-{i}"),
@@ -387,5 +359,6 @@ fn burst(g: &Ground<'_>, i: usize, b: &BurstDoc, start: Time) -> Result<StreamCo
         start,
         until: Until::Frames(frames),
         obey_pfc: b.obey_pfc.unwrap_or(true),
+        verb: StreamVerb::UcSend,
     })
 }

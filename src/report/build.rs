@@ -217,6 +217,7 @@ impl Builder<'_> {
             Verb::Write => 16,
             Verb::WriteImm => 20,
             Verb::Send => 0,
+            Verb::UdSend => 12,
             // An AETH in the first and in the last response.
             Verb::Read => {
                 if frames == 1 {
@@ -315,6 +316,14 @@ impl Builder<'_> {
             cnp_tx: self.sum(|h| h.cnp_tx),
             cnp_rx: self.sum(|h| h.cnp_rx),
             ce_rx: self.sum(|h| h.ce_rx),
+            read_tx: self.sum(|h| h.read_tx),
+            read_again: self.sum(|h| h.read_again),
+            implied_nak: self.sum(|h| h.implied_nak),
+            rnr_nak_tx: self.sum(|h| h.rnr_nak_tx),
+            credit_waits: self.sum(|h| h.credit_waits),
+            datagram_tx: self.sum(|h| h.datagram_tx),
+            datagram_rx: self.sum(|h| h.datagram_rx),
+            datagram_lost: self.sum(|h| h.datagram_lost),
         }
     }
 

@@ -356,6 +356,7 @@ pub fn streams() -> (Plan, RunResult) {
         start: Time::ZERO,
         until: Until::Frames(1_500),
         obey_pfc: true,
+        verb: Default::default(),
     };
     (0..2).for_each(|h| plan.hosts[h].streams.push(stream(h as u32)));
     let mut r = Recorder::for_plan(&plan);

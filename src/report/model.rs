@@ -284,6 +284,22 @@ pub struct Flows {
     pub cnp_rx: u64,
     /// Data frames received with CE.
     pub ce_rx: u64,
+    /// READ requests sent, repeated ones included.
+    pub read_tx: u64,
+    /// READ requests for what was asked for before.
+    pub read_again: u64,
+    /// READ responses found missing because something behind them arrived.
+    pub implied_nak: u64,
+    /// RNR NAKs sent.
+    pub rnr_nak_tx: u64,
+    /// Times a requester had to wait for credits.
+    pub credit_waits: u64,
+    /// UD datagrams sent.
+    pub datagram_tx: u64,
+    /// UD datagrams received.
+    pub datagram_rx: u64,
+    /// UD datagrams found missing by their PSNs.
+    pub datagram_lost: u64,
 }
 
 /// Latency between two named stamps.

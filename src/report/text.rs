@@ -392,6 +392,20 @@ impl Screen {
             grouped(f.retransmitted),
             grouped(f.out_of_order),
         ));
+        // What only some runs have.
+        let rare = [
+            ("READ requests", f.read_tx, Some(("of them again", f.read_again))),
+            ("RNR NAKs", f.rnr_nak_tx, None),
+            ("waits for credits", f.credit_waits, None),
+            ("datagrams", f.datagram_tx, Some(("found missing", f.datagram_lost))),
+        ];
+        let rare: Vec<String> = (rare.iter().filter(|r| r.1 > 0))
+            .map(|(what, n, more)| match more {
+                Some((of, m)) => format!("{what} {} ({of} {})", grouped(*n), grouped(*m)),
+                None => format!("{what} {}", grouped(*n)),
+            })
+            .collect();
+        self.field("OPERATIONS", &joined(&rare, "; "));
         if r.streams.is_some() {
             return;
         }

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::config::{Limit, LoadBalance, MarkAt, SwitchConfig, Wred, buffer_frames_max};
+use super::config::{
+    EgressPool, IngressPool, Limit, LoadBalance, MarkAt, Shaper, SwitchConfig, Wred, buffer_frames_max,
+};
 use super::testing::{Bench, Left, config};
 use super::{AddressMap, Admit, Routes, Switch, slot};
 use crate::frame::boxed::{BoxFrame, BoxPool};
@@ -446,6 +448,23 @@ fn random_config(ports: usize, cells: u64) -> SwitchConfig {
         q.wred =
             (p % 2 == 1).then_some(Wred { kmin: Bytes(2_000), kmax: Bytes(20_000), pmax: 0.5, ecn: true });
     }
+    for (p, q) in c.profiles[0].priorities.iter_mut().enumerate().filter(|(_, q)| !q.lossless) {
+        (q.pool, q.egress_pool, q.egress_reserved) = (1, 1, Bytes(CELL * (p as u64 % 2)));
+        q.egress_limit = (p == 2).then_some(Limit::Dynamic(1, 2));
+    }
+    let pool = |name: &str, shared: Option<u64>, headroom: Option<u64>| IngressPool {
+        name: name.into(),
+        shared: shared.map(|n| Bytes(n * CELL)),
+        headroom: headroom.map(|n| Bytes(n * CELL)),
+    };
+    c.ingress_pools = vec![pool("lossless", None, Some(90)), pool("lossy", Some(200), None)];
+    let pool = |name: &str, n: u64| EgressPool { name: name.into(), size: Bytes(n * CELL) };
+    c.egress_pools = vec![pool("lossless", cells), pool("lossy", 150)];
+    let mut other = c.profiles[0].clone();
+    other.priorities[3].limit = Limit::Static(Bytes(CELL * 30));
+    other.priorities[5].shaper = Some(Shaper { rate: Rate::gbps(10), burst: Bytes(3_000) });
+    other.shaper = Some(Shaper { rate: Rate::gbps(80), burst: Bytes(0) });
+    c.ports[2].profile = c.profile(other);
     c
 }
 
@@ -518,6 +537,10 @@ proptest! {
         prop_assert_eq!(b.pool.in_use(), 0);
         let mmu = b.switch.mmu();
         prop_assert_eq!((mmu.total_used(), mmu.shared_used(), mmu.headroom_used()), (0, 0, 0));
+        for pool in 0..2 {
+            let (ingress, egress) = (mmu.pool_used(pool), mmu.egress_pool_used(pool));
+            prop_assert_eq!((ingress.1, ingress.2, egress.1), (0, 0, 0));
+        }
         for group in 0..32 {
             prop_assert_eq!(mmu.group_used(group), (0, 0));
             prop_assert!(!mmu.is_xoff(group), "nobody is left waiting at an empty switch");

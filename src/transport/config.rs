@@ -69,6 +69,8 @@ pub enum Verb {
     Send,
     /// RDMA READ: whoever gets the data asks for it.
     Read,
+    /// Unreliable datagram: one packet per message, no acknowledgement.
+    UdSend,
 }
 
 /// What a requester sends again after a loss.
@@ -99,6 +101,49 @@ pub enum SourcePort {
     PerMessage,
 }
 
+/// When a responder acknowledges without being asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AckPolicy {
+    /// After `ack_every` frames.
+    #[default]
+    Count,
+    /// Every frame.
+    Frame,
+    /// The last frame of a message.
+    Message,
+    /// So long after the first frame that is not acknowledged.
+    Delay(Span),
+}
+
+/// When a requester asks for an acknowledgement (AckReq).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AckReqPolicy {
+    /// With the last packet of a message, and after `ack_req_every` packets without asking.
+    #[default]
+    Count,
+    /// With the last packet of a message.
+    Last,
+    /// With every packet.
+    Packet,
+    /// With the packet that fills the window.
+    Window,
+}
+
+/// How the messages from one rank to another take turns on their queue pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spread {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// By a hash of the message's tag.
+    Hash,
+    /// Each message in as many parts as there are queue pairs.
+    Chunks,
+}
+
 /// Reliability knobs of a queue pair (IBTA volume 1 chapter 9; the names are those of `ibv_modify_qp`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RcConfig {
@@ -114,6 +159,20 @@ pub struct RcConfig {
     pub rnr_retry: u8,
     /// Unacknowledged packets allowed in flight (static window), 1..=2^23-1.
     pub window: u32,
+    /// When the responder acknowledges without being asked.
+    pub ack_policy: AckPolicy,
+    /// When the requester asks.
+    pub ack_req: AckReqPolicy,
+    /// Receive buffers of a responder; 0 = no limit (a shared receive queue).
+    pub receive_queue: u32,
+    /// From the end of a message until its buffer is posted again.
+    pub receive_delay: Span,
+    /// Timer code of RNR NAKs, 0..32 (`min_rnr_timer`).
+    pub min_rnr_timer: u8,
+    /// The requester obeys credits.
+    pub credits: bool,
+    /// How messages spread over the queue pairs of a pair of ranks.
+    pub spread: Spread,
     /// READ requests without a complete answer that a requester may have (`max_rd_atomic`), at least 1.
     pub max_rd_atomic: u8,
     /// What is sent again after a loss.
@@ -135,6 +194,13 @@ impl Default for RcConfig {
             retry_count: 7,
             rnr_retry: 7,
             window: (1 << 23) - 1,
+            ack_policy: AckPolicy::Count,
+            ack_req: AckReqPolicy::Count,
+            receive_queue: 0,
+            receive_delay: Span::ZERO,
+            min_rnr_timer: 12, // 0.64 ms, what the examples of libibverbs set
+            credits: false,
+            spread: Spread::RoundRobin,
             max_rd_atomic: 16,
             retransmission: Retransmission::GoBackN,
             reorder: 32,

@@ -31,6 +31,8 @@ pub struct Message {
     pub retransmitted: u32,
     /// A READ by us: the packets are its responses.
     pub read: bool,
+    /// The message it is a part of; [`NONE`] when it is whole.
+    pub whole: u32,
 }
 
 /// Bytes of memory per queued message.

@@ -1,6 +1,9 @@
 //! A queue pair as two adjacent cache lines, and what the queue pairs of one workload and class share.
 
-use super::config::{ClassConfig, QpConfig, RateControl, RcConfig, Retransmission, SourcePort, Verb};
+use super::config::{
+    AckPolicy, AckReqPolicy, ClassConfig, QpConfig, RateControl, RcConfig, Retransmission, SourcePort,
+    Spread, Verb,
+};
 use super::pace::Pace;
 use super::requester::Requester;
 use super::responder::Responder;
@@ -99,6 +102,28 @@ pub struct Shared {
     pub retry_count: u8,
     /// Waits for a receiver that is not ready; 7 = for ever.
     pub rnr_retry: u8,
+    /// AckReq is set on the last packet of a message.
+    pub ask_last: bool,
+    /// AckReq is set on the packet that fills the window.
+    pub ask_window: bool,
+    /// The responder acknowledges every whole message.
+    pub ack_message: bool,
+    /// The requester obeys credits.
+    pub credits: bool,
+    /// Messages are parts of messages.
+    pub parts: bool,
+    /// Data takes the short path: no receive queue, no other order, no ACK by time.
+    pub plain_rx: bool,
+    /// So do packets sent: no credits, no datagrams.
+    pub plain_tx: bool,
+    /// Timer code of RNR NAKs.
+    pub min_rnr_timer: u8,
+    /// Receive buffers; 0 = no limit.
+    pub receive_queue: u32,
+    /// From the end of a message until its buffer is posted again.
+    pub receive_delay: Span,
+    /// From the first frame that is not acknowledged to its ACK; `ZERO` = other rules.
+    pub ack_delay: Span,
     /// READ requests without a complete answer allowed.
     pub max_rd_atomic: u8,
     /// Packets that may overtake a missing one before it is asked for; 0 = go-back-N, nothing may.
@@ -181,13 +206,37 @@ impl Shared {
         let window = rc.window.clamp(1, window_max);
         // A window that ends without a question would wait for the timeout: ask at least twice per window.
         let half_window = u16::try_from(window / 2).unwrap_or(u16::MAX);
+        let ack_delay = match rc.ack_policy {
+            AckPolicy::Delay(span) => span,
+            _ => Span::ZERO,
+        };
+        let credits = rc.credits && rc.receive_queue != 0;
         Shared {
             mtu: class.mtu.max(1),
-            ack_every: rc.ack_every.max(1),
-            ack_req_every: rc.ack_req_every.min(half_window).max(1),
+            ack_every: match rc.ack_policy {
+                AckPolicy::Count => rc.ack_every.max(1),
+                AckPolicy::Frame => 1,
+                AckPolicy::Message | AckPolicy::Delay(_) => u16::MAX,
+            },
+            ack_req_every: match rc.ack_req {
+                AckReqPolicy::Count => rc.ack_req_every.min(half_window).max(1),
+                AckReqPolicy::Packet => 1,
+                AckReqPolicy::Last | AckReqPolicy::Window => u16::MAX,
+            },
+            ask_last: rc.ack_req != AckReqPolicy::Window,
+            ask_window: rc.ack_req == AckReqPolicy::Window,
+            ack_message: rc.ack_policy == AckPolicy::Message,
+            credits,
+            parts: rc.spread == Spread::Chunks,
+            plain_rx: reorder == 0 && rc.receive_queue == 0 && ack_delay == Span::ZERO,
+            plain_tx: !credits && verb != Verb::UdSend,
+            min_rnr_timer: rc.min_rnr_timer & 0x1f,
+            receive_queue: rc.receive_queue,
+            receive_delay: rc.receive_delay,
+            ack_delay,
             workload,
             window,
-            ack_timeout: rc.ack_timeout,
+            ack_timeout: if verb == Verb::UdSend { Span::ZERO } else { rc.ack_timeout },
             frames_in_timeout: u32::MAX,
             cnp_interval: rate_control.cnp_interval(),
             retry_count: rc.retry_count.min(7),

@@ -182,11 +182,6 @@ impl Requester {
         self.psn_una
     }
 
-    /// The next packet asks for an acknowledgement whatever came before it.
-    pub fn ask(&mut self, ack_req_every: u16) {
-        self.since_ack_req = ack_req_every;
-    }
-
     /// No message is queued or outstanding.
     #[inline]
     pub fn idle(&self) -> bool {
@@ -233,6 +228,7 @@ impl Requester {
         let index = psn::sub(self.psn_next, self.msg_psn);
         let (first, last) = (index == 0, index + 1 == self.msg_packets);
         let opcode = match (shared.verb, first, last) {
+            (Verb::UdSend, _, _) => UdSendOnlyImm,
             (Verb::Send, true, true) => RcSendOnlyImm,
             (Verb::Send, true, false) => RcSendFirst,
             (Verb::Send, false, true) => RcSendLastImm,
@@ -248,9 +244,10 @@ impl Requester {
         Packet {
             opcode,
             psn: self.psn_next,
-            ack_req: last
-                || self.since_ack_req + 1 >= shared.ack_req_every
-                || self.flags & flags::DETOUR != 0,
+            ack_req: last && shared.ask_last
+                || self.since_ack_req.saturating_add(1) >= shared.ack_req_every
+                || self.flags & flags::DETOUR != 0
+                || shared.ask_window && self.fills_window(shared),
             payload_len,
             pad: (payload_len.wrapping_neg() & 3) as u8,
             again: psn::before(self.psn_next, self.psn_max),
@@ -263,6 +260,16 @@ impl Requester {
         }
     }
 
+    /// The packet at the cursor is the last that the window allows.
+    fn fills_window(&self, shared: &Shared) -> bool {
+        psn::diff(self.psn_next, self.psn_una) + 1 >= shared.window as i32
+    }
+
+    /// The next packet asks for an acknowledgement whatever came before it.
+    pub fn ask(&mut self) {
+        self.since_ack_req = u16::MAX;
+    }
+
     /// The packet has been handed over: moves on.
     #[inline]
     pub fn sent(&mut self, now: Time, p: &Packet, messages: &Messages, shared: &Shared) {
@@ -273,7 +280,7 @@ impl Requester {
         if !p.again {
             self.psn_max = self.psn_next;
         }
-        self.since_ack_req = if p.ack_req { 0 } else { self.since_ack_req + 1 };
+        self.since_ack_req = if p.ack_req { 0 } else { self.since_ack_req.saturating_add(1) };
         if self.flags & flags::DETOUR != 0 {
             self.rejoin(messages, shared);
         } else if p.last {

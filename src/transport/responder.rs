@@ -98,6 +98,8 @@ pub enum Verdict {
     Invalid,
     /// The connection was dead already.
     Ignored,
+    /// No receive buffer: thrown away, RNR NAK.
+    NotReady,
 }
 
 /// Syndrome of an ACK without credit limit, NAK PSN sequence error, NAK invalid request.
@@ -161,8 +163,9 @@ impl Responder {
         };
         self.epsn = psn::add(self.epsn, 1);
         self.flags &= !(flags::GAP | flags::NAK); // a NAK that has not left yet would be out of date
-        self.unacked += 1;
-        if d.ack_req || self.unacked >= shared.ack_every {
+        self.unacked = self.unacked.saturating_add(1);
+        let whole = shared.ack_message && matches!(verdict, Verdict::Complete { .. });
+        if d.ack_req || self.unacked >= shared.ack_every || whole {
             self.flags |= flags::ACK;
         }
         verdict
@@ -244,6 +247,35 @@ impl Responder {
     /// No message is half way in.
     pub fn idle(&self) -> bool {
         self.phase == Phase::Idle
+    }
+
+    /// The connection was refused.
+    pub fn is_dead(&self) -> bool {
+        self.flags & flags::DEAD != 0
+    }
+
+    /// The expected packet found no receive buffer: a NAK is due, then silence until it comes again.
+    pub fn not_ready(&mut self) {
+        self.flags |= flags::GAP | flags::NAK;
+    }
+
+    /// Frames accepted and not acknowledged.
+    pub fn unacked(&self) -> u16 {
+        self.unacked
+    }
+
+    /// An ACK is due.
+    pub fn ack_now(&mut self) {
+        self.flags |= flags::ACK;
+    }
+
+    /// A datagram with this PSN came: how many are missing before it; negative when it is late itself.
+    pub fn datagram(&mut self, at: u32) -> i32 {
+        let ahead = psn::diff(at, self.epsn);
+        if ahead >= 0 {
+            self.epsn = psn::add(at, 1);
+        }
+        ahead
     }
 
     /// Messages completed, 24 bits.

@@ -121,6 +121,11 @@ pub const fn credits(code: u8) -> Option<u32> {
     }
 }
 
+/// The credit code that says as much of `buffers` as a code can, never more.
+pub fn credit_code(buffers: u32) -> u8 {
+    (0..CREDIT_UNLIMITED).rev().find(|c| credits(*c).is_some_and(|n| n <= buffers)).unwrap_or(0)
+}
+
 /// RNR timer codes in units of 10 us.
 const RNR_TIMER_10US: [u32; 32] = [
     65_536, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024, 1_536, 2_048,
@@ -161,6 +166,7 @@ mod tests {
             assert_eq!(credits(code), Some(want), "code {code}");
         }
         assert_eq!(credits(CREDIT_UNLIMITED), None);
+        assert_eq!([0, 1, 5, 6, 7, 1_000_000].map(credit_code), [0, 1, 4, 5, 5, 30]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::schedule::Schedule;
 use crate::transport::config::{RateControl, RcConfig, Verb};
@@ -62,7 +62,7 @@ pub enum Skew {
     Uniform(Span),
 }
 
-/// An open-loop stream from one rank to another: no acknowledgement, no retransmission (UC SEND ONLY frames).
+/// An open-loop stream from one rank to another: no acknowledgement, no retransmission (UC or UD SEND ONLY frames).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StreamConfig {
     /// Name in reports.
@@ -83,6 +83,19 @@ pub struct StreamConfig {
     pub until: Until,
     /// The sender obeys PFC (a headroom test needs one that does not).
     pub obey_pfc: bool,
+    /// What its frames are.
+    pub verb: StreamVerb,
+}
+
+/// Frames of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamVerb {
+    /// UC SEND ONLY.
+    #[default]
+    UcSend,
+    /// UD SEND ONLY, with a DETH.
+    UdSend,
 }
 
 /// Offered load of a stream.

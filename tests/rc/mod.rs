@@ -8,12 +8,12 @@ use std::sync::Arc;
 use rankstorm::frame::boxed::{BoxFrame, BoxPool};
 use rankstorm::frame::{Fill, Frame, FramePool, TxBatch};
 use rankstorm::host::config::{HostConfig, RankAddr};
-use rankstorm::host::{Host, HostEvent, RKEY};
+use rankstorm::host::{Host, HostEvent, QKEY, RKEY};
 use rankstorm::measure::record::NoRecord;
 use rankstorm::transport::config::{ClassConfig, Ecn, QPN_FIRST, QpConfig, RateControl, RcConfig, Verb};
 use rankstorm::units::{ClassIx, FrameLen, LinkTiming, PortId, RankId, Rate, Span, Time};
 use rankstorm::wire::fast;
-use rankstorm::wire::headers::{Aeth, AtomicEth, Ext, ExtLayout, ImmDt, Opcode, Reth};
+use rankstorm::wire::headers::{Aeth, AtomicEth, Deth, Ext, ExtLayout, ImmDt, Opcode, Reth};
 use rankstorm::wire::template::{BthFields, FrameSpec, Template};
 use rankstorm::workload::config::{Skew, WorkloadConfig, WorkloadKind};
 use rankstorm::workload::schedule::{Op, OpKind, Schedule};
@@ -203,6 +203,10 @@ impl Bench {
                 let swap_add = line.value.unwrap_or(0);
                 Ext::Atomic(AtomicEth { va: 0, rkey, swap_add, compare: 0 })
             }
+            ExtLayout::DethImm => {
+                let qkey = if line.bad_key { !QKEY } else { QKEY };
+                Ext::DethImm(Deth { qkey, resv8: 0, src_qp: QPN_FIRST }, imm)
+            }
             ExtLayout::Aeth => Ext::Aeth(Aeth { syndrome, msn }),
             other => unreachable!("{other:?} is not part of these scripts"),
         };
@@ -232,7 +236,17 @@ impl Bench {
 
     /// A counter of the host by its name.
     pub fn counter(&self, name: &str) -> Option<u64> {
-        let zero_is_left_out = ["read_tx", "read_again", "implied_nak", "read_rx"];
+        let zero_is_left_out = [
+            "read_tx",
+            "read_again",
+            "implied_nak",
+            "read_rx",
+            "rnr_nak_tx",
+            "credit_waits",
+            "datagram_tx",
+            "datagram_rx",
+            "datagram_lost",
+        ];
         match serde_json::to_value(self.host.stats()).unwrap().get(name) {
             Some(value) => value.as_u64(),
             None => zero_is_left_out.contains(&name).then_some(0),

@@ -180,10 +180,11 @@ impl Pair {
 /// Queue pairs of each measurement, the fewest first.
 const SIZES: [u32; 4] = [64, 1_024, 16_384, 65_536];
 /// Slices of a round, of which the fastest counts: others on the machine slow some of them down.
-const SLICES: usize = 8;
-/// Data frames of a slice at least, and turns of each queue pair.
+const SLICES: usize = 5;
+/// Data frames of a slice at least, and turns of each queue pair: queue pairs run in step, and one frame in 16 at least is
+/// acknowledged, so that every slice has its share of ACKs.
 const SLICE_FRAMES: u64 = 50_000;
-const SLICE_TURNS: u64 = 2;
+const SLICE_TURNS: u64 = 16;
 
 /// A part of the work and its nanoseconds per data frame.
 type Part = (&'static str, fn(&Spent) -> f64);
@@ -238,5 +239,15 @@ mod tests {
         assert_eq!(sender.retransmitted, 0);
         assert!(receiver.rx_frames >= 10_000, "{receiver:?}");
         assert_eq!(pair.pool.in_use(), 0);
+    }
+
+    #[test]
+    fn a_crowd_of_queue_pairs_does_not_time_itself_out() {
+        // Each waits 11 ms for its next turn; 16 turns, after which an ACK would come anyway, are more than the ACK
+        // timeout of 67 ms.
+        let mut pair = Pair::new(32_768, &RateControl::None);
+        let frames = 8 * 32_768;
+        assert!(pair.run(frames).frames >= frames);
+        assert_eq!(pair.retransmitted(), 0);
     }
 }
