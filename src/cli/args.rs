@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::peer::args::PeerArgs;
 use crate::plan::Mode;
 use crate::workload::import::Replay;
 
@@ -36,6 +37,9 @@ pub enum Command {
     Compare(CompareArgs),
     /// Rebuild report.txt from report.json
     Report(ReportArgs),
+    /// Talk to one RoCEv2 endpoint (an RDMA NIC, or the Linux kernel's rdma_rxe) over reliable connections
+    #[command(long_about = crate::cli::peer::args::LONG_ABOUT)]
+    Peer(Box<PeerArgs>),
     /// What works on this machine, and what to do about the rest
     Doctor,
     /// Measure the tool itself against known peers

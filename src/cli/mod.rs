@@ -8,6 +8,7 @@ pub mod compare;
 pub mod dissect;
 pub mod doctor;
 pub mod inspect;
+pub mod peer;
 mod progress;
 pub mod replay;
 pub mod run;
@@ -46,6 +47,7 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Check(a) => run::check_profile(&a, out),
         Command::Compare(a) => compare::compare(&a, out),
         Command::Report(a) => compare::report(&a, out),
+        Command::Peer(a) => peer::peer(&a, out),
         Command::Doctor => doctor::doctor(out),
         Command::Bench(a) => bench::bench(a.name.as_deref(), out),
     }

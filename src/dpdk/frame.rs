@@ -223,6 +223,9 @@ impl Drop for MbufFrame {
 }
 
 impl Frame for MbufFrame {
+    fn payload_mut(&mut self) -> Option<&mut [u8]> {
+        Some(MbufFrame::payload_mut(self))
+    }
     fn wire_bytes(&self) -> Option<&[u8]> {
         Some(self.bytes())
     }

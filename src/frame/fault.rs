@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Frame, FramePool, flags};
+use super::{Frame, FramePool, Payload, flags};
 use crate::rng::Rng;
 use crate::units::{FrameLen, Span, Time};
 use crate::wire::HEAD_MAX;
@@ -274,6 +274,11 @@ fn copy_of<F: Frame>(frame: &F, pool: &mut impl FramePool<Frame = F>) -> Option<
     let mut copy = pool.take(frame.meta().fill, frame.len())?;
     *copy.head_mut() = *frame.head();
     *copy.meta_mut() = *frame.meta();
+    if let (Payload::Bytes(from), Some(to)) = (frame.payload(), copy.payload_mut())
+        && from.len() == to.len()
+    {
+        to.copy_from_slice(from);
+    }
     pool.seal(&mut copy);
     Some(copy)
 }

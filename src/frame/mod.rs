@@ -1,15 +1,16 @@
 //! Frames as 8-byte handles that own a buffer, pools that lend them, and ports that carry them.
 //!
-//! A handle is a recycled `Box` ([`boxed`]) in virtual time and an mbuf (`crate::dpdk`) on rings and ports. Both hold
-//! real header bytes at all times and a [`FrameMeta`] that travels with them, so hosts and switches never know which
-//! driver runs them.
+//! A handle is a recycled `Box` ([`boxed`]) in virtual time, an mbuf (`crate::dpdk`) on rings and ports, and a box with
+//! room for the whole frame ([`whole`]) on sockets. All hold real header bytes at all times and a [`FrameMeta`] that
+//! travels with them, so hosts and switches never know which driver runs them.
 
 pub mod boxed;
 pub mod bytes;
 pub mod fault;
+pub mod whole;
 
 use crate::limits::BURST;
-use crate::units::{FrameLen, Time};
+use crate::units::{FrameLen, Span, Time};
 use crate::wire::icrc::AfterHead;
 
 pub use crate::wire::{HEAD_MAX, PAYLOAD_BYTE};
@@ -120,6 +121,10 @@ pub trait Frame: Sized + Send {
     fn meta_mut(&mut self) -> &mut FrameMeta;
     /// What lies between the headers and the ICRC. Empty for [`Fill::Control`].
     fn payload(&self) -> Payload<'_>;
+    /// The same bytes to write, where the driver carries real bytes and `meta.head_len` is set; `None` in virtual time.
+    fn payload_mut(&mut self) -> Option<&mut [u8]> {
+        None
+    }
     /// The whole frame as it stands in memory, where the driver carries real bytes; `None` in virtual time.
     fn wire_bytes(&self) -> Option<&[u8]> {
         None
@@ -230,6 +235,8 @@ pub trait Port {
     fn tx_room(&mut self) -> usize;
     /// Sends from the front of the batch, control before data, and returns how many left.
     fn tx_burst(&mut self, batch: &mut TxBatch<Self::Frame>) -> usize;
+    /// Returns when a frame may have arrived, or after `at_most` at the latest. Poll-mode devices return at once.
+    fn wait(&mut self, _at_most: Span) {}
     /// What the port can do.
     fn caps(&self) -> PortCaps;
 }

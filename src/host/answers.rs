@@ -10,7 +10,8 @@
 
 use std::collections::VecDeque;
 
-use super::tx::{RKEY, Step, charge};
+use super::rx::key_ok;
+use super::tx::{Step, charge};
 use super::{Host, NONE};
 use crate::frame::{Fill, Frame, FramePool, HEAD_MAX, TxBatch, flags as frame_flags};
 use crate::transport::requester::flags as sender;
@@ -56,7 +57,8 @@ pub(super) struct Answers {
     due: VecDeque<Answer>,
     /// PSN behind the last packet that ever left.
     sent: u32,
-    word: u64,
+    /// What atomics work on.
+    pub(super) word: u64,
     done: VecDeque<(u32, u64)>,
 }
 
@@ -92,11 +94,6 @@ impl Host {
     /// A READ or atomic request.
     #[cold]
     pub(super) fn on_request(&mut self, now: Time, qp: u32, op: Opcode, f: &Fast, head: &[u8; HEAD_MAX]) {
-        let (bytes, rkey, atomic) = match f.ext(head) {
-            Some(Ext::Reth(r)) => (r.dma_len, r.rkey, None),
-            Some(Ext::Atomic(a)) => (0, a.rkey, Some(a)),
-            _ => return,
-        };
         if f.ecn == 3 {
             self.notify(now, qp);
         }
@@ -106,8 +103,13 @@ impl Host {
         if rx.flags & flags::DEAD != 0 {
             return;
         }
+        let (bytes, key_ok, atomic) = match f.ext(head) {
+            Some(Ext::Reth(r)) => (r.dma_len, key_ok(&r, shared), None),
+            Some(Ext::Atomic(a)) => (0, a.rkey == shared.rkey, Some(a)),
+            _ => return,
+        };
         let packets = if atomic.is_some() { 1 } else { psn::packets(bytes.into(), shared.mtu) as u32 };
-        let key_ok = rkey == RKEY && bytes <= 1 << 31;
+        let key_ok = key_ok && bytes <= 1 << 31;
         let ahead = psn::diff(f.psn, rx.expected_psn());
         let reorder = self.reorders.get_mut(self.cold[qp as usize].reorder as usize);
         match reorder {
@@ -221,13 +223,17 @@ impl Host {
         let pad = (len.wrapping_neg() & 3) as u8;
         let payload = len + u16::from(pad);
         let frame_len = FrameLen(shared.base_len + ext.len() as u16 + payload);
-        let fill = if payload == 0 { Fill::Control } else { Fill::Const };
+        let fill = if payload == 0 { Fill::Control } else { shared.fill };
         let Some(mut frame) = pool.take(fill, frame_len) else { return Step::PoolEmpty };
         let (_, counter_expired) = charge(&mut q.resp.pace, now, shared, frame_len, len);
         let bth =
             BthFields { opcode: opcode as u8, dest_qp: q.peer_qpn(), psn: at, pad, ..BthFields::default() };
         let flow = Entropy { sport: q.sport(), marking: shared.markings.data };
         let wire = template.write_as(flow, frame.head_mut(), &bth, &ext, len);
+        if fill == Fill::Writable {
+            let offset = self.memories.read_offset(qp, at, shared.mtu);
+            self.memories.fill(qp, offset, len, wire, &mut frame);
+        }
         let meta = frame.meta_mut();
         (meta.intended, meta.class, meta.flags) = (answer.at, shared.class, frame_flags::DATA);
 

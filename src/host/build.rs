@@ -106,6 +106,7 @@ impl Host {
             reactions,
             reorders,
             rares: Vec::new(),
+            memories: Default::default(),
             delayed: Default::default(),
             wholes: Default::default(),
             windows,

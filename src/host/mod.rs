@@ -9,6 +9,7 @@
 //! * `delayed`: ACKs by time
 //! * `receive`: receive queues and credits
 //! * `build`: from the configuration to queue pairs, streams and programs
+//! * `memory`: real bytes behind queue pairs that ask for them
 //! * `rate`: rate control, as queue pairs feel it
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
@@ -24,6 +25,7 @@ mod build;
 pub mod config;
 mod datagrams;
 mod delayed;
+pub mod memory;
 mod parts;
 mod pfc;
 mod programs;
@@ -168,6 +170,8 @@ pub struct Host {
     wholes: parts::Wholes,
     /// State of queue pairs with READs or atomics ([`Cold::rare`]).
     rares: Vec<rare::Rare>,
+    /// Regions of queue pairs that have one.
+    memories: memory::Memories,
     /// ACKs that wait for their time.
     delayed: delayed::Delayed,
     /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).

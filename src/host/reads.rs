@@ -38,7 +38,10 @@ impl Host {
             self.wake(qp, now);
             return Step::Skipped;
         };
-        let reth = Reth { va: addr_va(r.tag, r.offset), rkey: RKEY, dma_len: r.bytes };
+        let mut reth = Reth { va: addr_va(r.tag, r.offset), rkey: RKEY, dma_len: r.bytes };
+        if shared.fill == Fill::Writable {
+            reth = self.memories.read_reth(qp, &r);
+        }
         let ext = Ext::Reth(reth);
         let len = FrameLen(shared.base_len + ext.len() as u16);
         let Some(mut frame) = pool.take(Fill::Control, len) else { return Step::PoolEmpty };

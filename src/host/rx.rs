@@ -1,17 +1,18 @@
 //! Frames in: data to responders, answers to requesters, pauses to the port.
 
 use super::pfc::{AtWire, Held};
-use super::tx::RKEY;
 use super::{Failure, Host};
 use crate::frame::{Frame, FrameMeta, HEAD_MAX, flags as flags_of};
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
 use crate::transport::config::{QPN_FIRST, Verb};
+use crate::transport::qp::Shared;
 use crate::transport::requester::flags as sender;
 use crate::transport::responder::{Data, Verdict, flags};
 use crate::units::{ClassIx, FRAME_LEN_MIN, FrameLen, Span, Time};
 use crate::wire::aeth::{NakCode, Syndrome, rnr_timer};
 use crate::wire::fast::{self, Fast, IpKey, Kind};
+use crate::wire::headers::Reth;
 use crate::wire::icrc;
 use crate::wire::opcode::Opcode;
 use crate::wire::pfc::{PfcFrame, global_pause};
@@ -47,6 +48,9 @@ impl Host {
             self.stats.rx_malformed += 1;
             return;
         }
+        if self.memories.any() {
+            return self.accept_with_memory(now, frame, rec);
+        }
         if self.receive.is_some() {
             return self.buffer(now, frame, rec);
         }
@@ -55,7 +59,13 @@ impl Host {
 
     /// Takes a frame out of the port's hands.
     #[inline]
-    fn accept(&mut self, now: Time, head: &[u8; HEAD_MAX], meta: &FrameMeta, rec: &mut impl Record) {
+    pub(super) fn accept(
+        &mut self,
+        now: Time,
+        head: &[u8; HEAD_MAX],
+        meta: &FrameMeta,
+        rec: &mut impl Record,
+    ) {
         match fast::parse(head, meta.len) {
             Ok(f) if f.kind == Kind::Roce => self.on_roce(now, &f, head, meta, rec),
             Ok(f) if f.kind == Kind::Pfc => self.on_pfc(now, head, meta.len, rec),
@@ -118,7 +128,7 @@ impl Host {
     }
 
     #[inline]
-    fn on_roce(
+    pub(super) fn on_roce(
         &mut self,
         now: Time,
         f: &Fast,
@@ -177,7 +187,7 @@ impl Host {
         rec.arrival(now, meta, ClassIx(shared.class));
 
         let (reth, key_ok) =
-            f.reth(head).map_or(((0, 0), true), |r| (((r.va >> 32) as u32, r.dma_len), r.rkey == RKEY));
+            f.reth(head).map_or(((0, 0), true), |r| (((r.va >> 32) as u32, r.dma_len), key_ok(&r, shared)));
         let imm = f.imm(head).map_or(0, |i| i.0);
         let data =
             Data { opcode, psn: f.psn, ack_req: f.ack_req, payload_len: f.payload_len, reth, imm, key_ok };
@@ -410,6 +420,12 @@ impl Host {
         }
         rec.arrival(now, meta, ClassIx(class));
     }
+}
+
+/// Whether a request names our memory. One for no bytes need not (IBTA volume 1, C9-88).
+#[inline]
+pub(super) fn key_ok(reth: &Reth, shared: &Shared) -> bool {
+    reth.rkey == shared.rkey || reth.dma_len == 0
 }
 
 /// A frame marked as broken is whole after all: only where the driver carries bytes to check.

@@ -19,8 +19,7 @@ use crate::wire::opcode::Opcode;
 use crate::wire::template::{BthFields, Entropy, Template, WireLen};
 use crate::workload::config::StreamVerb;
 
-/// R_Key of every WRITE; a request with another one is refused.
-pub const RKEY: u32 = 0x1234_5678;
+pub use crate::transport::qp::RKEY;
 
 /// Queue pairs are asked for this many turns before they send: some 100 ns, what the last-level cache takes.
 const PREFETCH_TURNS: usize = 4;
@@ -295,13 +294,17 @@ impl Host {
         // Nobody else may make this queue pair wait for its turns until its own ACK timeout runs out.
         let turns = u64::from(q.req.since_ack_req()) + 1;
         p.ack_req |= turns * self.ready.len(list) as u64 >= u64::from(shared.frames_in_timeout);
-        let ext = match shared.verb {
+        let mut ext = match shared.verb {
             Verb::UdSend => super::datagrams::headers(QPN_FIRST + id, p.tag),
             _ => ext_of(&p, shared.verb),
         };
+        let mut offset = 0;
+        if shared.fill == Fill::Writable {
+            offset = self.memories.address(id, q.req.message_psn(), shared.mtu, &mut p, &mut ext);
+        }
         let payload = p.payload_len + u16::from(p.pad);
         let len = FrameLen(shared.base_len + ext.len() as u16 + payload);
-        let fill = if payload == 0 { Fill::Control } else { Fill::Const };
+        let fill = if payload == 0 { Fill::Control } else { shared.fill };
         let Some(mut frame) = pool.take(fill, len) else { return Step::PoolEmpty };
 
         let mut counter_expired = false;
@@ -326,6 +329,9 @@ impl Host {
         };
         let flow = Entropy { sport, marking: shared.markings.data };
         let (wire, after) = write_head::<P>(template, flow, &mut frame, &bth, &ext, p.payload_len);
+        if fill == Fill::Writable {
+            self.memories.fill(id, offset, p.payload_len, wire, &mut frame);
+        }
         let meta = frame.meta_mut();
         (meta.intended, meta.class) = (p.intended, shared.class);
         meta.flags = if p.again { flags::DATA | flags::RETRANSMITTED } else { flags::DATA };

@@ -1,7 +1,8 @@
 //! Drivers and clocks: the engine that moves frames, the calendar, the phases of a run.
 //!
 //! [`execute`] runs a plan in one of its modes. Virtual time is one engine ([`virtual_time`]); a rings run is the same
-//! engine cut in parts that run on pinned workers and exchange mbufs over DPDK rings (`rings`).
+//! engine cut in parts that run on pinned workers and exchange mbufs over DPDK rings (`rings`). [`realtime`] drives one
+//! host on a port that leads out of the process, by the clock.
 
 mod agenda;
 pub mod assemble;
@@ -9,6 +10,7 @@ pub mod calendar;
 pub mod engine;
 mod faults;
 pub mod phases;
+pub mod realtime;
 pub mod result;
 #[cfg(feature = "dpdk")]
 pub mod rings;

@@ -1,14 +1,18 @@
-//! What the machine offers a run: a calibrated counter, cores, memory, CPU time, and the wish to stop.
+//! What the machine offers a run: a calibrated counter, cores, memory, CPU time, the wish to stop, and ports that are
+//! sockets.
 //!
-//! Knows nothing of packets or DPDK, and works the same in a build without it. Read [`affinity::cores`]
+//! Knows nothing of DPDK, and works the same in a build without it. Read [`affinity::cores`]
 //! before EAL starts: EAL pins its caller, and every later thread inherits that.
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod affinity;
 pub mod cpu;
+pub mod interface;
 pub mod memory;
 pub mod signals;
+pub mod socket;
+pub mod socket_port;
 pub mod tsc;
 
 use std::time::Duration;

@@ -7,8 +7,12 @@ use super::config::{
 use super::pace::Pace;
 use super::requester::Requester;
 use super::responder::Responder;
+use crate::frame::Fill;
 use crate::units::{Rate, Span};
 use crate::wire::template::{Marking, SpecError};
+
+/// R_Key of every WRITE of a run; a request with another one is refused.
+pub const RKEY: u32 = 0x1234_5678;
 
 /// One end of a reliable connection: all a frame touches, 128 bytes.
 #[repr(C, align(128))]
@@ -147,6 +151,10 @@ pub struct Shared {
     /// Every data frame is answered by an ACK of its own, and one that carried CE is told there (BECN) instead of by a
     /// CNP.
     pub ack_each: bool,
+    /// What fills payloads: [`Fill::Writable`] where memory stands behind the queue pairs.
+    pub fill: Fill,
+    /// Key that requests of the other end must name.
+    pub rkey: u32,
     /// Pace counts the payload and so many bytes of each frame, gaps cut to whole nanoseconds; 0 = every bit on the wire.
     pub pace_overhead: u16,
 }
@@ -246,6 +254,8 @@ impl Shared {
             fixed_rate: rate_control.fixed_rate(),
             delay_based: matches!(rate_control, RateControl::Swift(_)),
             ack_each: false,
+            fill: Fill::Const,
+            rkey: RKEY,
             pace_overhead: 0,
         }
     }

@@ -153,6 +153,17 @@ impl Requester {
         }
     }
 
+    /// The READ whose response has this PSN, and the offset of that response in it.
+    pub fn reading<'m>(
+        &self,
+        at: u32,
+        messages: &'m Messages,
+        shared: &Shared,
+    ) -> Option<(&'m Message, u32)> {
+        let m = self.first_read(psn::add(at, 1), messages)?;
+        Some((m, psn::sub(at, m.psn_first) * u32::from(shared.mtu)))
+    }
+
     /// Responses were lost: takes a retry and goes back to the first that is missing, which is the oldest PSN without
     /// an acknowledgement. False when no retry is left.
     pub fn implied_nak(&mut self, now: Time, shared: &Shared) -> bool {

@@ -188,6 +188,11 @@ impl Requester {
         self.head == NONE
     }
 
+    /// Oldest PSN not acknowledged.
+    pub fn oldest_psn(&self) -> u32 {
+        self.psn_una
+    }
+
     /// Packets sent since an acknowledgement was last asked for.
     #[inline]
     pub fn since_ack_req(&self) -> u16 {
