@@ -283,6 +283,7 @@ fn switch(
         priorities,
         dscp_map: std::array::from_fn(|dscp| (dscp & 7) as u8),
         balance: LoadBalance::Ecmp,
+        hash_dest_qp: false,
         hash_seed,
         pause_quanta: u16::MAX,
         mark_at: MarkAt::Dequeue,

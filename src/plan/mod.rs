@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::fault::Rule;
 use crate::host::config::{HostConfig, RankAddr};
-use crate::topology::Fabric;
+use crate::topology::{Fabric, TierPaths};
 use crate::transport::config::ClassConfig;
 use crate::units::{Bytes, PortId, Span, Time};
 use crate::workload::config::{TimedAction, WorkloadConfig};
@@ -144,6 +144,8 @@ pub struct Prediction {
     pub ideal: Vec<Span>,
     /// The same with this topology and placement.
     pub fabric_bound: Vec<Span>,
+    /// How the plan's flows are hashed over the links of each tier; empty where nothing is hashed.
+    pub paths: Vec<TierPaths>,
     /// Whether, when and at what use of one priority group the first XOFF is expected.
     pub xoff: Option<XoffPrediction>,
     /// Headroom configured and needed per lossless priority group of the slowest case.

@@ -77,7 +77,7 @@ pub(super) fn build(
     let (warmup, repeats) = (run.warmup.unwrap_or(0), run.repeats.unwrap_or(1));
     let (gap, limit) = (run.gap.map_or(Span::ZERO, |d| d.0), run.limit.map_or(Span::ZERO, |d| d.0));
     bounds(warmup, repeats, limit)?;
-    let predicted = predict(&Basis {
+    let mut predicted = predict(&Basis {
         hosts: &hosts,
         workloads: &workloads,
         ranks: &layout.ranks,
@@ -120,8 +120,9 @@ pub(super) fn build(
         );
         warnings.push(("headroom_too_small".into(), text));
     }
-    if let Some(text) = ecmp::spread(&fabric, &hosts, &workloads) {
+    if let Some((text, paths)) = ecmp::spread(&fabric, &hosts, &workloads) {
         warnings.push(("ecmp_collisions".into(), text));
+        predicted.paths = paths;
     }
     Ok(Plan {
         name,

@@ -10,6 +10,10 @@ use crate::plan::predict::response_quanta;
 use crate::transport::config::RcConfig;
 use crate::units::{Bytes, Rate, Span};
 
+/// Silence after which a flow may take another path: several times the delay differences of equal-cost paths with
+/// shallow queues. Our choice; published ones are from 50 to 500 us (Kandula et al. 2007, LetFlow 2017).
+const FLOWLET_GAP: Span = Span::from_us(50);
+
 /// The default MTU and class name.
 pub(super) const CLASS: &str = "roce";
 
@@ -179,9 +183,29 @@ pub(super) fn ranks_needed(doc: &ProfileDoc, replay_ranks: &[u32]) -> u64 {
     workloads.chain(streams).chain(bursts).max().unwrap_or(0)
 }
 
+fn balance(sw: &mut SwitchDoc) -> Result<(), Fault> {
+    let gap = match *sw.balance.get_or_insert(BalanceDoc::Ecmp) {
+        BalanceDoc::Flowlet => Some(FLOWLET_GAP),
+        BalanceDoc::Adaptive => Some(Span::ZERO),
+        _ => None,
+    };
+    match (gap, sw.flowlet_gap) {
+        (None, Some(_)) => fault("switch.flowlet_gap", "needs balance = \"flowlet\" or \"adaptive\""),
+        (Some(_), Some(d)) if sw.balance == Some(BalanceDoc::Flowlet) && d.0 == Span::ZERO => {
+            fault("switch.flowlet_gap", "must be above 0; frame by frame is balance = \"spray\"")
+        }
+        (gap, _) => {
+            sw.flowlet_gap = sw.flowlet_gap.or(gap.map(Dur));
+            sw.hash.get_or_insert(HashDoc::FiveTuple);
+            sw.hash_seeds.get_or_insert(SeedsDoc::PerSwitch);
+            Ok(())
+        }
+    }
+}
+
 fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     let ranks = ranks_needed(doc, replay_ranks);
-    let leaf_spine = doc.fabric.as_ref().is_some_and(|f| f.kind == Some(FabricKind::LeafSpine));
+    let several = doc.fabric.as_ref().is_some_and(|f| !matches!(f.kind, None | Some(FabricKind::Single)));
     let sw = doc.switch.get_or_insert_default();
     // A configuration says what a preset would; of a preset that is named beside it only the cell acts.
     let imported = sw.config.is_some();
@@ -200,7 +224,7 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         };
         return fault("switch.preset", text);
     };
-    sw.name.get_or_insert_with(|| if leaf_spine { "fabric".into() } else { "sw0".into() });
+    sw.name.get_or_insert_with(|| if several { "fabric".into() } else { "sw0".into() });
     if !imported {
         sw.cell.get_or_insert(preset.cell);
         sw.buffer.get_or_insert(Size(preset.buffer));
@@ -228,7 +252,7 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         sw.weights.get_or_insert(WEIGHTS);
     }
     sw.mark_at.get_or_insert(MarkDoc::Dequeue);
-    sw.balance.get_or_insert(BalanceDoc::Ecmp);
+    balance(sw)?;
     sw.pipeline.get_or_insert(Dur(PIPELINE));
     sw.pause_quanta.get_or_insert(65_535);
 
@@ -251,17 +275,6 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     let mut rate_max = rate;
     match kind {
         FabricKind::Single => {
-            let extra = [
-                ("leaves", fabric.leaves.is_some()),
-                ("spines", fabric.spines.is_some()),
-                ("hosts_per_leaf", fabric.hosts_per_leaf.is_some()),
-                ("uplink_rate", fabric.uplink_rate.is_some()),
-                ("uplinks", fabric.uplinks.is_some()),
-                ("cable", fabric.cable.is_some()),
-            ];
-            if let Some((key, _)) = extra.iter().find(|e| e.1) {
-                return fault(format!("fabric.{key}"), "needs kind = \"leaf-spine\" in [fabric]");
-            }
             let typed = u64::try_from(doc.port.len()).unwrap_or(u64::MAX);
             let needed = if typed > 0 { typed } else { ranks.div_ceil(u64::from(each.max(1))) };
             if ports.count.is_none() && needed > SWITCH_PORTS_MAX as u64 {
@@ -273,28 +286,15 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
             }
             ports.count.get_or_insert(u32::try_from(needed.max(1)).unwrap_or(u32::MAX));
         }
-        FabricKind::LeafSpine => {
+        _ => {
             if ports.count.is_some() {
-                let text = "does not act with a leaf-spine: leaves, spines and hosts_per_leaf set the \
-                     ports; remove it";
+                let text = "does not act with a fabric of several switches: its own keys set the ports; remove it";
                 return fault("switch.ports.count", text);
             }
-            let missing = [
-                ("leaves", fabric.leaves.is_none(), "leaves = 2"),
-                ("spines", fabric.spines.is_none(), "spines = 2"),
-                ("hosts_per_leaf", fabric.hosts_per_leaf.is_none(), "hosts_per_leaf = 8"),
-            ];
-            if let Some((key, _, example)) = missing.iter().find(|m| m.1) {
-                return fault(
-                    "fabric",
-                    format!("{key} is missing; a leaf-spine needs it, for example {example}"),
-                );
-            }
-            fabric.host_rate.get_or_insert(rate);
-            rate_max = rate_max.max(*fabric.uplink_rate.get_or_insert(rate));
-            fabric.uplinks.get_or_insert(1);
-            fabric.cable.get_or_insert(cable);
         }
+    }
+    if let Some(uplink) = super::shape::fill(fabric, kind, rate, cable)? {
+        rate_max = rate_max.max(uplink);
     }
     let response = |r: BitRate| Dur(r.0.quanta(response_quanta(r.0)));
     let typed_response = ports.pfc_response;

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
+pub use super::fabric_doc::*;
 pub use super::values::{Dilation, Files, Imix, PortRef, WredCurve, WredDoc};
 use crate::plan::Mode;
-use crate::switch::config::{LoadBalance, MarkAt};
+use crate::switch::config::MarkAt;
 use crate::transport::config::{Ecn, Retransmission, Verb};
 
 macro_rules! table {
@@ -23,8 +24,10 @@ macro_rules! table {
     };
 }
 
+pub(super) use table;
+
 /// Whether a key was left out; such keys are not written.
-trait Absent {
+pub(super) trait Absent {
     fn is_absent(&self) -> bool;
 }
 impl<T> Absent for Option<T> {
@@ -42,7 +45,7 @@ impl<K, V> Absent for BTreeMap<K, V> {
         self.is_empty()
     }
 }
-fn absent<T: Absent>(value: &T) -> bool {
+pub(super) fn absent<T: Absent>(value: &T) -> bool {
     value.is_absent()
 }
 
@@ -107,6 +110,8 @@ table! {
         ip: Option<IpVersion>,
         /// Ranks behind one port talk through the switch instead of inside the port.
         hairpin: Option<bool>,
+        /// What a confirmed deadlock does to the run.
+        deadlock: Option<DeadlockDoc>,
     }
 }
 
@@ -385,6 +390,8 @@ table! {
         wait: Option<Dur>,
         /// Records every queue and pool of the switches.
         snapshot: Option<String>,
+        /// Something happens to a cable.
+        link: Option<LinkDoc>,
     }
 }
 
@@ -507,6 +514,12 @@ table! {
         mark_at: Option<MarkDoc>,
         /// Choice among equal-cost ports.
         balance: Option<BalanceDoc>,
+        /// flowlet, adaptive: silence after which a flow may take another path; adaptive 0: any frame may.
+        flowlet_gap: Option<Dur>,
+        /// What the ECMP hash reads.
+        hash: Option<HashDoc>,
+        /// A seed per switch, or one for all.
+        hash_seeds: Option<SeedsDoc>,
         /// Ingress pipeline delay.
         pipeline: Option<Dur>,
         /// Quanta of the XOFF frames the switch sends.
@@ -557,60 +570,6 @@ impl From<MarkDoc> for MarkAt {
             MarkDoc::Dequeue => MarkAt::Dequeue,
         }
     }
-}
-
-/// `balance = ...`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BalanceDoc {
-    /// By hash.
-    Ecmp,
-    /// By ingress port.
-    Pinned,
-    /// Round-robin per frame.
-    Spray,
-}
-
-impl From<BalanceDoc> for LoadBalance {
-    fn from(b: BalanceDoc) -> LoadBalance {
-        match b {
-            BalanceDoc::Ecmp => LoadBalance::Ecmp,
-            BalanceDoc::Pinned => LoadBalance::Pinned,
-            BalanceDoc::Spray => LoadBalance::Spray,
-        }
-    }
-}
-
-table! {
-    /// `[fabric]`: more than one switch.
-    FabricDoc {
-        /// `"single"` or `"leaf-spine"`.
-        kind: Option<FabricKind>,
-        /// Leaf switches.
-        leaves: Option<u32>,
-        /// Spine switches.
-        spines: Option<u32>,
-        /// Tester ports on each leaf.
-        hosts_per_leaf: Option<u32>,
-        /// Rate of a tester port.
-        host_rate: Option<BitRate>,
-        /// Rate of a leaf-spine link.
-        uplink_rate: Option<BitRate>,
-        /// Parallel links between a leaf and a spine.
-        uplinks: Option<u32>,
-        /// Cable between leaf and spine.
-        cable: Option<Cable>,
-    }
-}
-
-/// `kind = ...` of the fabric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FabricKind {
-    /// One switch.
-    Single,
-    /// Two tiers.
-    LeafSpine,
 }
 
 table! {

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use crate::host::config::HostConfig;
 use crate::switch::config::LoadBalance;
-use crate::topology::{End, Fabric, Flow, HashedFlow, collisions, link_bytes};
+use crate::switch::route::with_dest_qp;
+use crate::topology::{End, Fabric, Flow, HashedFlow, TierPaths, collisions, link_bytes, tier_paths};
 use crate::units::RankId;
 use crate::wire::ROCE_UDP_PORT;
 use crate::wire::fast::{Fast, IpKey, ecmp_hash};
@@ -15,15 +16,20 @@ use crate::workload::generate::pairs;
 const UDP: u8 = 17;
 
 /// One sentence on how ECMP spreads the plan's flows over the links between switches, with the number of collisions:
-/// flows beyond what an even spread puts on a link. `None` where nothing is hashed.
-pub(super) fn spread(fabric: &Fabric, hosts: &[HostConfig], workloads: &[WorkloadConfig]) -> Option<String> {
+/// flows beyond what an even spread puts on a link; and the spread tier by tier. `None` where nothing is hashed.
+pub(super) fn spread(
+    fabric: &Fabric,
+    hosts: &[HostConfig],
+    workloads: &[WorkloadConfig],
+) -> Option<(String, Vec<TierPaths>)> {
     let hashed = fabric.switches.len() > 1
         && fabric.switches.iter().any(|s| s.balance == LoadBalance::Ecmp)
-        && fabric.switches.iter().all(|s| s.balance != LoadBalance::Spray);
+        && fabric.switches.iter().all(|s| matches!(s.balance, LoadBalance::Ecmp | LoadBalance::Pinned));
     if !hashed {
         return None;
     }
-    let flows = flows(hosts, workloads);
+    let dest_qp = fabric.switches.iter().any(|s| s.hash_dest_qp);
+    let flows = flows(hosts, workloads, dest_qp);
     let found = collisions(fabric, &flows).ok()?;
     let even: Vec<Flow> = flows.iter().map(|f| Flow { src: f.src, dst: f.dst, bytes: 1 }).collect();
     let even = link_bytes(fabric, &even).ok()?;
@@ -39,20 +45,22 @@ pub(super) fn spread(fabric: &Fabric, hosts: &[HostConfig], workloads: &[Workloa
             most = (n, fair);
         }
     }
+    let load: Vec<f64> = found.flows_per_link.iter().map(|n| f64::from(*n)).collect();
     (links > 0).then(|| {
-        format!(
+        let text = format!(
             "ECMP over {} flows: {over} collisions (flows beyond an even spread); the fullest of {links} links between \
              switches carries {} flows where an even spread has {:.1}, {} carry none",
             flows.len(),
             most.0,
             most.1,
             links - used
-        )
+        );
+        (text, tier_paths(fabric, &load))
     })
 }
 
 /// Every queue pair that sends data, with the hash of its headers.
-fn flows(hosts: &[HostConfig], workloads: &[WorkloadConfig]) -> Vec<HashedFlow> {
+fn flows(hosts: &[HostConfig], workloads: &[WorkloadConfig], dest_qp: bool) -> Vec<HashedFlow> {
     let senders: Vec<Vec<(RankId, RankId)>> = workloads
         .iter()
         .map(|w| {
@@ -83,7 +91,9 @@ fn flows(hosts: &[HostConfig], workloads: &[WorkloadConfig]) -> Vec<HashedFlow> 
                 dport: ROCE_UDP_PORT,
                 ..Fast::default()
             };
-            flows.push(HashedFlow { src: h.port.0, dst, hash: ecmp_hash(&head, 0) });
+            let hash = ecmp_hash(&head, 0);
+            let hash = if dest_qp { with_dest_qp(hash, q.peer_qpn) } else { hash };
+            flows.push(HashedFlow { src: h.port.0, dst, hash });
         }
     }
     flows

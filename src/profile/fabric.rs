@@ -1,13 +1,16 @@
-//! The wired fabric: one switch or a leaf-spine, from the filled document.
+//! The wired fabric and its switches, from the filled document; shapes are in [`super::shape`].
 
 use super::classes::{Classes, ranged};
-use super::doc::{FabricDoc, FabricKind, Fec, ProfileDoc, SwitchDoc, WredDoc};
-use super::ports::{Layout, check_rate};
+use super::doc::{
+    BalanceDoc, FabricDoc, FabricKind, Fec, HashDoc, ProfileDoc, SeedsDoc, SwitchDoc, WredDoc,
+};
+use super::ports::Layout;
+use super::shape;
 use super::sonic::Imported;
 use super::source::{Fault, fault};
 use crate::limits::SWITCH_PORTS_MAX;
 use crate::switch::config::{FixedDelays, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, Wred};
-use crate::topology::{End, Fabric, LeafSpine, SingleSwitch, TopologyError, leaf_spine, single_switch};
+use crate::topology::{End, Fabric};
 use crate::transport::config::ClassConfig;
 use crate::units::{Bytes, LinkTiming, Rate, Span};
 
@@ -51,7 +54,8 @@ pub(super) fn build(
         cell: switch.cell.unwrap_or(0),
         priorities,
         dscp_map: classes.dscp_map,
-        balance: switch.balance.map_or(LoadBalance::Ecmp, LoadBalance::from),
+        balance: balance(switch),
+        hash_dest_qp: switch.hash == Some(HashDoc::DestQp),
         hash_seed: seed,
         pause_quanta: switch.pause_quanta.unwrap_or(u16::MAX),
         mark_at: switch.mark_at.map_or(MarkAt::Dequeue, MarkAt::from),
@@ -60,47 +64,30 @@ pub(super) fn build(
     // Cables and FEC differ per link, so the shape is built without them.
     let delays = FixedDelays { pipeline: switch.pipeline.map_or(Span::ZERO, |d| d.0), fec: Span::ZERO };
     let host_rates: Vec<Rate> = layout.ports.iter().map(|p| p.rate).collect();
-    let place = |e: TopologyError| Fault {
-        path: if matches!(e, TopologyError::Switch(_)) { "switch" } else { "fabric" }.into(),
-        text: e.to_string(),
-    };
-    let mut built = match fabric.kind {
-        Some(FabricKind::LeafSpine) => {
-            leaf_spine(&leaf_spine_shape(fabric, host_rates, delays, prototype)?).map_err(place)?
-        }
-        _ => single_switch(&SingleSwitch { host_rates, cable_m: 0, delays, prototype }).map_err(place)?,
-    };
+    let mut built = shape::wire(fabric, host_rates, delays, prototype)?;
     if let Some(shared) = shared {
         for s in &mut built.switches {
             s.buffer = buffer_for(shared, s.ports.len(), &s.priorities, s.cell);
         }
     }
-    let trunk_cable = fabric.cable.map_or(Span::ZERO, |c| c.delay());
+    if switch.hash_seeds == Some(SeedsDoc::Same) {
+        built.switches.iter_mut().for_each(|s| s.hash_seed = seed);
+    }
+    let trunk_cable = shape::trunk_cable(fabric);
     let trunk_fec = switch.ports.as_ref().and_then(|p| p.fec).unwrap_or(Fec::None);
     retime(&mut built, layout, trunk_cable, trunk_fec);
     Ok(built)
 }
 
-fn leaf_spine_shape(
-    f: &FabricDoc,
-    host_rates: Vec<Rate>,
-    delays: FixedDelays,
-    prototype: SwitchConfig,
-) -> Result<LeafSpine, Fault> {
-    let most = SWITCH_PORTS_MAX as u32;
-    let uplink_rate = f.uplink_rate.map_or(Rate::gbps(0), |r| r.0);
-    check_rate("fabric.uplink_rate", uplink_rate)?;
-    Ok(LeafSpine {
-        host_rates,
-        leaves: ranged("fabric.leaves", f.leaves, 2, most)? as u16,
-        spines: ranged("fabric.spines", f.spines, 1, most)? as u16,
-        uplinks: ranged("fabric.uplinks", f.uplinks, 1, most)? as u16,
-        uplink_rate,
-        host_cable_m: 0,
-        uplink_cable_m: 0,
-        delays,
-        prototype,
-    })
+fn balance(switch: &SwitchDoc) -> LoadBalance {
+    let gap = switch.flowlet_gap.map_or(Span::ZERO, |d| d.0);
+    match switch.balance {
+        None | Some(BalanceDoc::Ecmp) => LoadBalance::Ecmp,
+        Some(BalanceDoc::Pinned) => LoadBalance::Pinned,
+        Some(BalanceDoc::Spray) => LoadBalance::Spray,
+        Some(BalanceDoc::Flowlet) => LoadBalance::Flowlet { gap },
+        Some(BalanceDoc::Adaptive) => LoadBalance::Adaptive { gap },
+    }
 }
 
 /// Adds each link's cable and FEC to its delay, and names switch ports as the profile does.
@@ -196,13 +183,14 @@ fn buffer_for(shared: Bytes, ports: usize, priorities: &[PriorityConfig; 8], cel
 
 /// Ports of the largest switch of the fabric, at most.
 fn most_ports(f: &FabricDoc, layout: &Layout) -> usize {
-    let trunks = f.uplinks.unwrap_or(0).saturating_mul(f.leaves.unwrap_or(0).max(f.spines.unwrap_or(0)));
-    (layout.ports.len() + trunks as usize).min(SWITCH_PORTS_MAX)
+    let tier = [f.leaves, f.spines, f.aggs, f.cores, f.pods].map(|n| n.unwrap_or(0));
+    let trunks = f.uplinks.unwrap_or(0).saturating_mul(tier.into_iter().max().unwrap_or(0));
+    (layout.ports.len() + trunks as usize + 2 * f.link.len()).min(SWITCH_PORTS_MAX)
 }
 
 /// Gives the ports of a single switch the names of those that stand for them.
 pub(super) fn name_ports(doc: &ProfileDoc, layout: &mut Layout, imported: &Imported) {
-    let single = doc.fabric.as_ref().is_none_or(|f| f.kind != Some(FabricKind::LeafSpine));
+    let single = doc.fabric.as_ref().is_none_or(|f| matches!(f.kind, None | Some(FabricKind::Single)));
     for (port, name) in layout.ports.iter_mut().zip(&imported.ports).filter(|_| single) {
         port.dut_port = port.dut_port.take().or_else(|| name.clone());
     }

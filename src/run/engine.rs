@@ -16,7 +16,7 @@ use crate::frame::{Frame, FramePool, TxBatch, flags};
 use crate::host::{Host, HostEvent};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
-use crate::switch::{Admit, Switch};
+use crate::switch::{Admit, Switch, settle_ttl};
 use crate::sys::prefetch::prefetch;
 use crate::topology::{End, Fabric};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
@@ -371,8 +371,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     /// Gives a frame to a host.
     #[inline]
-    pub(super) fn hand_over(&mut self, h: usize, frame: F) {
+    pub(super) fn hand_over(&mut self, h: usize, mut frame: F) {
         if let Some(tee) = &mut self.tee {
+            settle_ttl(&mut frame);
             tee.frame(self.now, &frame);
         }
         self.hosts[h].host.on_frame(self.now, &frame, &mut self.recorder);

@@ -372,7 +372,9 @@ fn bytes_of(len: FrameLen) -> u64 {
 fn dress(frame: &mut BoxFrame, addresses: &AddressMap, dscp_map: &[u8; 64], frames: &HpccFrames) {
     let Ok(seen) = fast::parse(frame.head(), frame.len()) else { return };
     let Some(dst) = addresses.get(seen.dst) else { return };
+    let ttl = fast::ttl(frame.head(), &seen);
     let meta = frame.meta_mut();
+    meta.ttl = ttl;
     meta.dst = dst.0;
     meta.priority = dscp_map[usize::from(seen.dscp & 63)];
     meta.hash = fast::ecmp_hash(&seen, 0);

@@ -6,10 +6,11 @@
 //! from [`Switch::poll_wake`] which idle ports have become worth asking, so nobody ever scans ports; it calls
 //! [`Switch::on_deadline`] when [`Switch::next_deadline`] has come. Nothing is allocated after [`Switch::new`].
 //!
-//! Between links the switch is transparent: it sets CE and changes no other byte. MAC addresses are not rewritten and
-//! TTL is not decremented (a loop ends at [`HOPS_MAX`] switches instead). It stores and forwards: a frame is handed
+//! A switch sets CE and takes one from the TTL; MAC addresses are not rewritten. What is left of the TTL travels in the
+//! meta and is written into the bytes by whom they matter to ([`settle_ttl`]). It stores and forwards: a frame is handed
 //! in when its last bit has arrived, and the fixed pipeline delay is part of the link before.
 
+mod balance;
 pub mod config;
 mod ecn;
 mod headers;
@@ -29,10 +30,12 @@ use self::mmu::Mmu;
 use self::pfc::{PortPfc, bits};
 use self::queues::{Entry, Queues};
 use self::route::Router;
+use self::route::Choice;
+pub use self::headers::settle_ttl;
 pub use self::route::{AddressMap, Routes};
 use self::sched::Scheduler;
 use crate::frame::{Fill, Frame, FramePool, flags};
-use crate::limits::{HOPS_MAX, PRIORITIES};
+use crate::limits::PRIORITIES;
 use crate::measure::record::{DropReason, Record};
 use crate::measure::stats::{SwitchPortStats, SwitchStats};
 use crate::units::{FRAME_LEN_MIN, FrameLen, LinkTiming, Span, Time};
@@ -118,6 +121,7 @@ pub struct Switch<F> {
     sched: Scheduler,
     addresses: AddressMap,
     dscp_map: [u8; 64],
+    hash_dest_qp: bool,
     pause_quanta: u16,
     /// Manners of a simulated switch, see [`Switch::imitate`].
     imitates: bool,
@@ -165,6 +169,7 @@ impl<F: Frame> Switch<F> {
             sched: Scheduler::new(n, &config.priorities),
             addresses,
             dscp_map: config.dscp_map,
+            hash_dest_qp: config.hash_dest_qp,
             pause_quanta: config.pause_quanta,
             imitates: false,
             wakes: VecDeque::with_capacity(n),
@@ -189,7 +194,7 @@ impl<F: Frame> Switch<F> {
     pub fn on_frame(&mut self, now: Time, ingress: u16, mut frame: F, rec: &mut impl Record) -> Admit<F> {
         let mut refused = None;
         if frame.meta().flags & flags::PARSED == 0 {
-            match headers::read(&mut frame, &self.addresses, &self.dscp_map) {
+            match headers::read(&mut frame, &self.addresses, &self.dscp_map, self.hash_dest_qp) {
                 Ok(Seen::Forward) => {}
                 Ok(Seen::Pfc(message)) => {
                     self.on_pfc(now, ingress, &message);
@@ -206,10 +211,16 @@ impl<F: Frame> Switch<F> {
         }
         let meta = frame.meta();
         let priority = meta.priority & 7;
-        if meta.hops >= HOPS_MAX {
+        if meta.ttl <= 1 {
             return self.refuse(now, ingress, None, frame, DropReason::Loop, rec);
         }
-        let Some(egress) = self.router.egress(meta.dst, meta.hash, ingress) else {
+        let by = Choice { now, hash: meta.hash, ingress };
+        let (queues, ports) = (&self.queues, &self.ports);
+        let load = |port: u16| {
+            let rate = ports[usize::from(port)].egress.rate().bits_per_s / 1_000_000;
+            u64::from(queues.depth_bytes(slot(port, priority))) * 8_000_000 / rate.max(1)
+        };
+        let Some(egress) = self.router.egress(meta.dst, by, load) else {
             return self.refuse(now, ingress, None, frame, DropReason::NoRoute, rec);
         };
 
@@ -241,7 +252,7 @@ impl<F: Frame> Switch<F> {
         meta.enqueued = now;
         meta.cells = cells;
         meta.ingress = ingress;
-        meta.hops += 1;
+        meta.ttl -= 1;
         meta.flags &= !(flags::IN_HEADROOM | flags::IN_RESERVED);
         if admitted.in_headroom {
             meta.flags |= flags::IN_HEADROOM;
