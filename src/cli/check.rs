@@ -106,7 +106,10 @@ fn predictions(plan: &Plan, s: &mut Screen) {
     }
     if !p.paths.is_empty() {
         let tier = |t: &TierPaths| {
-            format!("{} -> {}: {} of {} links used, {:.1} effective", t.from, t.to, t.used, t.links, t.effective)
+            format!(
+                "{} -> {}: {} of {} links used, {:.1} effective",
+                t.from, t.to, t.used, t.links, t.effective
+            )
         };
         s.line("paths", &p.paths.iter().map(tier).collect::<Vec<_>>().join("; "));
     }

@@ -162,6 +162,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
     });
     Ok(Plan {
         faults: Vec::new(),
+        links: crate::plan::LinkPlan::default(),
         name,
         question: Some(format!("what the flows of {} do by the HPCC simulator's arithmetic", folder.dir)),
         expectation: None,

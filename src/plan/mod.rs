@@ -1,6 +1,7 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
 pub mod hpcc;
+pub mod links;
 pub mod predict;
 mod steer;
 
@@ -17,6 +18,7 @@ use crate::units::{Bytes, PortId, Span, Time};
 use crate::workload::config::{TimedAction, WorkloadConfig};
 
 pub use self::hpcc::{Hpcc, HpccFrames};
+pub use self::links::{LinkChange, LinkEvent, LinkPlan};
 
 /// Where the frames go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +97,8 @@ pub struct Plan {
     pub fabric: Fabric,
     /// Faults injected on purpose, in the order of the profile.
     pub faults: Vec<LinkFault>,
+    /// What happens to cables, and whether deadlocks are looked for.
+    pub links: LinkPlan,
     /// Expectations to judge.
     pub expect: Vec<Expectation>,
     /// Predictions and sizes, computed when the plan was made.

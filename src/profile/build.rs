@@ -7,7 +7,7 @@ use super::doc::{ClockDoc, Dilation, ProfileDoc};
 use super::sonic::Imported;
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
-use super::{classes, connect, ecmp, expect, fabric, faults, ports};
+use super::{classes, connect, ecmp, expect, fabric, faults, links, ports};
 use crate::limits::RUN_SECONDS_MAX;
 use crate::plan::predict::{Basis, MemoryUnits, predict};
 use crate::plan::{Clock, Compat, Plan};
@@ -61,6 +61,7 @@ pub(super) fn build(
     streams.append(&mut timeline.bursts);
     let fabric = fabric::build(doc, &layout, &class_plan, imported)?;
     let faults = faults::build(doc, &layout, &mut warnings)?;
+    let links = links::build(doc, &layout, &fabric, &timeline.links, &mut warnings)?;
     let actions = std::mem::take(&mut timeline.fabric);
     let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.at).max();
     let seed = run.seed.unwrap_or(1);
@@ -143,6 +144,7 @@ pub(super) fn build(
         actions,
         fabric,
         faults,
+        links,
         expect: expect::build(doc.expect.as_ref())?,
         predicted,
         warnings,

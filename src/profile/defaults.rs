@@ -14,6 +14,10 @@ use crate::units::{Bytes, Rate, Span};
 /// shallow queues. Our choice; published ones are from 50 to 500 us (Kandula et al. 2007, LetFlow 2017).
 const FLOWLET_GAP: Span = Span::from_us(50);
 
+/// From a link's fall to routes around it. Our choice: local repair takes well below a millisecond, a routing protocol
+/// with fast failure detection tens of them.
+const RECONVERGENCE: Span = Span::from_ms(1);
+
 /// The default MTU and class name.
 pub(super) const CLASS: &str = "roce";
 
@@ -56,6 +60,7 @@ fn run(doc: &mut ProfileDoc) {
     });
     run.ip.get_or_insert(IpVersion::V4);
     run.hairpin.get_or_insert(false);
+    run.deadlock.get_or_insert(DeadlockDoc::End);
 }
 
 /// Fills the classes: their priority is what the switch's map says, lossless is what the switch guards (3 and 4 where
@@ -259,6 +264,9 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     let ports = sw.ports.get_or_insert_default();
     let fabric = doc.fabric.get_or_insert_default();
     let kind = *fabric.kind.get_or_insert(FabricKind::Single);
+    if doc.at.iter().any(|a| a.link.is_some()) {
+        fabric.reconvergence.get_or_insert(Dur(RECONVERGENCE));
+    }
     if let (Some(a), Some(b)) = (ports.rate, fabric.host_rate)
         && a != b
     {
@@ -288,7 +296,8 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         }
         _ => {
             if ports.count.is_some() {
-                let text = "does not act with a fabric of several switches: its own keys set the ports; remove it";
+                let text =
+                    "does not act with a fabric of several switches: its own keys set the ports; remove it";
                 return fault("switch.ports.count", text);
             }
         }

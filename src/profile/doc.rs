@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 pub use super::fabric_doc::*;
+use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 pub use super::values::{Dilation, Files, Imix, PortRef, WredCurve, WredDoc};
 use crate::plan::Mode;
 use crate::switch::config::MarkAt;

@@ -1,9 +1,7 @@
 //! The wired fabric and its switches, from the filled document; shapes are in [`super::shape`].
 
 use super::classes::{Classes, ranged};
-use super::doc::{
-    BalanceDoc, FabricDoc, FabricKind, Fec, HashDoc, ProfileDoc, SeedsDoc, SwitchDoc, WredDoc,
-};
+use super::doc::{BalanceDoc, FabricDoc, FabricKind, Fec, HashDoc, ProfileDoc, SeedsDoc, SwitchDoc, WredDoc};
 use super::ports::Layout;
 use super::shape;
 use super::sonic::Imported;

@@ -16,6 +16,7 @@ mod expect;
 mod fabric;
 pub mod fabric_doc;
 mod faults;
+mod links;
 mod ports;
 pub mod preset;
 pub mod quantity;

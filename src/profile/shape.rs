@@ -74,7 +74,12 @@ fn typed(f: &FabricDoc) -> [(&'static str, bool); 16] {
 
 /// Fills the defaults of a shape of several switches; `rate` and `cable` are those of the tester ports. Returns the
 /// highest rate of a link between switches.
-pub(super) fn fill(f: &mut FabricDoc, kind: FabricKind, rate: BitRate, cable: Cable) -> Result<Option<BitRate>, Fault> {
+pub(super) fn fill(
+    f: &mut FabricDoc,
+    kind: FabricKind,
+    rate: BitRate,
+    cable: Cable,
+) -> Result<Option<BitRate>, Fault> {
     for (key, there) in typed(f) {
         let acts = needed(kind).contains(&key) || optional(kind).contains(&key);
         if there && !acts {
@@ -87,7 +92,11 @@ pub(super) fn fill(f: &mut FabricDoc, kind: FabricKind, rate: BitRate, cable: Ca
         if !there && needed(kind).contains(&key) {
             let text = match key {
                 "switch" => "a graph needs its switches: [[fabric.switch]] with name and hosts".into(),
-                _ => format!("{key} is missing; a {} needs it, for example {key} = {}", named(kind), example(key)),
+                _ => format!(
+                    "{key} is missing; a {} needs it, for example {key} = {}",
+                    named(kind),
+                    example(key)
+                ),
             };
             return fault("fabric", text);
         }
@@ -283,7 +292,8 @@ fn graph(
             Some(s) => Ok(s as u16),
             None => {
                 let names: Vec<&str> = switches.iter().map(|(s, _)| s.as_str()).collect();
-                let hint = nearest(name, &names).map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
+                let hint =
+                    nearest(name, &names).map(|n| format!("; did you mean {n:?}?")).unwrap_or_default();
                 fault(path, format!("no such switch{hint}"))
             }
         }

@@ -122,6 +122,7 @@ fn plan(name: &str, ports: u16, classes: Vec<ClassConfig>, workloads: Vec<Worklo
             shape: "single switch".into(),
         },
         faults: Vec::new(),
+        links: crate::plan::LinkPlan::default(),
         expect: Vec::new(),
         predicted: Prediction::default(),
         warnings: Vec::new(),

@@ -14,6 +14,7 @@ mod balance;
 pub mod config;
 mod ecn;
 mod headers;
+mod links;
 pub mod mmu;
 mod pfc;
 mod queues;
@@ -26,16 +27,17 @@ pub use self::config::buffer_frames_max;
 use self::config::{ConfigError, MarkAt, SwitchConfig, SwitchPortConfig};
 use self::ecn::Marker;
 use self::headers::Seen;
+pub use self::headers::settle_ttl;
 use self::mmu::Mmu;
 use self::pfc::{PortPfc, bits};
 use self::queues::{Entry, Queues};
-use self::route::Router;
 use self::route::Choice;
-pub use self::headers::settle_ttl;
+use self::route::Router;
 pub use self::route::{AddressMap, Routes};
 use self::sched::Scheduler;
 use crate::frame::{Fill, Frame, FramePool, flags};
 use crate::limits::PRIORITIES;
+use crate::measure::network::XoffCause;
 use crate::measure::record::{DropReason, Record};
 use crate::measure::stats::{SwitchPortStats, SwitchStats};
 use crate::units::{FRAME_LEN_MIN, FrameLen, LinkTiming, Span, Time};
@@ -197,7 +199,7 @@ impl<F: Frame> Switch<F> {
             match headers::read(&mut frame, &self.addresses, &self.dscp_map, self.hash_dest_qp) {
                 Ok(Seen::Forward) => {}
                 Ok(Seen::Pfc(message)) => {
-                    self.on_pfc(now, ingress, &message);
+                    self.on_pfc(now, ingress, &message, rec);
                     return Admit::Consumed(frame);
                 }
                 Err(reason) => refused = Some(reason),
@@ -282,6 +284,8 @@ impl<F: Frame> Switch<F> {
         }
         self.wake(now, egress);
         if admitted.xoff {
+            let paused = self.ports[usize::from(egress)].pfc.paused() & (1 << priority) != 0;
+            rec.xoff(now, XoffCause { switch: self.index, ingress, egress, priority, paused });
             let refresh_due = self.ports[usize::from(ingress)].pfc.set_xoff(usize::from(priority));
             self.deadline = self.deadline.min(refresh_due);
             self.wake(now, ingress);
@@ -366,7 +370,7 @@ impl<F: Frame> Switch<F> {
         Some(frame)
     }
 
-    fn on_pfc(&mut self, now: Time, ingress: u16, message: &PfcFrame) {
+    fn on_pfc(&mut self, now: Time, ingress: u16, message: &PfcFrame, rec: &mut impl Record) {
         let p = usize::from(ingress);
         let port = &mut self.ports[p];
         for priority in bits(message.enable) {
@@ -378,6 +382,8 @@ impl<F: Frame> Switch<F> {
                     quanta => port.egress.rate().quanta(quanta),
                 };
                 port.pfc.receive(now, priority, pause, &mut self.stats.ports[p].pfc[priority]);
+                let until = Time(now.0.saturating_add(pause.0));
+                rec.switch_paused(now, self.index, ingress, priority as u8, until);
             }
         }
         let first_end = port.pfc.expire(now, port.waiting);

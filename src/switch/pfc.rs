@@ -101,6 +101,18 @@ impl PortPfc {
         self.pending = (self.pending & !bit) | (self.told & bit);
     }
 
+    /// The link was down: neither end knows of a pause any more, and what is in XOFF has to be said anew.
+    pub fn forget(&mut self) {
+        self.paused = 0;
+        self.told = 0;
+        self.pending = self.xoff;
+    }
+
+    /// Ingress priorities that are in XOFF and whose far end was told so.
+    pub fn holds_back(&self) -> u8 {
+        self.xoff & self.told
+    }
+
     /// Priorities whose XOFF has to be said again by `now`, and when the next one after them is due.
     pub fn due(&self, now: Time) -> (u8, Time) {
         let (mut due, mut next) = (0, Time::NEVER);

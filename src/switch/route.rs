@@ -174,6 +174,15 @@ impl Router {
         Router { rows, ports, spray, balance, flowlets: flowlets.map(Flowlets::new), seed }
     }
 
+    /// How it chooses.
+    pub(super) fn balance(&self) -> LoadBalance {
+        self.balance
+    }
+    /// With which seed.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The egress port of one frame; `None` without a route. `load` says how long a port has to send what waits
     /// there; it is asked by an adaptive balance only.
     #[inline]
@@ -204,7 +213,11 @@ impl Router {
         let ports = self.ports.get(row.first as usize..row.first as usize + n).unwrap_or_default();
         let mut choose = |begun: u32| {
             let drawn = ecmp_index(by.hash, seed ^ mix(begun.into()), n);
-            if adaptive { least_loaded(n, drawn, |i| ports.get(i).map_or(u64::MAX, |p| load(*p))) } else { drawn }
+            if adaptive {
+                least_loaded(n, drawn, |i| ports.get(i).map_or(u64::MAX, |p| load(*p)))
+            } else {
+                drawn
+            }
         };
         let key = u64::from(by.hash) | u64::from(row.first) << 32;
         match &mut self.flowlets {

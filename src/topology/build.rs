@@ -241,7 +241,13 @@ impl Builder {
     }
 
     /// Wires the next free port of `switch` to endpoint `e`.
-    pub fn cable_host(&mut self, e: usize, switch: usize, rate: Rate, cable_m: u32) -> Result<(), TopologyError> {
+    pub fn cable_host(
+        &mut self,
+        e: usize,
+        switch: usize,
+        rate: Rate,
+        cable_m: u32,
+    ) -> Result<(), TopologyError> {
         let at_switch = self.next_port(switch);
         self.cable(End::Host(PortId(e as u32)), at_switch, rate, metres(cable_m))
     }

@@ -126,10 +126,13 @@ impl Fabric {
         let mut rates = vec![Oversubscription::default(); self.switches.len()];
         for link in &self.links {
             let End::Switch(s, _) = link.from else { continue };
-            let (own, to) = (tiers[usize::from(s)], match link.to {
-                End::Host(_) => None,
-                End::Switch(to, _) => Some(tiers[usize::from(to)]),
-            });
+            let (own, to) = (
+                tiers[usize::from(s)],
+                match link.to {
+                    End::Host(_) => None,
+                    End::Switch(to, _) => Some(tiers[usize::from(to)]),
+                },
+            );
             let r = &mut rates[usize::from(s)];
             match to {
                 Some(to) if to > own || (to == own && own == 0) => &mut r.uplink_rate,

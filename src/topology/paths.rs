@@ -211,7 +211,9 @@ pub fn collisions(fabric: &Fabric, flows: &[HashedFlow]) -> Result<Collisions, T
                 _ if ports.len() == 1 => 0,
                 LoadBalance::Ecmp => ecmp_index(f.hash, config.hash_seed, ports.len()),
                 LoadBalance::Pinned => usize::from(ingress) % ports.len(),
-                LoadBalance::Spray | LoadBalance::Flowlet { .. } | LoadBalance::Adaptive { .. } => return Err(TopologyError::Sprayed { switch: config.name.clone() }),
+                LoadBalance::Spray | LoadBalance::Flowlet { .. } | LoadBalance::Adaptive { .. } => {
+                    return Err(TopologyError::Sprayed { switch: config.name.clone() });
+                }
             };
             link = wiring.from_switch[usize::from(s)][usize::from(ports[choice])];
             c.flows_per_link[link as usize] += 1;

@@ -108,7 +108,8 @@ impl Fabric {
         for (switch, routes) in self.switches.iter().zip(&self.routes) {
             let none = |ports: &Arc<[u16]>| ports.is_empty();
             if let Some(endpoint) = routes.ports_to.iter().position(none) {
-                let wired = self.links.iter().any(|l| matches!(l.from, End::Host(h) if h.0 == endpoint as u32));
+                let wired =
+                    self.links.iter().any(|l| matches!(l.from, End::Host(h) if h.0 == endpoint as u32));
                 let from = if wired { switch.name.clone() } else { "any switch".into() };
                 return Err(TopologyError::Unreachable { endpoint: endpoint as u32, from });
             }

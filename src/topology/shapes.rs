@@ -121,8 +121,7 @@ fn add(b: &mut Builder, prototype: &SwitchConfig, number: usize, name: String) {
 /// # Errors
 /// [`TopologyError`] with the place and the fix.
 pub fn three_tier(shape: &ThreeTier) -> Result<Fabric, TopologyError> {
-    let [pods, leaves, aggs, cores] =
-        [shape.pods, shape.leaves, shape.aggs, shape.cores].map(usize::from);
+    let [pods, leaves, aggs, cores] = [shape.pods, shape.leaves, shape.aggs, shape.cores].map(usize::from);
     let (up, core_up) = (usize::from(shape.uplinks), usize::from(shape.core_uplinks));
     let name = format!("three-tier {pods} pods of {leaves}x{aggs}, {cores} cores");
     check_hosts(&name, shape.host_rates.len())?;
