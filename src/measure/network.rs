@@ -75,7 +75,7 @@ pub struct XoffCause {
     pub egress: u16,
     /// Priority of both.
     pub priority: u8,
-    /// That queue was paused itself; otherwise it is where the congestion is.
+    /// That queue was paused itself since it was last empty; otherwise it is where the congestion is.
     pub paused: bool,
 }
 

@@ -669,6 +669,10 @@ table! {
         retransmitted_max: Option<u64>,
         /// Slowest completion of an iteration, at most.
         completion_max: Option<Dur>,
+        /// Exactly so many deadlocks; above 0, a run that one ends is complete.
+        deadlocks: Option<u64>,
+        /// Flows that suffered for others, at most.
+        victims_max: Option<u64>,
         /// Messages that did not complete, at most.
         failed_max: Option<u64>,
     }

@@ -11,7 +11,7 @@ use super::calendar::Key;
 use super::engine::{Engine, kind};
 use crate::frame::{Frame, FramePool};
 use crate::measure::network::Deadlock;
-use crate::topology::{End, Fabric, Wiring};
+use crate::topology::{End, Fabric};
 use crate::units::{Span, Time};
 
 /// An egress queue: switch, port, priority.
@@ -23,7 +23,7 @@ pub(super) struct Watch {
     /// Far end of every switch port that leads to a switch.
     peers: BTreeMap<(u16, u16), (u16, u16)>,
     /// Names of queues, for the reason that ends a run.
-    names: Vec<String>,
+    names: BTreeMap<(u16, u16), String>,
     /// Stuck queues of the last look, with the frames they had sent.
     last: BTreeMap<Queue, u64>,
     ends: bool,
@@ -46,13 +46,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             s.ports.iter().map(move |p| p.egress.rate().quanta(quanta).0 / 2).max()
         };
         let period = Span(fabric.switches.iter().filter_map(refresh).max().unwrap_or(0).max(1_000_000));
-        let peers = fabric.links.iter().filter_map(peer).collect();
-        let names = fabric.switches.iter().map(|s| s.name.clone()).collect();
-        if Wiring::new(fabric).is_ok() {
-            let last = BTreeMap::new();
-            self.watch = Some(Box::new(Watch { period, peers, names, last, ends, told: false }));
-            self.calendar.push(Time::ZERO + period, Key::new(kind::WATCH, 0));
-        }
+        let peers: BTreeMap<(u16, u16), (u16, u16)> = fabric.links.iter().filter_map(peer).collect();
+        let names = peers.keys().map(|(s, p)| ((*s, *p), fabric.port_name(*s, *p))).collect();
+        let last = BTreeMap::new();
+        self.watch = Some(Box::new(Watch { period, peers, names, last, ends, told: false }));
+        self.calendar.push(Time::ZERO + period, Key::new(kind::WATCH, 0));
     }
 
     /// Looks once.
@@ -69,9 +67,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         } else if !std::mem::replace(&mut watch.told, true) {
             let cycle = cycle(&needs, &unmoved);
             let frames = unmoved.iter().map(|q| self.held(*q)).sum();
-            let name = |(s, p, _): &Queue| {
-                format!("{} port {p}", watch.names.get(usize::from(*s)).map_or("?", String::as_str))
-            };
+            let name = |(s, p, _): &Queue| watch.names.get(&(*s, *p)).cloned().unwrap_or_default();
             let mut circle: Vec<String> = cycle.iter().map(name).collect();
             circle.extend(circle.first().cloned());
             let text = format!(

@@ -73,6 +73,8 @@ struct Port {
     waiting: u8,
     /// The driver will ask this port again by itself: a wake is out, or something was left when it last asked.
     armed: bool,
+    /// Priorities whose queue was paused since it was last empty: what waits there has others to blame.
+    held: u8,
     /// Stands in the list of wakes.
     listed: bool,
     /// When the frame that left last has left the port.
@@ -89,6 +91,7 @@ impl Port {
         Port {
             waiting: 0,
             armed: false,
+            held: 0,
             listed: false,
             busy_until: Time::ZERO,
             egress: config.egress,
@@ -280,11 +283,12 @@ impl<F: Frame> Switch<F> {
         port.waiting |= 1 << priority;
         if port.pfc.paused() & (1 << priority) != 0 {
             let first_end = port.pfc.expire(now, 1 << priority);
+            port.held |= port.pfc.paused() & (1 << priority);
             self.deadline = self.deadline.min(first_end);
         }
         self.wake(now, egress);
         if admitted.xoff {
-            let paused = self.ports[usize::from(egress)].pfc.paused() & (1 << priority) != 0;
+            let paused = self.ports[usize::from(egress)].held & (1 << priority) != 0;
             rec.xoff(now, XoffCause { switch: self.index, ingress, egress, priority, paused });
             let refresh_due = self.ports[usize::from(ingress)].pfc.set_xoff(usize::from(priority));
             self.deadline = self.deadline.min(refresh_due);
@@ -330,6 +334,7 @@ impl<F: Frame> Switch<F> {
         let Entry { mut frame, bytes, cells, ingress } = self.queues.pop(queue)?;
         if self.queues.is_empty(queue) {
             self.ports[p].waiting &= !(1 << priority);
+            self.ports[p].held &= !(1 << priority);
             self.sched.emptied(p, priority);
         }
         if self.marker.at() == MarkAt::Dequeue {
@@ -383,6 +388,7 @@ impl<F: Frame> Switch<F> {
                 };
                 port.pfc.receive(now, priority, pause, &mut self.stats.ports[p].pfc[priority]);
                 let until = Time(now.0.saturating_add(pause.0));
+                port.held |= u8::from(until > now && port.waiting & (1 << priority) != 0) << priority;
                 rec.switch_paused(now, self.index, ingress, priority as u8, until);
             }
         }

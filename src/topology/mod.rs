@@ -13,7 +13,7 @@ pub use self::build::{
 };
 pub use self::paths::{
     Bound, Collisions, Flow, HashedFlow, TierPaths, Wiring, collisions, fabric_bound, link_bytes, paths,
-    tier_paths,
+    tier_paths, trace,
 };
 pub use self::routing::GivenRoute;
 pub use self::shapes::{Ring, ThreeTier, Wired, ring, three_tier, wired};

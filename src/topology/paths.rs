@@ -179,6 +179,32 @@ pub fn fabric_bound(fabric: &Fabric, flows: &[Flow]) -> Result<Bound, TopologyEr
     Ok(times.reduce(|best, b| if b.span > best.span { b } else { best }).unwrap_or_default())
 }
 
+/// The links that a flow takes, first to last, where its path is fixed by its hash or its ports.
+///
+/// # Errors
+/// As [`paths`], and [`TopologyError::Sprayed`] where a switch chooses anew from frame to frame.
+pub fn trace(fabric: &Fabric, wiring: &Wiring, f: &HashedFlow) -> Result<Vec<u32>, TopologyError> {
+    let mut link = first_link(fabric, wiring, f.src, f.dst)?;
+    let mut way = vec![link];
+    while let End::Switch(s, ingress) = fabric.links[link as usize].to {
+        if way.len() > usize::from(HOPS_MAX) {
+            return Err(TopologyError::Loop { src: f.src, dst: f.dst });
+        }
+        let (config, ports) = (&fabric.switches[usize::from(s)], candidates(fabric, s, f.dst)?);
+        let choice = match config.balance {
+            _ if ports.len() == 1 => 0,
+            LoadBalance::Ecmp => ecmp_index(f.hash, config.hash_seed, ports.len()),
+            LoadBalance::Pinned => usize::from(ingress) % ports.len(),
+            LoadBalance::Spray | LoadBalance::Flowlet { .. } | LoadBalance::Adaptive { .. } => {
+                return Err(TopologyError::Sprayed { switch: config.name.clone() });
+            }
+        };
+        link = wiring.from_switch[usize::from(s)][usize::from(ports[choice])];
+        way.push(link);
+    }
+    Ok(way)
+}
+
 /// Flows that hashing has put on one link between switches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collisions {
@@ -198,24 +224,7 @@ pub fn collisions(fabric: &Fabric, flows: &[HashedFlow]) -> Result<Collisions, T
     let wiring = Wiring::new(fabric)?;
     let mut c = Collisions { flows_per_link: vec![0; fabric.links.len()], ..Collisions::default() };
     for f in flows.iter().filter(|f| f.src != f.dst) {
-        let mut link = first_link(fabric, &wiring, f.src, f.dst)?;
-        let mut hops = 0;
-        c.flows_per_link[link as usize] += 1;
-        while let End::Switch(s, ingress) = fabric.links[link as usize].to {
-            if hops == HOPS_MAX {
-                return Err(TopologyError::Loop { src: f.src, dst: f.dst });
-            }
-            hops += 1;
-            let (config, ports) = (&fabric.switches[usize::from(s)], candidates(fabric, s, f.dst)?);
-            let choice = match config.balance {
-                _ if ports.len() == 1 => 0,
-                LoadBalance::Ecmp => ecmp_index(f.hash, config.hash_seed, ports.len()),
-                LoadBalance::Pinned => usize::from(ingress) % ports.len(),
-                LoadBalance::Spray | LoadBalance::Flowlet { .. } | LoadBalance::Adaptive { .. } => {
-                    return Err(TopologyError::Sprayed { switch: config.name.clone() });
-                }
-            };
-            link = wiring.from_switch[usize::from(s)][usize::from(ports[choice])];
+        for link in trace(fabric, &wiring, f)? {
             c.flows_per_link[link as usize] += 1;
         }
     }
