@@ -28,9 +28,8 @@ fn loop_of(n: usize, load: f64) -> String {
         text += &format!("[[fabric.route]]\nat = \"{}\"\nto = \"z\"\nvia = [\"{next}\"]\n", name(i));
     }
     text += "[[fabric.link]]\nfrom = \"b\"\nto = \"z\"\n";
-    text
-        + &format!("[[stream]]\nfrom = 0\nto = 1\nload = \"{load} %\"\nduration = \"5 ms\"\n")
-        + "[class.roce]\ndscp = 3\nmtu = 4096\n[switch]\nbuffer = \"2 MB\"\n[run]\nlimit = \"20 ms\"\n"
+    text + &format!("[[stream]]\nfrom = 0\nto = 1\nload = \"{load} %\"\nduration = \"20 ms\"\n")
+        + "[class.roce]\ndscp = 3\nmtu = 4096\n[switch]\nbuffer = \"2 MB\"\n[run]\nlimit = \"60 ms\"\n"
 }
 
 /// Hu et al., HotNets 2016: a loop of n hops of bandwidth B carries each frame up to TTL times, so it fills and locks
@@ -52,7 +51,7 @@ fn a_routing_loop_locks_above_n_b_over_ttl_and_not_below() {
         let lock = &r.fabric.deadlocks[0];
         assert_eq!((lock.cycle.len(), lock.priority), (n, 3));
         assert!(result.missing[0].starts_with("deadlock"), "{:?}", result.missing);
-        assert!(r.duration_ns < 10e6, "ended long before its limit of 20 ms, at {}", r.duration_ns);
+        assert!(r.duration_ns < 15e6, "ended long before its limit of 60 ms, at {}", r.duration_ns);
         assert!(result.conservation.holds() && result.conservation.inside_frames > 0);
         assert_eq!(r.verdict(), Verdict::Fail);
     }
@@ -111,8 +110,9 @@ fn a_failed_link_costs_what_was_sent_to_it_and_nothing_else() {
     // On 30 m of cable and its FEC hold no more than the delay's worth of 4,178-byte frames, and the one cut short.
     let up = &r.fabric.links[0];
     assert!(up.in_flight <= 3, "{up:?}");
-    // 200 us of one link at most are sent into the dark.
-    assert!(up.blackholed as f64 <= 200e3 / wire_ns(4178, 100.0) + 1.0, "{up:?}");
+    // What waited behind it and what came in the 200 us is sent into the dark, at the link's rate and while it is down.
+    let dark_ns = up.blackholed as f64 * wire_ns(4178, 100.0);
+    assert!((200e3..1.7e6).contains(&dark_ns), "{up:?}");
     // Same seed, same outcome.
     assert_eq!(virtually(&plan_of(&text, &[])).0.outcome_hash(), result.outcome_hash());
 }
@@ -200,7 +200,10 @@ fn adaptive_balance_finds_the_free_paths() {
     let text = |balance: &str| {
         let streams: String = (0..4)
             .map(|i| {
-                format!("[[stream]]\nfrom = {i}\nto = {}\nload = \"95 %\"\nsize = 4096\nduration = \"2 ms\"\n", i + 4)
+                format!(
+                    "[[stream]]\nfrom = {i}\nto = {}\nload = \"95 %\"\nsize = 4096\nduration = \"2 ms\"\n",
+                    i + 4
+                )
             })
             .collect();
         let spines = SPINES.replace("spines = 2", "spines = 4");
@@ -230,7 +233,9 @@ fn pauses_are_traced_to_their_root_and_victims_are_named() {
         SPINES.replace("spines = 2", "spines = 1").replace("reconvergence", "uplinks = 1\nreconvergence")
     );
     // The key above belongs to [fabric], which is not the last table of the text.
-    let text = text.replace("uplink_rate = \"400G\"\n", "").replace("uplinks = 1", "uplinks = 1\nuplink_rate = \"400G\"");
+    let text = text
+        .replace("uplink_rate = \"400G\"\n", "")
+        .replace("uplinks = 1", "uplinks = 1\nuplink_rate = \"400G\"");
     let (_, r) = conserved(&plan_of(&text, &[]));
     let root = &r.fabric.pause_roots[0];
     assert_eq!((root.queue.as_str(), root.why.as_str(), root.priority), ("leaf1 Ethernet0", "congested", 3));
@@ -239,7 +244,12 @@ fn pauses_are_traced_to_their_root_and_victims_are_named() {
     let victims = r.fabric.victims.as_ref().unwrap();
     assert_eq!((victims.flows, victims.victims), (4, 1), "{victims:?}");
     assert_eq!((victims.worst[0].from, victims.worst[0].to), (3, 7));
-    assert!(r.fabric.pause_tree.iter().any(|e| e.root && e.queue == "leaf1 Ethernet0" && e.paused.starts_with("spine0")));
+    assert!(
+        r.fabric
+            .pause_tree
+            .iter()
+            .any(|e| e.root && e.queue == "leaf1 Ethernet0" && e.paused.starts_with("spine0"))
+    );
     assert!(r.fabric.deadlocks.is_empty() && r.fabric.storms.is_empty());
 }
 
@@ -269,14 +279,17 @@ fn what_a_fabric_cannot_do_is_refused_with_its_place() {
         e.unwrap_err().to_string()
     };
     let stream = "[[stream]]\nfrom = 0\nto = 1\nframes = 1\n";
-    let three = "[fabric]\nkind = \"three-tier\"\npods = 2\nleaves = 2\naggs = 2\ncores = 3\nhosts_per_leaf = 2\n";
+    let three =
+        "[fabric]\nkind = \"three-tier\"\npods = 2\nleaves = 2\naggs = 2\ncores = 3\nhosts_per_leaf = 2\n";
     assert!(refused(&format!("{stream}{three}")).contains("multiple of aggs"));
     let missing = "[fabric]\nkind = \"rail-optimised\"\nleaves = 8\nspines = 2\nhosts_per_leaf = 2\n";
     assert!(refused(&format!("{stream}{missing}")).contains("rails is missing"));
     let extra = "[fabric]\nkind = \"ring\"\nleaves = 3\nhosts_per_leaf = 2\nspines = 2\n";
     assert!(refused(&format!("{stream}{extra}")).contains("does not act with kind = \"ring\""));
     let at = |link: &str| format!("{stream}{SPINES}[[at]]\ntime = \"1 us\"\nlink = {link}\n");
-    assert!(refused(&at("{ cable = \"leaf0 spin1\", state = \"down\" }")).contains("did you mean \"spine1\""));
+    assert!(
+        refused(&at("{ cable = \"leaf0 spin1\", state = \"down\" }")).contains("did you mean \"spine1\"")
+    );
     assert!(refused(&at("{ cable = \"leaf0 spine1 #2\", state = \"down\" }")).contains("there are 1 cables"));
     assert!(refused(&at("{ cable = \"port 1\", rate = \"400G\" }")).contains("to the link's own 100G"));
     assert!(refused(&at("{ cable = \"port 1\", state = \"up\", ber = 0.1 }")).contains("exactly one of"));

@@ -37,7 +37,6 @@ pub use self::route::{AddressMap, Routes};
 use self::sched::Scheduler;
 use crate::frame::{Fill, Frame, FramePool, flags};
 use crate::limits::PRIORITIES;
-use crate::measure::network::XoffCause;
 use crate::measure::record::{DropReason, Record};
 use crate::measure::stats::{SwitchPortStats, SwitchStats};
 use crate::units::{FRAME_LEN_MIN, FrameLen, LinkTiming, Span, Time};
@@ -288,8 +287,7 @@ impl<F: Frame> Switch<F> {
         }
         self.wake(now, egress);
         if admitted.xoff {
-            let paused = self.ports[usize::from(egress)].held & (1 << priority) != 0;
-            rec.xoff(now, XoffCause { switch: self.index, ingress, egress, priority, paused });
+            rec.xoff(now, self.blame(ingress, egress, priority));
             let refresh_due = self.ports[usize::from(ingress)].pfc.set_xoff(usize::from(priority));
             self.deadline = self.deadline.min(refresh_due);
             self.wake(now, ingress);
