@@ -15,7 +15,7 @@ pub const CLASSES_MAX: usize = 16;
 pub const SWITCH_PORTS_MAX: usize = 1_024;
 /// Priorities of 802.1Q.
 pub const PRIORITIES: usize = 8;
-/// Switches a frame may cross before it is dropped as looping.
+/// Switches a path may have; what is longer counts as a loop. The TTL of our frames allows one less.
 pub const HOPS_MAX: u8 = 64;
 /// Rows of flows.csv; a longer run keeps the first ones and says how many are missing.
 pub const FLOW_ROWS_MAX: usize = 1 << 20;

@@ -217,6 +217,10 @@ impl LinkTiming {
         self.cut_through = true;
         self
     }
+    /// Whether it is.
+    pub fn cuts_through(&self) -> bool {
+        self.cut_through
+    }
     /// From the start of a frame on this link to the far end acting on it.
     #[inline]
     pub fn delay(&self, len: FrameLen) -> Span {

@@ -47,6 +47,7 @@ fn switch(limit_cells: u64, headroom_cells: u64, link: LinkTiming) -> Switch<Box
         egress_pools: Vec::new(),
         dscp_map: [3; 64],
         balance: LoadBalance::Ecmp,
+        hash_dest_qp: false,
         hash_seed: 1,
         pause_quanta: u16::MAX,
         mark_at: MarkAt::Dequeue,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::plan::{Mode, Plan, PortHeadroom};
 use crate::profile::quantity::{size_text, span_text};
 use crate::switch::config::{Limit, SwitchConfig};
+use crate::topology::TierPaths;
 use crate::transport::config::{RateControl, Verb};
 use crate::units::{Bytes, Rate, Span};
 use crate::workload::config::{Skew, StreamConfig, Until, WorkloadConfig, WorkloadKind};
@@ -116,6 +117,15 @@ fn predictions(plan: &Plan, s: &mut Screen) {
             };
             s.line("ideal", &format!("{}: {ideal} per iteration{fabric}", workload.name));
         }
+    }
+    if !p.paths.is_empty() {
+        let tier = |t: &TierPaths| {
+            format!(
+                "{} -> {}: {} of {} links used, {:.1} effective",
+                t.from, t.to, t.used, t.links, t.effective
+            )
+        };
+        s.line("paths", &p.paths.iter().map(tier).collect::<Vec<_>>().join("; "));
     }
     if let Some(x) = p.xoff {
         let controlled = plan.workloads.iter().any(|w| matches!(w.rate_control, RateControl::Dcqcn(_)));
@@ -262,11 +272,19 @@ fn ports_text(plan: &Plan) -> String {
         }
     }
     let each: Vec<String> = rates.iter().map(|(r, n)| format!("{n} x {r}")).collect();
-    let over = plan.fabric.oversubscription();
-    let over = if plan.fabric.switches.len() > 1 {
-        format!(", {over} host rate over uplinks")
-    } else {
-        String::new()
+    let tiers = plan.fabric.oversubscriptions();
+    let over = match tiers.as_slice() {
+        [] => String::new(),
+        [(_, over)] => format!(", {over} host rate over uplinks"),
+        tiers => {
+            let each: Vec<String> = tiers.iter().map(|(name, over)| format!("{name} {over}")).collect();
+            format!(", rate from below over rate upwards: {}", each.join(", "))
+        }
+    };
+    let over = match plan.fabric.hops_max() {
+        _ if plan.fabric.switches.len() < 2 => over,
+        0 => format!("{over}, routes in a loop"),
+        hops => format!("{over}, {hops} switches on the longest way"),
     };
     format!("{} ports{over}", each.join(" + "))
 }

@@ -53,8 +53,8 @@ pub struct FrameMeta {
     pub class: u8,
     /// Priority (queue, priority group) in the current switch; set at the first switch.
     pub priority: u8,
-    /// Switches crossed so far.
-    pub hops: u8,
+    /// Time to live that is left; set at the first switch from the headers, one less behind every switch.
+    pub ttl: u8,
     /// Bits of [`flags`].
     pub flags: u8,
     /// Reserved for drivers; zero elsewhere.
@@ -67,7 +67,7 @@ pub mod flags {
     pub const DATA: u8 = 1;
     /// A switch set CE.
     pub const CE: u8 = 2;
-    /// The first switch has filled in `hash`, `dst` and `priority`.
+    /// The first switch has filled in `hash`, `dst`, `ttl` and `priority`.
     pub const PARSED: u8 = 4;
     /// Held in the headroom of the current switch's priority group rather than in shared or reserved cells.
     pub const IN_HEADROOM: u8 = 8;

@@ -17,6 +17,7 @@ use crate::wire::icrc;
 use crate::wire::opcode::Opcode;
 use crate::wire::pfc::{PfcFrame, global_pause};
 use crate::wire::psn;
+use crate::wire::template::TTL_DEFAULT;
 
 /// Bytes of a frame in counters: padded to the minimum, FCS included.
 #[inline]
@@ -36,6 +37,15 @@ pub(super) fn addr_of(src: IpKey, dst: IpKey) -> u32 {
 #[inline]
 pub(super) fn addr_va(tag: u32, offset: u32) -> u64 {
     u64::from(tag) << 32 | u64::from(offset)
+}
+
+/// Switches that a frame of another host of ours has crossed: what its time to live has lost.
+#[inline]
+fn hops(meta: &FrameMeta) -> u8 {
+    match meta.flags & flags_of::PARSED {
+        0 => 0,
+        _ => TTL_DEFAULT.saturating_sub(meta.ttl),
+    }
 }
 
 impl Host {
@@ -327,7 +337,7 @@ impl Host {
                     self.acknowledge_around_reads(now, qp, psn::add(f.psn, 1), rec);
                 } else if req.acknowledge(now, psn::add(f.psn, 1), shared) {
                     if delay_based {
-                        self.on_timed_ack(now, qp, meta.hops);
+                        self.on_timed_ack(now, qp, hops(meta));
                     }
                     self.complete(now, qp, rec);
                     self.wake(qp, now);

@@ -2,6 +2,7 @@
 
 pub mod distribution;
 pub mod iterations;
+pub mod network;
 pub mod pauses;
 pub mod rates;
 pub mod record;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::network::XoffCause;
 use crate::frame::FrameMeta;
 use crate::units::{ClassIx, RankId, Span, Time};
 
@@ -80,11 +81,15 @@ pub trait Record {
     fn pfc_response(&mut self, _now: Time, _port: u32, _priority: u8, _span: Span) {}
     /// Depth of an egress queue of a switch right after a frame joined it, in bytes.
     fn queue_depth(&mut self, now: Time, switch: u16, port: u16, priority: u8, bytes: u64);
-    /// A lossy or lossless frame was dropped by a switch.
+    /// An egress port of a switch was told to pause until `until`; `until = now` lets it go on.
+    fn switch_paused(&mut self, _now: Time, _switch: u16, _port: u16, _priority: u8, _until: Time) {}
+    /// A switch went to XOFF for one ingress and priority.
+    fn xoff(&mut self, _now: Time, _cause: XoffCause) {}
+    /// A lossy or lossless frame was dropped by a switch or lost on a link.
     fn drop(&mut self, now: Time, switch: u16, ingress: u16, meta: &FrameMeta, reason: DropReason);
 }
 
-/// Why a switch dropped a frame.
+/// Why a frame was lost in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DropReason {
@@ -100,15 +105,19 @@ pub enum DropReason {
     NoRoute,
     /// Not a frame this switch forwards (malformed headers).
     Malformed,
-    /// Crossed more switches than allowed.
+    /// Its time to live was over.
     Loop,
     /// Bound for a queue that the PFC watchdog has given up, or came in beside one.
     Watchdog,
+    /// Sent into a link that was down, or on it when it went down.
+    LinkDown,
+    /// A wrong bit on the link, so a wrong FCS: the next node dropped it.
+    BitError,
 }
 
 impl DropReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [DropReason; 8] = [
+    pub const ALL: [DropReason; 10] = [
         DropReason::Threshold,
         DropReason::Headroom,
         DropReason::Buffer,
@@ -117,6 +126,8 @@ impl DropReason {
         DropReason::Malformed,
         DropReason::Loop,
         DropReason::Watchdog,
+        DropReason::LinkDown,
+        DropReason::BitError,
     ];
 }
 

@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::distribution::Distribution;
 use super::iterations::{Iteration, RankTotal, WorkloadIterations};
+use super::network::{NetworkRecord, XoffCause};
 use super::pauses::{PauseSummary, Pauses};
 use super::rates::RateSeries;
 use super::record::{DropReason, MessageRecord, Outcome, RankIteration, Record};
@@ -114,6 +115,7 @@ pub struct Recorder {
     queues_left_out: usize,
     drops: [[u64; PRIORITIES]; DropReason::ALL.len()],
     rates: Option<Box<RateSeries>>,
+    network: NetworkRecord,
 }
 
 impl Default for Recorder {
@@ -161,6 +163,7 @@ impl Recorder {
             queues_left_out: 0,
             drops: Default::default(),
             rates: config.rates.clone().map(Box::new),
+            network: NetworkRecord::new(config.switches.iter().map(|s| s.ports)),
         };
         for (switch, shape) in config.switches.iter().enumerate() {
             r.queue_base.push(r.queue_slot.len());
@@ -216,6 +219,7 @@ impl Recorder {
     /// Ends the run: open pauses are closed at `now`.
     pub fn finish(&mut self, now: Time) {
         self.pauses.finish(now, self.measure_from);
+        self.network.finish(now);
     }
     /// Adds what another engine of the same run recorded. Engines own disjoint ports and switches; the order of
     /// merging does not matter.
@@ -250,6 +254,7 @@ impl Recorder {
         for (a, b) in self.drops.iter_mut().flatten().zip(other.drops.iter().flatten()) {
             *a += b;
         }
+        self.network.merge(&other.network);
     }
 
     /// Arrivals by flow and time; none without rate control, and with too many flows.
@@ -293,6 +298,14 @@ impl Recorder {
     pub fn drops(&self, reason: DropReason) -> &[u64; PRIORITIES] {
         &self.drops[reason as usize]
     }
+    /// What happened between switches.
+    pub fn network(&self) -> &NetworkRecord {
+        &self.network
+    }
+    /// The same, for those who see it happen.
+    pub fn network_mut(&mut self) -> &mut NetworkRecord {
+        &mut self.network
+    }
     /// Values that lay beyond a histogram's range, all histograms together.
     pub fn saturated(&self) -> u64 {
         let classes = self.classes.iter().map(|c| c.network_ns.saturated() + c.felt_ns.saturated());
@@ -330,11 +343,11 @@ impl Recorder {
             put(&[q.depth_bytes.min().unwrap_or(0), q.depth_bytes.max().unwrap_or(0)]);
             q.depth_bytes.for_each_count(|v, n| put(&[v, n]));
         }
-        // The watchdog's reason is younger than the digest: runs without it keep theirs.
-        let said = |reason: &DropReason| {
-            *reason != DropReason::Watchdog || self.drops(*reason).iter().any(|n| *n > 0)
-        };
-        DropReason::ALL.into_iter().filter(said).for_each(|reason| put(self.drops(reason)));
+        // Reasons younger than the digest count where they struck: runs without them keep theirs.
+        let (usual, younger) = self.drops.split_at(DropReason::Watchdog as usize);
+        usual.iter().for_each(|d| put(d));
+        younger.iter().filter(|d| **d != [0; PRIORITIES]).for_each(|d| put(d));
+        self.network.digest(hash);
     }
 }
 
@@ -422,6 +435,18 @@ impl Record for Recorder {
         let Some(&slot) = self.queue_slot.get(ix) else { return };
         if let Some(q) = self.queues.get_mut(slot as usize) {
             q.depth_bytes.record(bytes);
+        }
+    }
+
+    fn switch_paused(&mut self, now: Time, switch: u16, port: u16, priority: u8, until: Time) {
+        if now >= self.measure_from {
+            self.network.pause(now, switch, port, priority, until);
+        }
+    }
+
+    fn xoff(&mut self, now: Time, cause: XoffCause) {
+        if now >= self.measure_from {
+            self.network.xoff(now, cause);
         }
     }
 

@@ -162,6 +162,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
     });
     Ok(Plan {
         faults: Vec::new(),
+        links: crate::plan::LinkPlan::default(),
         name,
         question: Some(format!("what the flows of {} do by the HPCC simulator's arithmetic", folder.dir)),
         expectation: None,
@@ -271,6 +272,7 @@ fn switch(
         egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|dscp| (dscp & 7) as u8),
         balance: LoadBalance::Ecmp,
+        hash_dest_qp: false,
         hash_seed,
         pause_quanta: u16::MAX,
         mark_at: MarkAt::Dequeue,

@@ -1,7 +1,9 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
+pub mod flows;
 pub mod headroom;
 pub mod hpcc;
+pub mod links;
 pub mod memory;
 pub mod path;
 pub mod predict;
@@ -14,12 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::fault::Rule;
 use crate::host::config::{HostConfig, RankAddr};
-use crate::topology::Fabric;
+use crate::topology::{Fabric, TierPaths};
 use crate::transport::config::ClassConfig;
 use crate::units::{Bytes, PortId, Rate, Span, Time};
 use crate::workload::config::{Action, TimedAction, WorkloadConfig};
 
 pub use self::hpcc::{Hpcc, HpccFrames};
+pub use self::links::{LinkChange, LinkEvent, LinkPlan};
 
 /// Where the frames go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +101,8 @@ pub struct Plan {
     pub fabric: Fabric,
     /// Faults injected on purpose, in the order of the profile.
     pub faults: Vec<LinkFault>,
+    /// What happens to cables, and whether deadlocks are looked for.
+    pub links: LinkPlan,
     /// Expectations to judge.
     pub expect: Vec<Expectation>,
     /// Predictions and sizes, computed when the plan was made.
@@ -147,6 +152,8 @@ pub struct Prediction {
     pub ideal: Vec<Span>,
     /// The same with this topology and placement.
     pub fabric_bound: Vec<Span>,
+    /// How the plan's flows are hashed over the links of each tier; empty where nothing is hashed.
+    pub paths: Vec<TierPaths>,
     /// Whether, when and at what use of one priority group the first XOFF is expected.
     pub xoff: Option<XoffPrediction>,
     /// Headroom configured and needed per lossless priority group of the slowest case.

@@ -7,7 +7,7 @@ use super::doc::{ClockDoc, Dilation, ProfileDoc};
 use super::sonic::Imported;
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
-use super::{classes, connect, ecmp, expect, fabric, faults, pfc, ports, rate};
+use super::{classes, connect, ecmp, expect, fabric, faults, links, pfc, ports, rate};
 use crate::limits::RUN_SECONDS_MAX;
 use crate::plan::headroom::short_pools;
 use crate::plan::predict::{Basis, predict};
@@ -66,6 +66,7 @@ pub(super) fn build(
     rate::windows(doc, &mut workloads, &class_list, &layout.ranks, &fabric)?;
     let workloads: Arc<[WorkloadConfig]> = workloads.into();
     let faults = faults::build(doc, &layout, &mut warnings)?;
+    let links = links::build(doc, &layout, &fabric, &timeline.links, &mut warnings)?;
     let actions = std::mem::take(&mut timeline.fabric);
     let last_action = timeline.ports.iter().map(|(_, a)| a).chain(&actions).map(|a| a.end()).max();
     let seed = run.seed.unwrap_or(1);
@@ -82,7 +83,7 @@ pub(super) fn build(
     let (warmup, repeats) = (run.warmup.unwrap_or(0), run.repeats.unwrap_or(1));
     let (gap, limit) = (run.gap.map_or(Span::ZERO, |d| d.0), run.limit.map_or(Span::ZERO, |d| d.0));
     bounds(warmup, repeats, limit)?;
-    let predicted = predict(&Basis {
+    let mut predicted = predict(&Basis {
         hosts: &hosts,
         workloads: &workloads,
         ranks: &layout.ranks,
@@ -135,8 +136,9 @@ pub(super) fn build(
             warnings.push(("shared_headroom_too_small".into(), text));
         }
     }
-    if let Some(text) = ecmp::spread(&fabric, &hosts, &workloads) {
+    if let Some((text, paths)) = ecmp::spread(&fabric, &hosts, &workloads) {
         warnings.push(("ecmp_collisions".into(), text));
+        predicted.paths = paths;
     }
     Ok(Plan {
         name,
@@ -157,6 +159,7 @@ pub(super) fn build(
         actions,
         fabric,
         faults,
+        links,
         expect: expect::build(doc.expect.as_ref())?,
         predicted,
         warnings,

@@ -5,11 +5,20 @@ use super::preset::{PIPELINE, PRESETS, Preset, WEIGHTS, has_virtual_output_queue
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 use super::sonic::Imported;
 use super::source::{Fault, fault, nearest};
+use super::values::WatchdogActionDoc;
 use crate::limits::SWITCH_PORTS_MAX;
 use crate::plan::predict::response_quanta;
 use crate::transport::config::RcConfig;
 use crate::units::{Bytes, Rate, Span};
 use crate::workload::config::StreamVerb;
+
+/// Silence after which a flow may take another path: several times the delay differences of equal-cost paths with
+/// shallow queues. Our choice; published ones are from 50 to 500 us (Kandula et al. 2007, LetFlow 2017).
+const FLOWLET_GAP: Span = Span::from_us(50);
+
+/// From a link's fall to routes around it. Our choice: local repair takes well below a millisecond, a routing protocol
+/// with fast failure detection tens of them.
+const RECONVERGENCE: Span = Span::from_ms(1);
 
 /// The default MTU and class name.
 pub(super) const CLASS: &str = "roce";
@@ -41,6 +50,9 @@ pub(super) fn fill(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fau
 }
 
 fn run(doc: &mut ProfileDoc) {
+    // A watchdog that acts is there to end deadlocks itself.
+    let acts = |w: &WatchdogDoc| matches!(w, WatchdogDoc::On(w) if w.action != WatchdogActionDoc::Alert);
+    let guarded = doc.switch.as_ref().and_then(|s| s.pfc_watchdog.as_ref()).is_some_and(acts);
     let run = doc.run.get_or_insert_default();
     run.warmup.get_or_insert(0);
     run.repeats.get_or_insert(1);
@@ -54,6 +66,7 @@ fn run(doc: &mut ProfileDoc) {
     });
     run.ip.get_or_insert(IpVersion::V4);
     run.hairpin.get_or_insert(false);
+    run.deadlock.get_or_insert(if guarded { DeadlockDoc::GoOn } else { DeadlockDoc::End });
 }
 
 /// Fills the classes: their priority is what the switch's map says, lossless is what the switch guards (3 and 4 where
@@ -204,9 +217,29 @@ pub(super) fn ranks_needed(doc: &ProfileDoc, replay_ranks: &[u32]) -> u64 {
     workloads.chain(streams).chain(bursts).max().unwrap_or(0)
 }
 
+fn balance(sw: &mut SwitchDoc) -> Result<(), Fault> {
+    let gap = match *sw.balance.get_or_insert(BalanceDoc::Ecmp) {
+        BalanceDoc::Flowlet => Some(FLOWLET_GAP),
+        BalanceDoc::Adaptive => Some(Span::ZERO),
+        _ => None,
+    };
+    match (gap, sw.flowlet_gap) {
+        (None, Some(_)) => fault("switch.flowlet_gap", "needs balance = \"flowlet\" or \"adaptive\""),
+        (Some(_), Some(d)) if sw.balance == Some(BalanceDoc::Flowlet) && d.0 == Span::ZERO => {
+            fault("switch.flowlet_gap", "must be above 0; frame by frame is balance = \"spray\"")
+        }
+        (gap, _) => {
+            sw.flowlet_gap = sw.flowlet_gap.or(gap.map(Dur));
+            sw.hash.get_or_insert(HashDoc::FiveTuple);
+            sw.hash_seeds.get_or_insert(SeedsDoc::PerSwitch);
+            Ok(())
+        }
+    }
+}
+
 fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     let ranks = ranks_needed(doc, replay_ranks);
-    let leaf_spine = doc.fabric.as_ref().is_some_and(|f| f.kind == Some(FabricKind::LeafSpine));
+    let several = doc.fabric.as_ref().is_some_and(|f| !matches!(f.kind, None | Some(FabricKind::Single)));
     let sw = doc.switch.get_or_insert_default();
     // A configuration says what a preset would; of a preset that is named beside it only the cell acts.
     let imported = sw.config.is_some();
@@ -232,7 +265,7 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         };
         return fault("switch.preset", text);
     };
-    sw.name.get_or_insert_with(|| if leaf_spine { "fabric".into() } else { "sw0".into() });
+    sw.name.get_or_insert_with(|| if several { "fabric".into() } else { "sw0".into() });
     if !imported {
         sw.cell.get_or_insert(preset.cell);
         sw.buffer.get_or_insert(Size(preset.buffer));
@@ -276,7 +309,7 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         sw.weights.get_or_insert(WEIGHTS);
     }
     sw.mark_at.get_or_insert(MarkDoc::Dequeue);
-    sw.balance.get_or_insert(BalanceDoc::Ecmp);
+    balance(sw)?;
     sw.pipeline.get_or_insert(Dur(PIPELINE));
     sw.pause_quanta.get_or_insert(65_535);
     sw.flow_control.get_or_insert(FlowControlDoc::Pfc);
@@ -288,6 +321,9 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     let ports = sw.ports.get_or_insert_default();
     let fabric = doc.fabric.get_or_insert_default();
     let kind = *fabric.kind.get_or_insert(FabricKind::Single);
+    if doc.at.iter().any(|a| a.link.is_some()) {
+        fabric.reconvergence.get_or_insert(Dur(RECONVERGENCE));
+    }
     if let (Some(a), Some(b)) = (ports.rate, fabric.host_rate)
         && a != b
     {
@@ -303,18 +339,6 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     let each = *ports.ranks_per_port.get_or_insert(1);
     match kind {
         FabricKind::Single => {
-            let extra = [
-                ("leaves", fabric.leaves.is_some()),
-                ("spines", fabric.spines.is_some()),
-                ("hosts_per_leaf", fabric.hosts_per_leaf.is_some()),
-                ("uplink_rate", fabric.uplink_rate.is_some()),
-                ("uplinks", fabric.uplinks.is_some()),
-                ("cable", fabric.cable.is_some()),
-                ("xoff_headroom", fabric.xoff_headroom.is_some()),
-            ];
-            if let Some((key, _)) = extra.iter().find(|e| e.1) {
-                return fault(format!("fabric.{key}"), "needs kind = \"leaf-spine\" in [fabric]");
-            }
             let typed = u64::try_from(doc.port.len()).unwrap_or(u64::MAX);
             let needed = if typed > 0 { typed } else { ranks.div_ceil(u64::from(each.max(1))) };
             if ports.count.is_none() && needed > SWITCH_PORTS_MAX as u64 {
@@ -326,29 +350,15 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
             }
             ports.count.get_or_insert(u32::try_from(needed.max(1)).unwrap_or(u32::MAX));
         }
-        FabricKind::LeafSpine => {
+        _ => {
             if ports.count.is_some() {
-                let text = "does not act with a leaf-spine: leaves, spines and hosts_per_leaf set the \
-                     ports; remove it";
+                let text =
+                    "does not act with a fabric of several switches: its own keys set the ports; remove it";
                 return fault("switch.ports.count", text);
             }
-            let missing = [
-                ("leaves", fabric.leaves.is_none(), "leaves = 2"),
-                ("spines", fabric.spines.is_none(), "spines = 2"),
-                ("hosts_per_leaf", fabric.hosts_per_leaf.is_none(), "hosts_per_leaf = 8"),
-            ];
-            if let Some((key, _, example)) = missing.iter().find(|m| m.1) {
-                return fault(
-                    "fabric",
-                    format!("{key} is missing; a leaf-spine needs it, for example {example}"),
-                );
-            }
-            fabric.host_rate.get_or_insert(rate);
-            fabric.uplink_rate.get_or_insert(rate);
-            fabric.uplinks.get_or_insert(1);
-            fabric.cable.get_or_insert(cable);
         }
     }
+    super::shape::fill(fabric, kind, rate, cable)?;
     let response = |r: BitRate| Dur(r.0.quanta(response_quanta(r.0)));
     let typed_response = ports.pfc_response;
     ports.pfc_response.get_or_insert(response(rate));
@@ -382,9 +392,7 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
             let theirs = of(p.rate.unwrap_or(rate))?;
             p.xoff_headroom = Some(theirs).filter(|h| *h != own);
         }
-        if let Some(uplink) = fabric.uplink_rate.filter(|_| fabric.xoff_headroom.is_none()) {
-            fabric.xoff_headroom = Some(of(uplink)?).filter(|h| *h != own);
-        }
+        super::shape::fill_headroom(fabric, own, of)?;
     }
     Ok(())
 }

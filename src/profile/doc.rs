@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::fabric_doc::*;
 pub use super::pfc::{GenerateDoc, PfcKind, ReceiveDoc};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 pub use super::rate_doc::{DcqcnDoc, OtgDoc, SwiftDoc, WindowDoc};
 pub use super::values::{Dilation, Files, Imix, PortRef, WatchdogDoc, WredCurve, WredDoc};
 use crate::plan::Mode;
-use crate::switch::config::{FlowControl, LoadBalance, MarkAt};
+use crate::switch::config::{FlowControl, MarkAt};
 use crate::transport::config::{Ecn, Retransmission, Verb};
 use crate::workload::config::StreamVerb;
 
@@ -26,8 +27,10 @@ macro_rules! table {
     };
 }
 
+pub(super) use table;
+
 /// Whether a key was left out; such keys are not written.
-trait Absent {
+pub(super) trait Absent {
     fn is_absent(&self) -> bool;
 }
 impl<T> Absent for Option<T> {
@@ -45,7 +48,7 @@ impl<K, V> Absent for BTreeMap<K, V> {
         self.is_empty()
     }
 }
-fn absent<T: Absent>(value: &T) -> bool {
+pub(super) fn absent<T: Absent>(value: &T) -> bool {
     value.is_absent()
 }
 
@@ -112,6 +115,8 @@ table! {
         ip: Option<IpVersion>,
         /// Ranks behind one port talk through the switch instead of inside the port.
         hairpin: Option<bool>,
+        /// What a confirmed deadlock does to the run: `"end"`, or `"go-on"` where a PFC watchdog drops or forwards.
+        deadlock: Option<DeadlockDoc>,
     }
 }
 
@@ -432,6 +437,8 @@ table! {
         wait: Option<Dur>,
         /// Records every queue and pool of the switches.
         snapshot: Option<String>,
+        /// Something happens to a cable.
+        link: Option<LinkDoc>,
     }
 }
 
@@ -574,6 +581,12 @@ table! {
         shaper: BTreeMap<String, BitRate>,
         /// Bytes a shaper lets go at once after a silence.
         shaper_burst: Option<Size>,
+        /// flowlet, adaptive: silence after which a flow may take another path; adaptive 0: any frame may.
+        flowlet_gap: Option<Dur>,
+        /// What the ECMP hash reads.
+        hash: Option<HashDoc>,
+        /// A seed per switch, or one for all.
+        hash_seeds: Option<SeedsDoc>,
         /// Ingress pipeline delay.
         pipeline: Option<Dur>,
         /// Quanta of the XOFF frames the switch sends.
@@ -643,62 +656,6 @@ impl From<FlowControlDoc> for FlowControl {
             FlowControlDoc::Global => FlowControl::Global,
         }
     }
-}
-
-/// `balance = ...`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BalanceDoc {
-    /// By hash.
-    Ecmp,
-    /// By ingress port.
-    Pinned,
-    /// Round-robin per frame.
-    Spray,
-}
-
-impl From<BalanceDoc> for LoadBalance {
-    fn from(b: BalanceDoc) -> LoadBalance {
-        match b {
-            BalanceDoc::Ecmp => LoadBalance::Ecmp,
-            BalanceDoc::Pinned => LoadBalance::Pinned,
-            BalanceDoc::Spray => LoadBalance::Spray,
-        }
-    }
-}
-
-table! {
-    /// `[fabric]`: more than one switch.
-    FabricDoc {
-        /// `"single"` or `"leaf-spine"`.
-        kind: Option<FabricKind>,
-        /// Leaf switches.
-        leaves: Option<u32>,
-        /// Spine switches.
-        spines: Option<u32>,
-        /// Tester ports on each leaf.
-        hosts_per_leaf: Option<u32>,
-        /// Rate of a tester port.
-        host_rate: Option<BitRate>,
-        /// Rate of a leaf-spine link.
-        uplink_rate: Option<BitRate>,
-        /// Parallel links between a leaf and a spine.
-        uplinks: Option<u32>,
-        /// Cable between leaf and spine.
-        cable: Option<Cable>,
-        /// Headroom of each end of it; left out: that of `[switch]`.
-        xoff_headroom: Option<Size>,
-    }
-}
-
-/// `kind = ...` of the fabric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FabricKind {
-    /// One switch.
-    Single,
-    /// Two tiers.
-    LeafSpine,
 }
 
 table! {
@@ -804,6 +761,10 @@ table! {
         retransmitted_max: Option<u64>,
         /// Slowest completion of an iteration, at most.
         completion_max: Option<Dur>,
+        /// Exactly so many deadlocks; above 0, a run that one ends is complete.
+        deadlocks: Option<u64>,
+        /// Flows that suffered for others, at most.
+        victims_max: Option<u64>,
         /// Messages that did not complete, at most.
         failed_max: Option<u64>,
     }

@@ -25,6 +25,8 @@ pub(super) fn build(doc: Option<&ExpectDoc>) -> Result<Vec<Expectation>, Fault> 
         ("ce_marked_max", e.ce_marked_max),
         ("retransmitted_max", e.retransmitted_max),
         ("failed_max", e.failed_max),
+        ("deadlocks", e.deadlocks),
+        ("victims_max", e.victims_max),
     ];
     for (name, count) in counts {
         put(name, count.map(|c| c as f64), count.map(|c| c.to_string()));

@@ -1,17 +1,19 @@
-//! The wired fabric: one switch or a leaf-spine, from the filled document.
+//! The wired fabric and its switches, from the filled document; shapes are in [`super::shape`].
 
 use super::classes::{Classes, ranged};
-use super::doc::{FabricDoc, FabricKind, Fec, ProfileDoc, SwitchDoc, WatchdogDoc, WredDoc};
+use super::doc::{
+    BalanceDoc, FabricKind, Fec, HashDoc, ProfileDoc, SeedsDoc, SwitchDoc, WatchdogDoc, WredDoc,
+};
 use super::ports::{Layout, check_rate};
 use super::quantity::{Alpha, Size};
+use super::shape;
 use super::sonic::{Imported, SharedEgress};
 use super::source::{Fault, fault};
-use crate::limits::SWITCH_PORTS_MAX;
 use crate::switch::config::{
     EgressPool, FixedDelays, FlowControl, IngressPool, Limit, LoadBalance, MarkAt, PortProfile,
     PriorityConfig, Shaper, SwitchConfig, Watchdog, Wred,
 };
-use crate::topology::{End, Fabric, LeafSpine, SingleSwitch, TopologyError, leaf_spine, single_switch};
+use crate::topology::{End, Fabric};
 use crate::units::{Bytes, LinkTiming, Rate, Span};
 
 /// Delay of FEC at the receiving end: one codeword has to arrive, and about 50 ns of decoding follow.
@@ -57,7 +59,8 @@ pub(super) fn build(
             .map(|p| EgressPool { name: p.name.clone(), size: Bytes(u32::MAX.into()) })
             .collect(),
         dscp_map: classes.dscp_map,
-        balance: switch.balance.map_or(LoadBalance::Ecmp, LoadBalance::from),
+        balance: balance(switch),
+        hash_dest_qp: switch.hash == Some(HashDoc::DestQp),
         hash_seed: seed,
         pause_quanta: switch.pause_quanta.unwrap_or(u16::MAX),
         mark_at: switch.mark_at.map_or(MarkAt::Dequeue, MarkAt::from),
@@ -68,29 +71,24 @@ pub(super) fn build(
     // Cables and FEC differ per link, so the shape is built without them.
     let delays = FixedDelays { pipeline: switch.pipeline.map_or(Span::ZERO, |d| d.0), fec: Span::ZERO };
     let host_rates: Vec<Rate> = layout.ports.iter().map(|p| p.rate).collect();
-    let place = |e: TopologyError| Fault {
-        path: if matches!(e, TopologyError::Switch(_)) { "switch" } else { "fabric" }.into(),
-        text: e.to_string(),
-    };
-    let mut built = match fabric.kind {
-        Some(FabricKind::LeafSpine) => {
-            leaf_spine(&leaf_spine_shape(fabric, host_rates, delays, prototype)?).map_err(place)?
-        }
-        _ => single_switch(&SingleSwitch { host_rates, cable_m: 0, delays, prototype }).map_err(place)?,
-    };
-    let trunk_cable = fabric.cable.map_or(Span::ZERO, |c| c.delay());
+    let mut built = shape::wire(fabric, host_rates, delays, prototype)?;
+    if switch.hash_seeds == Some(SeedsDoc::Same) {
+        built.switches.iter_mut().for_each(|s| s.hash_seed = seed);
+    }
     let trunk_fec = switch.ports.as_ref().and_then(|p| p.fec).unwrap_or(Fec::None);
-    retime(&mut built, layout, trunk_cable, trunk_fec);
-    let per_leaf = fabric.hosts_per_leaf.unwrap_or(u32::MAX).max(1);
-    own_ports(&mut built, |host| {
-        let headroom = match host {
-            Some(h) => doc.port.get(h as usize).and_then(|p| p.xoff_headroom),
-            None => fabric.xoff_headroom,
+    retime(&mut built, layout, shape::trunk_cable(fabric), trunk_fec);
+    let (places, trunks) = (shape::places(doc)?, shape::trunks(fabric));
+    own_ports(&mut built, |end| {
+        let headroom = match end {
+            Far::Host(h) => doc.port.get(h).and_then(|p| p.xoff_headroom),
+            Far::Cable(c) => trunks.of(c).and_then(|t| t.headroom),
         };
         // Every leaf has the ports of the first.
-        let theirs = imported.and_then(|i| match host {
-            Some(h) => i.profiles.get((h % per_leaf) as usize),
-            None => i.trunk.as_ref(),
+        let theirs = imported.and_then(|i| match end {
+            Far::Host(h) => {
+                i.profiles.get(places.as_ref().map_or(h, |p| p.get(h).map_or(h, |p| *p as usize)))
+            }
+            Far::Cable(c) => i.trunks.get(trunks.number(c)?),
         });
         let mut profile = match (imported, theirs, headroom) {
             (_, Some(theirs), _) => on_top(switch, theirs)?,
@@ -110,21 +108,34 @@ pub(super) fn build(
         }
     }
     for s in &built.switches {
-        s.validate().map_err(|e| place(TopologyError::Switch(e)))?;
+        s.validate().map_err(|e| Fault { path: "switch".into(), text: e.to_string() })?;
     }
     cut_through(&mut built);
     Ok(built)
 }
 
+/// What a switch port is wired to.
+#[derive(Clone, Copy)]
+enum Far {
+    /// This tester port.
+    Host(usize),
+    /// Another switch, by this cable of those between switches.
+    Cable(usize),
+}
+
 /// Gives ports that have limits of their own their profile.
 fn own_ports(
     fabric: &mut Fabric,
-    mut own: impl FnMut(Option<u32>) -> Result<Option<PortProfile>, Fault>,
+    mut own: impl FnMut(Far) -> Result<Option<PortProfile>, Fault>,
 ) -> Result<(), Fault> {
-    for link in &fabric.links {
+    for (i, link) in fabric.links.iter().enumerate() {
         let End::Switch(s, p) = link.from else { continue };
-        let host = if let End::Host(h) = link.to { Some(h.0) } else { None };
-        let (Some(profile), Some(switch)) = (own(host)?, fabric.switches.get_mut(usize::from(s))) else {
+        let far = match link.to {
+            End::Host(h) => Far::Host(h.0 as usize),
+            // The cables of tester ports come first.
+            End::Switch(..) => Far::Cable(i / 2 - fabric.endpoints as usize),
+        };
+        let (Some(profile), Some(switch)) = (own(far)?, fabric.switches.get_mut(usize::from(s))) else {
             continue;
         };
         let profile = switch.profile(profile);
@@ -146,26 +157,15 @@ fn cut_through(fabric: &mut Fabric) {
     }
 }
 
-fn leaf_spine_shape(
-    f: &FabricDoc,
-    host_rates: Vec<Rate>,
-    delays: FixedDelays,
-    prototype: SwitchConfig,
-) -> Result<LeafSpine, Fault> {
-    let most = SWITCH_PORTS_MAX as u32;
-    let uplink_rate = f.uplink_rate.map_or(Rate::gbps(0), |r| r.0);
-    check_rate("fabric.uplink_rate", uplink_rate)?;
-    Ok(LeafSpine {
-        host_rates,
-        leaves: ranged("fabric.leaves", f.leaves, 2, most)? as u16,
-        spines: ranged("fabric.spines", f.spines, 1, most)? as u16,
-        uplinks: ranged("fabric.uplinks", f.uplinks, 1, most)? as u16,
-        uplink_rate,
-        host_cable_m: 0,
-        uplink_cable_m: 0,
-        delays,
-        prototype,
-    })
+fn balance(switch: &SwitchDoc) -> LoadBalance {
+    let gap = switch.flowlet_gap.map_or(Span::ZERO, |d| d.0);
+    match switch.balance {
+        None | Some(BalanceDoc::Ecmp) => LoadBalance::Ecmp,
+        Some(BalanceDoc::Pinned) => LoadBalance::Pinned,
+        Some(BalanceDoc::Spray) => LoadBalance::Spray,
+        Some(BalanceDoc::Flowlet) => LoadBalance::Flowlet { gap },
+        Some(BalanceDoc::Adaptive) => LoadBalance::Adaptive { gap },
+    }
 }
 
 /// Adds each link's cable and FEC to its delay, and names switch ports as the profile does.
@@ -358,7 +358,7 @@ fn egress_for(switch: &SwitchConfig, shared: &[SharedEgress]) -> Vec<EgressPool>
 
 /// Gives the ports of a single switch the names of those that stand for them.
 pub(super) fn name_ports(doc: &ProfileDoc, layout: &mut Layout, imported: &Imported) {
-    let single = doc.fabric.as_ref().is_none_or(|f| f.kind != Some(FabricKind::LeafSpine));
+    let single = doc.fabric.as_ref().is_none_or(|f| matches!(f.kind, None | Some(FabricKind::Single)));
     for (port, name) in layout.ports.iter_mut().zip(&imported.ports).filter(|_| single) {
         port.dut_port = port.dut_port.take().or_else(|| name.clone());
     }

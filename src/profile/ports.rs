@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::classes::ranged;
-use super::doc::{FabricKind, Fec, IpVersion, PfcDoc, PortDoc, PortRef, ProfileDoc, Role};
+use super::doc::{Fec, IpVersion, PfcDoc, PortDoc, PortRef, ProfileDoc, Role};
 use super::quantity::Cable;
+use super::shape;
 use super::source::{Fault, fault, nearest};
 use crate::host::config::{RankAddr, ReceiveConfig};
-use crate::limits::{PORTS_MAX, RANKS_MAX, SWITCH_PORTS_MAX};
+use crate::limits::{RANKS_MAX, SWITCH_PORTS_MAX};
 use crate::units::{PortId, RankId, Rate, Span};
 
 /// Largest offset of a clock, either way.
@@ -85,30 +86,18 @@ pub(super) fn build(doc: &ProfileDoc) -> Result<Layout, Fault> {
 }
 
 fn tester_ports(doc: &ProfileDoc) -> Result<Vec<TesterPort>, Fault> {
-    let (Some(switch), Some(fabric)) = (&doc.switch, &doc.fabric) else {
-        return fault("switch", "is missing");
-    };
+    let Some(switch) = &doc.switch else { return fault("switch", "is missing") };
     let shared = switch.ports.clone().unwrap_or_default();
     let each = ranged("switch.ports.ranks_per_port", shared.ranks_per_port, 1, RANKS_MAX as u32)?;
-    let per_leaf = match fabric.kind {
-        Some(FabricKind::LeafSpine) => {
-            Some(ranged("fabric.hosts_per_leaf", fabric.hosts_per_leaf, 1, SWITCH_PORTS_MAX as u32)?)
-        }
-        _ => None,
-    };
-    let count = match per_leaf {
-        Some(hosts) => {
-            u64::from(ranged("fabric.leaves", fabric.leaves, 2, PORTS_MAX as u32)?) * u64::from(hosts)
-        }
+    let groups = shape::groups(doc)?;
+    let count = match &groups {
+        Some(groups) => groups.len() as u64,
         None => u64::from(ranged("switch.ports.count", shared.count, 1, SWITCH_PORTS_MAX as u32)?),
     };
-    if count > PORTS_MAX as u64 {
-        return fault("fabric", format!("makes {count} tester ports; at most {PORTS_MAX}"));
-    }
     let typed = doc.port.len() as u64;
     if typed > 0 && typed != count {
         let text = format!("there are {typed} [[port]] tables for {count} switch ports; make them equal");
-        return fault(if per_leaf.is_some() { "fabric" } else { "switch.ports.count" }, text);
+        return fault(if groups.is_some() { "fabric" } else { "switch.ports.count" }, text);
     }
     let rate = shared.rate.map_or(Rate::gbps(0), |r| r.0);
     let tables: Vec<PortDoc> = match typed {
@@ -165,7 +154,7 @@ fn tester_ports(doc: &ProfileDoc) -> Result<Vec<TesterPort>, Fault> {
             pfc_response: p.pfc_response.map_or(Span::ZERO, |d| d.0),
             clock_ppm,
             receive: p.receive.as_ref().map(|r| super::pfc::receive(i, r, rate)).transpose()?,
-            group: per_leaf.map_or(i as u32, |hosts| i as u32 / hosts),
+            group: groups.as_ref().and_then(|g| g.get(i).copied()).unwrap_or(i as u32),
         });
     }
     Ok(ports)

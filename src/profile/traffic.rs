@@ -282,6 +282,8 @@ pub(super) struct Timeline {
     pub ports: Vec<(PortId, TimedAction)>,
     /// Snapshots.
     pub fabric: Vec<TimedAction>,
+    /// Entries that speak of links.
+    pub links: Vec<(usize, Time)>,
     /// Bursts, as streams at line rate.
     pub bursts: Vec<StreamConfig>,
 }
@@ -299,9 +301,10 @@ pub(super) fn timeline(g: &Ground<'_>) -> Result<Timeline, Fault> {
             at.burst.is_some(),
             at.wait.is_some(),
             at.snapshot.is_some(),
+            at.link.is_some(),
         ];
         if actions.iter().filter(|a| **a).count() != 1 {
-            return fault(path, "needs exactly one of pause, release, burst, wait, snapshot");
+            return fault(path, "needs exactly one of pause, release, burst, wait, snapshot, link");
         }
         if let Some(wait) = at.wait {
             if at.time.is_some() {
@@ -328,6 +331,8 @@ pub(super) fn timeline(g: &Ground<'_>) -> Result<Timeline, Fault> {
         } else if let Some(name) = &at.snapshot {
             let action = Action::Snapshot { name: name.clone() };
             out.fabric.push(TimedAction { at: when, action });
+        } else if at.link.is_some() {
+            out.links.push((i, when));
         }
     }
     out.ports.sort_by_key(|(_, a)| a.at);

@@ -65,6 +65,7 @@ impl RunReport {
             hosts: b.hosts(),
             ports: b.ports(),
             switches: b.switches(),
+            fabric: super::pauses::fabric(plan, result),
             snapshots: b.snapshots(),
             dut: None,
             tester: b.tester(),

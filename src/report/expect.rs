@@ -41,7 +41,7 @@ pub struct Known {
 }
 
 /// Every name a profile may use in `[expect]`.
-pub const KNOWN: [Known; 15] = [
+pub const KNOWN: [Known; 17] = [
     known("lossless_drops", Holds::Equal, Unit::Count, |r| {
         over_switches(r, |s| s.drops_lossless).map(|v| v.iter().sum())
     }),
@@ -66,6 +66,11 @@ pub const KNOWN: [Known; 15] = [
     known("completion_max", Holds::AtMost, Unit::Nanoseconds, |r| {
         let each = r.workload.iter().map(|w| w.completion_ns.percentiles.max);
         worst(each, "no iteration was finished by all ranks").map(|v| v.into_iter().fold(0.0, f64::max))
+    }),
+    known("deadlocks", Holds::Equal, Unit::Count, |r| Ok(r.fabric.deadlocks.len() as f64)),
+    known("victims_max", Holds::AtMost, Unit::Count, |r| match &r.fabric.victims {
+        Some(v) => Ok(f64::from(v.victims)),
+        None => Err("paths are not fixed"),
     }),
     known("failed_max", Holds::AtMost, Unit::Count, |r| Ok(r.flows.failed as f64)),
 ];

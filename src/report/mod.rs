@@ -4,11 +4,14 @@ pub mod answer;
 pub mod build;
 pub mod compare;
 pub mod expect;
+pub mod fabric;
 pub mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod model;
 pub mod network;
 pub(crate) mod number;
+mod pauses;
 pub mod rate;
 pub mod text;
+mod text_fabric;

@@ -24,6 +24,9 @@ pub fn render(r: &RunReport, out: Option<&str>) -> String {
     s.pfc(r);
     s.switch(r);
     s.transport(r);
+    for (label, text) in super::text_fabric::lines(&r.fabric, r.switches.len()) {
+        s.field(label, &text);
+    }
     s.who_waited(r);
     s.rate_control(r);
     s.warnings(r);

@@ -120,6 +120,12 @@ pub fn engine<F: Frame, P: FramePool<Frame = F>>(
     let mut engine =
         Engine::new(&plan.fabric, Parts { hosts, switches }, pool, recorder, phases, snapshots, tee);
     engine.inject_faults(&plan.fabric, &plan.faults, plan.seed);
+    if !plan.links.events.is_empty() {
+        engine.watch_links(&plan.fabric, &plan.links, plan.seed);
+    }
+    if plan.links.watch {
+        engine.watch_deadlocks(&plan.fabric, plan.links.deadlock_ends);
+    }
     Ok(engine)
 }
 

@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use std::mem;
 
 use super::calendar::{Calendar, Key};
+use super::deadlock::Watch;
 use super::faults::FaultLinks;
+use super::links::HurtLinks;
 use super::phases::{Milestone, Phases};
 use super::result::{Conservation, Snapshot, SwitchSnapshot};
 use crate::frame::{Frame, FramePool, TxBatch, flags};
@@ -18,7 +20,7 @@ use crate::host::{Host, HostEvent};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
 pub(super) use crate::plan::memory::frames_on_link;
-use crate::switch::{Admit, Switch};
+use crate::switch::{Admit, Switch, settle_ttl};
 use crate::topology::{End, Fabric};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 
@@ -42,6 +44,12 @@ pub(super) mod kind {
     pub const OPEN_LOOP: u32 = 7;
     /// A frame that a fault held back goes on.
     pub const FAULT: u32 = 8;
+    /// Something happens to a cable.
+    pub const LINK: u32 = 9;
+    /// Switches take other routes.
+    pub const ROUTES: u32 = 10;
+    /// See whether queues wait for each other.
+    pub const WATCH: u32 = 11;
 }
 
 /// FCS bytes, which counters include and captures do not.
@@ -66,9 +74,11 @@ struct SwitchSlot<F: Frame> {
 }
 
 #[derive(Clone, Copy)]
-enum Place {
+pub(super) enum Place {
     Host(u32),
     Switch(u32, u16),
+    /// Somewhere, but something may happen to the link: see [`super::links`].
+    Hurt,
     Elsewhere,
 }
 
@@ -78,7 +88,10 @@ struct Tx {
     busy_until: Time,
     from: Place,
     free_armed: bool,
+    /// The far end is here and nothing ever happens to the link.
     local: bool,
+    /// Something may happen to the link.
+    hurt: bool,
 }
 
 /// Receiving end of a link: what is on it, in order. Only the head is in the calendar.
@@ -140,6 +153,10 @@ pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     tee: Option<Box<dyn Tee<F>>>,
     /// `None` unless the plan injects faults here.
     pub(super) faults: Option<Box<FaultLinks<F>>>,
+    /// `None` unless something happens to cables.
+    pub(super) hurt_links: Option<Box<HurtLinks>>,
+    /// `None` unless a deadlock is possible.
+    pub(super) watch: Option<Box<Watch>>,
 }
 
 impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
@@ -180,10 +197,17 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             match from {
                 Place::Host(h) => host_links[h as usize] = l as u32,
                 Place::Switch(s, p) => switch_links[s as usize][p as usize] = l as u32,
-                Place::Elsewhere => {}
+                Place::Elsewhere | Place::Hurt => {}
             }
             let local = !matches!(to, Place::Elsewhere);
-            tx.push(Tx { timing: link.timing, busy_until: Time::ZERO, from, free_armed: false, local });
+            tx.push(Tx {
+                timing: link.timing,
+                busy_until: Time::ZERO,
+                from,
+                free_armed: false,
+                local,
+                hurt: false,
+            });
             let depth = if local { frames_on_link(&link.timing) } else { 0 };
             rx.push(Rx { fifo: VecDeque::with_capacity(depth), to, armed: false });
         }
@@ -228,6 +252,8 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             recorder,
             tee,
             faults: None,
+            hurt_links: None,
+            watch: None,
         };
         for (i, (at, _)) in engine.snapshot_names.iter().enumerate() {
             engine.calendar.push(*at, Key::new(kind::SNAPSHOT, i as u32));
@@ -310,6 +336,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 kind::MARK => self.mark(),
                 kind::OPEN_LOOP => self.watch_open_loop(),
                 kind::FAULT => self.fault_due(key.index()),
+                kind::LINK => self.link_event(key.index()),
+                kind::ROUTES => self.reroute(key.index()),
+                kind::WATCH => self.look_for_deadlock(),
                 _ => self.snapshot(key.index() as usize),
             }
         }
@@ -330,7 +359,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     }
 
     #[inline]
-    fn deliver(&mut self, link: usize, frame: F) {
+    pub(super) fn deliver(&mut self, link: usize, frame: F) {
         let rx = &mut self.rx[link];
         let at = frame.meta().arrive;
         rx.fifo.push_back(frame);
@@ -355,10 +384,18 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             }
             None => rx.armed = false,
         }
-        match rx.to {
+        let to = rx.to;
+        self.land(to, link as usize, frame);
+    }
+
+    /// A frame has reached the node at the end of a link.
+    #[inline]
+    pub(super) fn land(&mut self, to: Place, link: usize, frame: F) {
+        let now = self.now;
+        match to {
             Place::Host(h) => {
                 if self.faults.is_some() {
-                    return self.arrive_faulty(link as usize, h as usize, frame);
+                    return self.arrive_faulty(link, h as usize, frame);
                 }
                 self.hand_over(h as usize, frame);
                 self.kick_host(h as usize);
@@ -381,14 +418,16 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 }
                 self.wake_switch(s as usize);
             }
+            Place::Hurt => self.arrive_hurt(link, frame),
             Place::Elsewhere => self.pool.give(frame),
         }
     }
 
     /// Gives a frame to a host.
     #[inline]
-    pub(super) fn hand_over(&mut self, h: usize, frame: F) {
+    pub(super) fn hand_over(&mut self, h: usize, mut frame: F) {
         if let Some(tee) = &mut self.tee {
+            settle_ttl(&mut frame);
             tee.frame(self.now, &frame);
         }
         self.hosts[h].host.on_frame(self.now, &frame, &mut self.recorder);
@@ -416,6 +455,8 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         self.stats.link_transmissions += 1;
         if tx.local {
             self.deliver(link, frame);
+        } else if tx.hurt {
+            self.transmit_hurt(link, frame);
         } else {
             meta.driver = link as u32;
             self.outbox.push_back(frame);
@@ -434,6 +475,41 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     pub(super) fn occupy(&mut self, link: usize, frame: &F) {
         let tx = &mut self.tx[link];
         tx.busy_until = self.now.max(tx.busy_until) + tx.timing.wire_time(frame.len());
+    }
+
+    /// Puts a link under the watch of [`super::links`]; returns where it leads and whether that is here.
+    pub(super) fn hurt(&mut self, link: usize) -> (Place, bool) {
+        let (tx, rx) = (&mut self.tx[link], &mut self.rx[link]);
+        let was = (rx.to, tx.local);
+        tx.local = false;
+        tx.hurt = true;
+        rx.to = Place::Hurt;
+        was
+    }
+
+    /// A link has another rate from now on.
+    pub(super) fn retime(&mut self, link: usize, timing: LinkTiming) {
+        self.tx[link].timing = timing;
+    }
+
+    /// There are switches here.
+    pub(super) fn has_switches(&self) -> bool {
+        !self.switches.is_empty()
+    }
+
+    /// Number here of a switch of the fabric.
+    pub(super) fn switch_index(&self, switch: u16) -> Option<usize> {
+        self.switches.iter().position(|s| s.index == switch)
+    }
+
+    /// A switch by its number here.
+    pub(super) fn switch_mut(&mut self, s: usize) -> &mut Switch<F> {
+        &mut self.switches[s].switch
+    }
+
+    /// Visits every switch with its number in the fabric.
+    pub(super) fn each_switch(&mut self, mut visit: impl FnMut(u16, &mut Switch<F>)) {
+        self.switches.iter_mut().for_each(|s| visit(s.index, &mut s.switch));
     }
 
     /// Number here of the host of a port.
@@ -494,7 +570,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     /// Tries every port the switch names, and sets the switch's alarm.
     #[inline]
-    fn wake_switch(&mut self, s: usize) {
+    pub(super) fn wake_switch(&mut self, s: usize) {
         while let Some((port, at)) = self.switches[s].switch.poll_wake() {
             let link = self.switches[s].links[port as usize];
             let tx = &mut self.tx[link as usize];

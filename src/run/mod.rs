@@ -7,8 +7,10 @@
 mod agenda;
 pub mod assemble;
 pub mod calendar;
+mod deadlock;
 pub mod engine;
 mod faults;
+mod links;
 pub mod phases;
 pub mod realtime;
 pub mod result;

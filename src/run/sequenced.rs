@@ -19,6 +19,7 @@ use super::{Options, Progress, RunError};
 use crate::frame::boxed::{BoxFrame, BoxPool};
 use crate::frame::{Frame, FrameMeta, FramePool, TxBatch, flags};
 use crate::host::{Host, HostEvent};
+use crate::measure::network::XoffCause;
 use crate::measure::record::{DropReason, MessageRecord, Outcome, RankIteration, Record};
 use crate::measure::recorder::Recorder;
 use crate::plan::{Hpcc, HpccFrames, Mode, Plan};
@@ -66,6 +67,12 @@ impl Record for Tap {
     }
     fn queue_depth(&mut self, now: Time, switch: u16, port: u16, priority: u8, bytes: u64) {
         self.recorder.queue_depth(now, switch, port, priority, bytes);
+    }
+    fn switch_paused(&mut self, now: Time, switch: u16, port: u16, priority: u8, until: Time) {
+        self.recorder.switch_paused(now, switch, port, priority, until);
+    }
+    fn xoff(&mut self, now: Time, cause: XoffCause) {
+        self.recorder.xoff(now, cause);
     }
     fn drop(&mut self, now: Time, switch: u16, ingress: u16, meta: &FrameMeta, reason: DropReason) {
         self.recorder.drop(now, switch, ingress, meta, reason);
@@ -372,7 +379,9 @@ fn bytes_of(len: FrameLen) -> u64 {
 fn dress(frame: &mut BoxFrame, addresses: &AddressMap, dscp_map: &[u8; 64], frames: &HpccFrames) {
     let Ok(seen) = fast::parse(frame.head(), frame.len()) else { return };
     let Some(dst) = addresses.get(seen.dst) else { return };
+    let ttl = fast::ttl(frame.head(), &seen);
     let meta = frame.meta_mut();
+    meta.ttl = ttl;
     meta.dst = dst.0;
     meta.priority = dscp_map[usize::from(seen.dscp & 63)];
     meta.hash = fast::ecmp_hash(&seen, 0);

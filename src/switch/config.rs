@@ -31,6 +31,8 @@ pub struct SwitchConfig {
     pub dscp_map: [u8; 64],
     /// How equal-cost paths are chosen.
     pub balance: LoadBalance,
+    /// The ECMP hash reads the destination queue pair too. The first switch of a path hashes for all of them.
+    pub hash_dest_qp: bool,
     /// Seed of the ECMP hash, one per switch against polarisation.
     pub hash_seed: u64,
     /// Quanta of the XOFF frames this switch sends; refreshed at half the pause.
@@ -252,6 +254,17 @@ pub enum LoadBalance {
     Pinned,
     /// Round-robin per frame (needs a receiver that tolerates reordering).
     Spray,
+    /// A port drawn anew whenever the flow was silent for a gap (Vanini et al., LetFlow, NSDI 2017).
+    Flowlet {
+        /// Silence.
+        gap: Span,
+    },
+    /// The port with the least to send, chosen whenever the flow was silent for a gap; with a gap of 0 for every frame
+    /// (which needs a receiver that tolerates reordering).
+    Adaptive {
+        /// Silence.
+        gap: Span,
+    },
 }
 
 /// Fixed delay inside a switch before a frame is admitted, and of FEC on each link; part of a link's propagation.

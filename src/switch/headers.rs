@@ -1,6 +1,6 @@
 //! What a switch reads from and writes to the bytes of a frame.
 
-use super::route::AddressMap;
+use super::route::{AddressMap, with_dest_qp};
 use crate::frame::{Frame, HEAD_MAX, flags};
 use crate::measure::record::DropReason;
 use crate::wire::fast::{self, Kind};
@@ -24,7 +24,12 @@ pub enum Seen {
 /// # Errors
 /// [`DropReason::Malformed`], or [`DropReason::NoRoute`] when the destination address belongs to nobody.
 #[inline]
-pub fn read(frame: &mut impl Frame, addresses: &AddressMap, dscp_map: &[u8; 64]) -> Result<Seen, DropReason> {
+pub fn read(
+    frame: &mut impl Frame,
+    addresses: &AddressMap,
+    dscp_map: &[u8; 64],
+    hash_dest_qp: bool,
+) -> Result<Seen, DropReason> {
     let len = frame.len();
     let seen = fast::parse(frame.head(), len).map_err(|_| DropReason::Malformed)?;
     if seen.kind == Kind::Pfc {
@@ -33,10 +38,15 @@ pub fn read(frame: &mut impl Frame, addresses: &AddressMap, dscp_map: &[u8; 64])
         return seen.or_else(pause).ok_or(DropReason::Malformed);
     }
     let dst = addresses.get(seen.dst).ok_or(DropReason::NoRoute)?;
+    let ttl = fast::ttl(frame.head(), &seen);
     let meta = frame.meta_mut();
+    meta.ttl = ttl;
     meta.dst = dst.0;
     meta.priority = dscp_map[usize::from(seen.dscp & 63)];
     meta.hash = fast::ecmp_hash(&seen, 0);
+    if hash_dest_qp && seen.kind == Kind::Roce {
+        meta.hash = with_dest_qp(meta.hash, seen.dest_qp);
+    }
     meta.flags |= flags::PARSED;
     Ok(Seen::Forward)
 }
@@ -55,6 +65,15 @@ pub fn set_ce(frame: &mut impl Frame) -> bool {
         frame.meta_mut().flags |= flags::CE;
     }
     fresh
+}
+
+/// Writes what switches have left of the TTL (IPv6: hop limit) into the bytes of a frame. Neither the ICRC nor anything a
+/// host of ours reads depends on it, so this is for captures and other readers of bytes.
+pub fn settle_ttl(frame: &mut impl Frame) {
+    let (ttl, flags) = (frame.meta().ttl, frame.meta().flags);
+    if flags & flags::PARSED != 0 {
+        fast::set_ttl(frame.head_mut(), ttl);
+    }
 }
 
 /// Writes a PFC frame from `mac`.

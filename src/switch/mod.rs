@@ -6,14 +6,16 @@
 //! from [`Switch::poll_wake`] which idle ports have become worth asking, so nobody ever scans ports; it calls
 //! [`Switch::on_deadline`] when [`Switch::next_deadline`] has come. Nothing is allocated after [`Switch::new`].
 //!
-//! Between links the switch is transparent: it sets CE and changes no other byte. MAC addresses are not rewritten and
-//! TTL is not decremented (a loop ends at [`HOPS_MAX`] switches instead). It stores and forwards: a frame is handed
+//! A switch sets CE and takes one from the TTL; MAC addresses are not rewritten. What is left of the TTL travels in the
+//! meta and is written into the bytes by whom they matter to ([`settle_ttl`]). It stores and forwards: a frame is handed
 //! in when its last bit has arrived, and the fixed pipeline delay is part of the link before.
 
+mod balance;
 pub mod config;
 mod division;
 mod ecn;
 mod headers;
+mod links;
 pub mod mmu;
 mod pfc;
 mod port;
@@ -29,15 +31,16 @@ pub use self::config::buffer_frames_max;
 use self::config::{ConfigError, FlowControl, MarkAt, SwitchConfig};
 use self::ecn::Marker;
 use self::headers::Seen;
+pub use self::headers::settle_ttl;
 use self::mmu::Mmu;
-use self::pfc::bits;
+pub(crate) use self::pfc::bits;
 use self::port::Port;
 use self::queues::{Entry, Queues};
-use self::route::Router;
 pub use self::route::{AddressMap, Routes};
+use self::route::{Choice, Router};
 use self::sched::Scheduler;
 use crate::frame::{Fill, Frame, FramePool, flags};
-use crate::limits::{HOPS_MAX, PRIORITIES};
+use crate::limits::PRIORITIES;
 use crate::measure::record::{DropReason, Record};
 use crate::measure::stats::{SwitchPortStats, SwitchStats};
 use crate::units::{FRAME_LEN_MIN, FrameLen, Span, Time};
@@ -81,6 +84,7 @@ pub struct Switch<F> {
     sched: Scheduler,
     addresses: AddressMap,
     dscp_map: [u8; 64],
+    hash_dest_qp: bool,
     pause_quanta: u16,
     flow_control: FlowControl,
     /// Manners of a simulated switch, see [`Switch::imitate`].
@@ -133,6 +137,7 @@ impl<F: Frame> Switch<F> {
             sched: Scheduler::new(&config),
             addresses,
             dscp_map: config.dscp_map,
+            hash_dest_qp: config.hash_dest_qp,
             pause_quanta: config.pause_quanta,
             flow_control: config.flow_control,
             imitates: false,
@@ -159,14 +164,14 @@ impl<F: Frame> Switch<F> {
     pub fn on_frame(&mut self, now: Time, ingress: u16, mut frame: F, rec: &mut impl Record) -> Admit<F> {
         let mut refused = None;
         if frame.meta().flags & flags::PARSED == 0 {
-            match headers::read(&mut frame, &self.addresses, &self.dscp_map) {
+            match headers::read(&mut frame, &self.addresses, &self.dscp_map, self.hash_dest_qp) {
                 Ok(Seen::Forward) => {}
                 Ok(Seen::Pfc(message)) => {
-                    self.on_pfc(now, ingress, &message);
+                    self.on_pfc(now, ingress, &message, rec);
                     return Admit::Consumed(frame);
                 }
                 Ok(Seen::Pause(quanta)) => {
-                    self.on_pause(now, ingress, quanta);
+                    self.on_pause(now, ingress, quanta, rec);
                     return Admit::Consumed(frame);
                 }
                 Err(reason) => refused = Some(reason),
@@ -180,10 +185,16 @@ impl<F: Frame> Switch<F> {
         }
         let meta = frame.meta();
         let priority = meta.priority & 7;
-        if meta.hops >= HOPS_MAX {
+        if meta.ttl <= 1 {
             return self.refuse(now, ingress, None, frame, DropReason::Loop, rec);
         }
-        let Some(egress) = self.router.egress(meta.dst, meta.hash, ingress) else {
+        let by = Choice { now, hash: meta.hash, ingress };
+        let (queues, ports) = (&self.queues, &self.ports);
+        let load = |port: u16| {
+            let rate = ports[usize::from(port)].egress.rate().bits_per_s / 1_000_000;
+            u64::from(queues.depth_bytes(slot(port, priority))) * 8_000_000 / rate.max(1)
+        };
+        let Some(egress) = self.router.egress(meta.dst, by, load) else {
             return self.refuse(now, ingress, None, frame, DropReason::NoRoute, rec);
         };
 
@@ -219,7 +230,7 @@ impl<F: Frame> Switch<F> {
         meta.enqueued = now;
         meta.cells = cells;
         meta.ingress = ingress;
-        meta.hops += 1;
+        meta.ttl -= 1;
         meta.flags &= !(flags::IN_HEADROOM | flags::IN_RESERVED);
         if admitted.in_headroom {
             meta.flags |= flags::IN_HEADROOM;
@@ -245,10 +256,12 @@ impl<F: Frame> Switch<F> {
         port.waiting |= bit;
         if port.pfc.paused() & bit != 0 {
             let first_end = port.pauses(now, &mut self.stats.ports[usize::from(egress)]);
+            port.excused |= port.pfc.paused() & bit;
             self.deadline = self.deadline.min(first_end);
         }
         self.wake(now, egress);
         if admitted.xoff {
+            rec.xoff(now, self.blame(ingress, egress, priority));
             self.stop(now, ingress, priority);
         }
         Admit::Queued
@@ -294,6 +307,7 @@ impl<F: Frame> Switch<F> {
         let Entry { mut frame, bytes, cells, ingress } = self.queues.pop(queue)?;
         if self.queues.is_empty(queue) {
             self.ports[p].waiting &= !(1 << priority);
+            self.ports[p].excused &= !(1 << priority);
             self.sched.emptied(p, priority);
         }
         if self.marker.at() == MarkAt::Dequeue {
@@ -340,13 +354,13 @@ impl<F: Frame> Switch<F> {
         Some(frame)
     }
 
-    fn on_pfc(&mut self, now: Time, ingress: u16, message: &PfcFrame) {
+    fn on_pfc(&mut self, now: Time, ingress: u16, message: &PfcFrame, rec: &mut impl Record) {
         let p = usize::from(ingress);
         self.look(now, ingress);
         for priority in bits(message.enable) {
             // PFC is per priority a setting of both directions: one that does not send it does not obey it.
             if self.mmu.is_lossless(p * PRIORITIES + priority) {
-                self.obey(now, p, priority, message.quanta[priority]);
+                self.obey(now, ingress, priority, message.quanta[priority], rec);
             }
         }
         self.look(now, ingress);
@@ -354,14 +368,15 @@ impl<F: Frame> Switch<F> {
     }
 
     /// The far end asked for silence of the whole link.
-    fn on_pause(&mut self, now: Time, ingress: u16, quanta: u16) {
+    fn on_pause(&mut self, now: Time, ingress: u16, quanta: u16, rec: &mut impl Record) {
         self.look(now, ingress);
-        (0..PRIORITIES).for_each(|priority| self.obey(now, usize::from(ingress), priority, quanta));
+        (0..PRIORITIES).for_each(|priority| self.obey(now, ingress, priority, quanta, rec));
         self.look(now, ingress);
         self.wake(now, ingress);
     }
 
-    fn obey(&mut self, now: Time, p: usize, priority: usize, quanta: u16) {
+    fn obey(&mut self, now: Time, ingress: u16, priority: usize, quanta: u16, rec: &mut impl Record) {
+        let p = usize::from(ingress);
         let port = &mut self.ports[p];
         let pause = match quanta {
             0 => Span::ZERO,
@@ -369,6 +384,9 @@ impl<F: Frame> Switch<F> {
             quanta => port.egress.rate().quanta(quanta),
         };
         port.pfc.receive(now, priority, pause, &mut self.stats.ports[p].pfc[priority]);
+        let until = Time(now.0.saturating_add(pause.0));
+        port.excused |= u8::from(until > now && port.waiting & (1 << priority) != 0) << priority;
+        rec.switch_paused(now, self.index, ingress, priority as u8, until);
     }
 
     fn look(&mut self, now: Time, port: u16) {
@@ -444,6 +462,7 @@ impl<F: Frame> Switch<F> {
                 }
             }
             self.ports[p].waiting &= !(1 << priority);
+            self.ports[p].excused &= !(1 << priority);
             self.sched.emptied(p, priority);
         }
     }

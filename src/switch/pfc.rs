@@ -8,7 +8,7 @@ use crate::wire::pfc::PfcFrame;
 
 /// The set bits of a priority mask, lowest first.
 #[inline]
-pub(super) fn bits(mut mask: u8) -> impl Iterator<Item = usize> {
+pub(crate) fn bits(mut mask: u8) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let p = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
         mask &= mask - 1;
@@ -99,6 +99,18 @@ impl PortPfc {
         let bit = 1 << priority;
         self.xoff &= !bit;
         self.pending = (self.pending & !bit) | (self.told & bit);
+    }
+
+    /// The link was down: neither end knows of a pause any more, and what is in XOFF has to be said anew.
+    pub fn forget(&mut self) {
+        self.paused = 0;
+        self.told = 0;
+        self.pending = self.xoff;
+    }
+
+    /// Ingress priorities that are in XOFF and whose far end was told so.
+    pub fn holds_back(&self) -> u8 {
+        self.xoff & self.told
     }
 
     /// Priorities whose XOFF has to be said again by `now`, and when the next one after them is due.

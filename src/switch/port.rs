@@ -18,6 +18,8 @@ pub struct Port {
     deaf: u8,
     /// Priorities whose frames the watchdog drops.
     pub dropping: u8,
+    /// Priorities whose queue was paused since it was last empty: what waits there has others to blame.
+    pub excused: u8,
     /// Priorities whose groups are in XOFF, where the whole link is asked to stop.
     pub stopping: u8,
     /// The driver will ask this port again by itself: a wake is out, or something was left when it last asked.
@@ -44,6 +46,7 @@ impl Port {
             held: 0,
             deaf: 0,
             dropping: 0,
+            excused: 0,
             stopping: 0,
             armed: false,
             listed: false,
@@ -62,6 +65,10 @@ impl Port {
     #[inline]
     pub fn ready(&self) -> u8 {
         self.waiting & !(self.pfc.paused() & !self.deaf | self.held | self.dropping)
+    }
+    /// Priorities with frames that wait for a pause to end.
+    pub fn stopped(&self) -> u8 {
+        self.waiting & self.pfc.paused() & !(self.deaf | self.dropping)
     }
     /// Priorities with frames that are to be dropped.
     #[inline]

@@ -150,6 +150,15 @@ impl<F> Queues<F> {
     pub fn is_empty(&self, queue: usize) -> bool {
         self.queues[queue].head == NIL
     }
+    /// Where the frames of a queue came in, first to leave first.
+    pub fn ingresses(&self, queue: usize) -> impl Iterator<Item = u16> {
+        let mut next = self.queues[queue].head;
+        std::iter::from_fn(move || {
+            let node = self.nodes.get(next as usize)?;
+            next = node.next;
+            Some(node.ingress)
+        })
+    }
     /// Frames in all queues.
     pub fn frames(&self) -> usize {
         self.frames

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::balance::{Flowlets, least_loaded};
 use super::config::LoadBalance;
 use crate::rng::mix;
-use crate::units::PortId;
+use crate::units::{PortId, Span, Time};
 use crate::wire::fast::IpKey;
 
 /// Entry of a dense table that belongs to nobody.
@@ -106,6 +107,12 @@ pub fn ecmp_index(hash: u32, seed: u64, n: usize) -> usize {
     ((h * n as u64) >> 32) as usize
 }
 
+/// The entropy of a flow with its destination queue pair mixed in, for switches that hash it too.
+#[inline]
+pub fn with_dest_qp(hash: u32, dest_qp: u32) -> u32 {
+    (mix(u64::from(hash) | u64::from(dest_qp) << 32) >> 32) as u32
+}
+
 /// Candidates of one endpoint: `ports[first..first + n]`; the first of them beside, for the common single path.
 #[derive(Clone, Copy, Debug)]
 struct Row {
@@ -122,7 +129,20 @@ pub struct Router {
     /// Round-robin position of each candidate list, at the list's first index.
     spray: Vec<u16>,
     balance: LoadBalance,
+    /// Of a balance that remembers.
+    flowlets: Option<Flowlets>,
     seed: u64,
+}
+
+/// What a choice may depend on besides the routes.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// The time.
+    pub now: Time,
+    /// Entropy of the frame's headers.
+    pub hash: u32,
+    /// Port it came in by.
+    pub ingress: u16,
 }
 
 impl Router {
@@ -146,28 +166,64 @@ impl Router {
             rows.push(Row { first, n, port: to.first().copied().unwrap_or(0) });
         }
         let spray = vec![0; ports.len() + 1];
-        Router { rows, ports, spray, balance, seed }
+        let flowlets = match balance {
+            LoadBalance::Flowlet { gap } => Some(gap),
+            LoadBalance::Adaptive { gap } => Some(gap).filter(|g| *g > Span::ZERO),
+            _ => None,
+        };
+        Router { rows, ports, spray, balance, flowlets: flowlets.map(Flowlets::new), seed }
     }
 
-    /// The egress port of one frame; `None` without a route.
+    /// How it chooses.
+    pub(super) fn balance(&self) -> LoadBalance {
+        self.balance
+    }
+    /// With which seed.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The egress port of one frame; `None` without a route. `load` says how long a port has to send what waits
+    /// there; it is asked by an adaptive balance only.
     #[inline]
-    pub fn egress(&mut self, endpoint: u32, hash: u32, ingress: u16) -> Option<u16> {
+    pub fn egress(&mut self, endpoint: u32, by: Choice, load: impl FnMut(u16) -> u64) -> Option<u16> {
         let row = *self.rows.get(endpoint as usize)?;
         let n = usize::from(row.n);
         if n <= 1 {
             return (n == 1).then_some(row.port);
         }
         let choice = match self.balance {
-            LoadBalance::Ecmp => ecmp_index(hash, self.seed, n),
-            LoadBalance::Pinned => usize::from(ingress) % n,
+            LoadBalance::Ecmp => ecmp_index(by.hash, self.seed, n),
+            LoadBalance::Pinned => usize::from(by.ingress) % n,
             LoadBalance::Spray => {
                 let next = &mut self.spray[row.first as usize];
                 let now = *next;
                 *next = if now + 1 >= row.n { 0 } else { now + 1 };
                 usize::from(now)
             }
+            LoadBalance::Flowlet { .. } | LoadBalance::Adaptive { .. } => self.remembered(row, by, load),
         };
         self.ports.get(row.first as usize + choice).copied()
+    }
+
+    #[cold]
+    fn remembered(&mut self, row: Row, by: Choice, mut load: impl FnMut(u16) -> u64) -> usize {
+        let (n, seed, adaptive) =
+            (usize::from(row.n), self.seed, matches!(self.balance, LoadBalance::Adaptive { .. }));
+        let ports = self.ports.get(row.first as usize..row.first as usize + n).unwrap_or_default();
+        let mut choose = |begun: u32| {
+            let drawn = ecmp_index(by.hash, seed ^ mix(begun.into()), n);
+            if adaptive {
+                least_loaded(n, drawn, |i| ports.get(i).map_or(u64::MAX, |p| load(*p)))
+            } else {
+                drawn
+            }
+        };
+        let key = u64::from(by.hash) | u64::from(row.first) << 32;
+        match &mut self.flowlets {
+            Some(flowlets) => flowlets.choose(by.now, key ^ seed, n, choose),
+            None => choose(0),
+        }
     }
 }
 
@@ -192,6 +248,10 @@ mod tests {
         assert_eq!(AddressMap::new([]).get(dense(0).into()), None);
     }
 
+    fn take(r: &mut Router, endpoint: u32, hash: u32, ingress: u16) -> Option<u16> {
+        r.egress(endpoint, Choice { now: Time::ZERO, hash, ingress }, |_| 0)
+    }
+
     fn router(balance: LoadBalance, seed: u64) -> Router {
         let up: Arc<[u16]> = (8..16).collect();
         let own: Arc<[u16]> = [2].into();
@@ -204,8 +264,8 @@ mod tests {
         let mut count = [0u32; 8];
         for flow in 0..80_000u64 {
             let hash = mix(flow) as u32;
-            let port = r.egress(1, hash, 0).unwrap();
-            assert_eq!(r.egress(2, hash, 5), Some(port));
+            let port = take(&mut r, 1, hash, 0).unwrap();
+            assert_eq!(take(&mut r, 2, hash, 5), Some(port));
             count[usize::from(port) - 8] += 1;
         }
         // 10,000 each; chi-square with 7 degrees of freedom stays below 24.3 with probability 0.999.
@@ -219,8 +279,8 @@ mod tests {
         let (mut a, mut b) = (router(LoadBalance::Ecmp, 1), router(LoadBalance::Ecmp, 2));
         let mut count = [0u32; 8];
         for hash in (0..80_000u64).map(|f| mix(f) as u32) {
-            if a.egress(1, hash, 0) == Some(8) {
-                count[usize::from(b.egress(1, hash, 0).unwrap()) - 8] += 1;
+            if take(&mut a, 1, hash, 0) == Some(8) {
+                count[usize::from(take(&mut b, 1, hash, 0).unwrap()) - 8] += 1;
             }
         }
         let mean = f64::from(count.iter().sum::<u32>()) / 8.0;
@@ -230,19 +290,49 @@ mod tests {
     #[test]
     fn pinned_is_free_of_collisions_and_spray_is_round_robin() {
         let mut r = router(LoadBalance::Pinned, 7);
-        let mut ports: Vec<u16> = (0..8).filter_map(|i| r.egress(1, 99, i)).collect();
+        let mut ports: Vec<u16> = (0..8).filter_map(|i| take(&mut r, 1, 99, i)).collect();
         ports.sort_unstable();
         assert_eq!(ports, (8..16).collect::<Vec<u16>>());
         let mut r = router(LoadBalance::Spray, 7);
-        let ports: Vec<u16> = (0..10).filter_map(|_| r.egress(1, 99, 0)).collect();
+        let ports: Vec<u16> = (0..10).filter_map(|_| take(&mut r, 1, 99, 0)).collect();
         assert_eq!(ports, [8, 9, 10, 11, 12, 13, 14, 15, 8, 9]);
+    }
+
+    #[test]
+    fn adaptive_takes_the_emptiest_port_and_flowlets_stay_together() {
+        let gap = Span::from_us(50);
+        let mut r = router(LoadBalance::Adaptive { gap: Span::ZERO }, 7);
+        let by = |hash, us| Choice { now: Time::ZERO + Span::from_us(us), hash, ingress: 0 };
+        for empty in 8..16 {
+            assert_eq!(r.egress(1, by(99, 0), |p| u64::from(p != empty)), Some(empty));
+        }
+        // With a gap the choice stays while frames follow each other, however the load changes.
+        let mut r = router(LoadBalance::Adaptive { gap }, 7);
+        let burst: Vec<_> =
+            (0..8).map(|i| r.egress(1, by(99, 40 * i), |p| u64::from(p != 8 + i as u16))).collect();
+        assert_eq!(burst, [Some(8); 8]);
+        assert_eq!(r.egress(1, by(99, 2_000), |p| u64::from(p != 15)), Some(15));
+        // Flowlets drawn at random use every port in the end.
+        let mut r = router(LoadBalance::Flowlet { gap }, 7);
+        let mut seen: Vec<_> = (0..200).filter_map(|i| r.egress(1, by(99, 51 * i), |_| 0)).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, (8..16).collect::<Vec<u16>>());
+    }
+
+    #[test]
+    fn the_queue_pair_tells_flows_of_one_five_tuple_apart() {
+        let mut hashes: Vec<u32> = (0..1_000).map(|qp| with_dest_qp(42, qp)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 1_000);
     }
 
     #[test]
     fn one_path_is_taken_and_none_is_no_route() {
         let mut r = router(LoadBalance::Ecmp, 7);
-        assert_eq!(r.egress(0, 1, 1), Some(2));
-        assert_eq!(r.egress(3, 1, 1), None);
-        assert_eq!(r.egress(4, 1, 1), None);
+        assert_eq!(take(&mut r, 0, 1, 1), Some(2));
+        assert_eq!(take(&mut r, 3, 1, 1), None);
+        assert_eq!(take(&mut r, 4, 1, 1), None);
     }
 }

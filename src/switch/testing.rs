@@ -31,6 +31,7 @@ pub fn config(ports: usize, cells: u64) -> SwitchConfig {
         egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|dscp| (dscp % 8) as u8),
         balance: LoadBalance::Ecmp,
+        hash_dest_qp: false,
         hash_seed: 1,
         pause_quanta: 0xffff,
         mark_at: MarkAt::Dequeue,
@@ -59,6 +60,7 @@ impl Bench {
         f.head_mut()[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0x02]);
         let meta = f.meta_mut();
         (meta.dst, meta.priority, meta.flags, meta.head_len) = (dst, priority, flags::PARSED, 54);
+        meta.ttl = 64;
         f
     }
 

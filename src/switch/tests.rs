@@ -9,7 +9,6 @@ use super::testing::{Bench, Left, config};
 use super::{AddressMap, Admit, Routes, Switch, slot};
 use crate::frame::boxed::{BoxFrame, BoxPool};
 use crate::frame::{Fill, Frame, FramePool, HEAD_MAX, flags};
-use crate::limits::HOPS_MAX;
 use crate::measure::record::{DropReason, NoRecord};
 use crate::units::{Bytes, FrameLen, LinkTiming, PortId, Rate, Span, Time};
 use crate::wire::pfc::PfcFrame;
@@ -375,7 +374,7 @@ fn frames_that_cannot_be_marked_are_dropped_when_they_join() {
 fn loops_and_unknown_destinations_end() {
     let mut b = Bench::new(config(2, 100));
     let mut f = b.frame(1, 0, 100);
-    f.meta_mut().hops = HOPS_MAX;
+    f.meta_mut().ttl = 1;
     assert!(matches!(b.switch.on_frame(Time(0), 0, f, &mut NoRecord), Admit::Dropped(DropReason::Loop, _)));
     assert_eq!(b.offer(Time(0), 0, 7, 0, 100), Some(DropReason::NoRoute));
     assert_eq!(b.switch.stats().drops, 2);
@@ -399,11 +398,12 @@ fn headers_are_read_once_and_ce_leaves_a_valid_checksum() {
         write_ipv4_roce(f.head_mut());
         f
     };
+    let ttl = v4().head()[22];
     assert!(matches!(s.on_frame(Time(5), 1, v4(), &mut NoRecord), Admit::Queued));
     assert!(matches!(s.on_frame(Time(6), 1, v4(), &mut NoRecord), Admit::Queued));
     let first = s.depart(Time(10), 2, &mut pool, &mut NoRecord).unwrap();
     let m = first.meta();
-    assert_eq!((m.dst, m.priority, m.ingress, m.hops, m.enqueued, m.cells), (2, 3, 1, 1, Time(5), 1));
+    assert_eq!((m.dst, m.priority, m.ingress, m.ttl, m.enqueued, m.cells), (2, 3, 1, ttl - 1, Time(5), 1));
     assert_eq!(first.head()[15] & 3, 2, "nothing was in front of the first");
     let second = s.depart(Time(10), 2, &mut pool, &mut NoRecord).unwrap();
     assert_eq!((second.head()[15] & 3, second.meta().flags & flags::CE), (3, flags::CE));

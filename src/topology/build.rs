@@ -1,10 +1,8 @@
-//! The shapes: one switch, and two tiers of leaves and spines. Routes follow from the wiring: shortest paths, all of
-//! them.
+//! The shapes: one switch, two tiers of leaves and spines (plain or by rail), and any graph. Routes follow from the
+//! wiring: shortest paths, all of them. Larger shapes are in [`super::shapes`].
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use super::{CABLE_SPAN_PER_M, End, Fabric, Link, Routes, TopologyError};
+use super::routing::routes;
+use super::{CABLE_SPAN_PER_M, End, Fabric, GivenRoute, Link, TopologyError};
 use crate::limits::{PORTS_MAX, SWITCH_PORTS_MAX};
 use crate::rng::mix;
 use crate::switch::config::{FixedDelays, SwitchConfig, SwitchPortConfig};
@@ -29,8 +27,11 @@ pub struct SingleSwitch {
 pub struct LeafSpine {
     /// Rate of each endpoint's port, in endpoint order.
     pub host_rates: Vec<Rate>,
-    /// Leaves.
+    /// Leaves; a multiple of `rails`.
     pub leaves: u16,
+    /// Endpoints of one machine, each on a leaf of its own: endpoint e is number `e % rails` of machine `e / rails`,
+    /// and so many leaves in a row take one machine after the other. 1 = endpoints fill one leaf after the other.
+    pub rails: u16,
     /// Spines.
     pub spines: u16,
     /// Cables between each leaf and each spine.
@@ -51,6 +52,12 @@ impl LeafSpine {
     /// Hosts on each leaf but perhaps the last.
     pub fn hosts_per_leaf(&self) -> usize {
         self.host_rates.len().div_ceil(usize::from(self.leaves).max(1))
+    }
+
+    /// The leaf of an endpoint.
+    pub fn leaf_of(&self, endpoint: usize) -> usize {
+        let rails = usize::from(self.rails).max(1);
+        endpoint / (rails * self.hosts_per_leaf()) * rails + endpoint % rails
     }
 }
 
@@ -82,13 +89,20 @@ pub fn single_switch(shape: &SingleSwitch) -> Result<Fabric, TopologyError> {
 pub fn leaf_spine(shape: &LeafSpine) -> Result<Fabric, TopologyError> {
     let (leaves, spines, uplinks) =
         (usize::from(shape.leaves), usize::from(shape.spines), usize::from(shape.uplinks));
-    let name = format!("leaf-spine {leaves}x{spines}");
+    let name = match shape.rails {
+        0 | 1 => format!("leaf-spine {leaves}x{spines}"),
+        rails => format!("rail-optimised {leaves}x{spines}, {rails} rails"),
+    };
     let hosts = shape.host_rates.len();
     check_hosts(&name, hosts)?;
-    for (what, n) in [("leaves", leaves), ("spines", spines), ("uplinks", uplinks)] {
+    let rails = usize::from(shape.rails);
+    for (what, n) in [("leaves", leaves), ("spines", spines), ("uplinks", uplinks), ("rails", rails)] {
         if n == 0 {
             return Err(TopologyError::Zero { shape: name, what });
         }
+    }
+    if !leaves.is_multiple_of(rails) || !hosts.is_multiple_of(rails) {
+        return Err(TopologyError::Rails { shape: name, rails, leaves, hosts });
     }
     if leaves + spines > usize::from(u16::MAX) {
         return Err(TopologyError::TooManySwitches { shape: name, switches: leaves + spines });
@@ -112,12 +126,12 @@ pub fn leaf_spine(shape: &LeafSpine) -> Result<Fabric, TopologyError> {
         b.add_switch(&shape.prototype, format!("{tier}{n}"), seed);
     }
     for (e, &rate) in shape.host_rates.iter().enumerate() {
-        b.cable_host(e, e / per_leaf, rate, shape.host_cable_m)?;
+        b.cable_host(e, shape.leaf_of(e), rate, shape.host_cable_m)?;
     }
     for leaf in 0..leaves {
         for spine in leaves..leaves + spines {
             for _ in 0..uplinks {
-                b.cable_switches(leaf, spine, shape.uplink_rate, shape.uplink_cable_m)?;
+                b.cable_switches(leaf, spine, shape.uplink_rate, metres(shape.uplink_cable_m))?;
             }
         }
     }
@@ -197,7 +211,7 @@ pub fn graph(shape: Graph) -> Result<Fabric, TopologyError> {
     b.finish()
 }
 
-fn check_hosts(shape: &str, hosts: usize) -> Result<(), TopologyError> {
+pub(super) fn check_hosts(shape: &str, hosts: usize) -> Result<(), TopologyError> {
     match hosts {
         0 => Err(TopologyError::NoHosts { shape: shape.into() }),
         n if n > PORTS_MAX => Err(TopologyError::TooManyHosts { shape: shape.into(), hosts }),
@@ -205,40 +219,66 @@ fn check_hosts(shape: &str, hosts: usize) -> Result<(), TopologyError> {
     }
 }
 
+/// Delay of so many metres of cable.
+fn metres(length: u32) -> Span {
+    Span(CABLE_SPAN_PER_M.0 * u64::from(length))
+}
+
 /// Puts a fabric together cable by cable.
-struct Builder {
+pub(super) struct Builder {
     fabric: Fabric,
     delays: FixedDelays,
 }
 
 impl Builder {
-    fn new(shape: String, hosts: usize, delays: FixedDelays) -> Builder {
+    pub fn new(shape: String, hosts: usize, delays: FixedDelays) -> Builder {
         Builder { fabric: Fabric { endpoints: hosts as u32, shape, ..Fabric::default() }, delays }
     }
 
-    fn add_switch(&mut self, prototype: &SwitchConfig, name: String, hash_seed: u64) {
+    pub fn add_switch(&mut self, prototype: &SwitchConfig, name: String, hash_seed: u64) {
         let config = SwitchConfig { name, ports: Vec::new(), hash_seed, ..prototype.clone() };
         self.fabric.switches.push(config);
     }
 
     /// Wires the next free port of `switch` to endpoint `e`.
-    fn cable_host(&mut self, e: usize, switch: usize, rate: Rate, cable_m: u32) -> Result<(), TopologyError> {
+    pub fn cable_host(
+        &mut self,
+        e: usize,
+        switch: usize,
+        rate: Rate,
+        cable_m: u32,
+    ) -> Result<(), TopologyError> {
         let at_switch = self.next_port(switch);
-        self.cable(End::Host(PortId(e as u32)), at_switch, rate, cable_m)
+        self.cable(End::Host(PortId(e as u32)), at_switch, rate, metres(cable_m))
     }
 
     /// Wires the next free ports of two switches to each other.
-    fn cable_switches(&mut self, a: usize, b: usize, rate: Rate, cable_m: u32) -> Result<(), TopologyError> {
+    pub fn cable_switches(
+        &mut self,
+        a: usize,
+        b: usize,
+        rate: Rate,
+        in_cable: Span,
+    ) -> Result<(), TopologyError> {
         let (a, b) = (self.next_port(a), self.next_port(b));
-        self.cable(a, b, rate, cable_m)
+        self.cable(a, b, rate, in_cable)
+    }
+
+    /// Routes that replace the shortest paths.
+    pub fn give(&mut self, routes: Vec<GivenRoute>) {
+        self.fabric.given = routes;
+    }
+
+    /// Ports wired so far.
+    pub fn ports(&self, switch: usize) -> usize {
+        self.fabric.switches[switch].ports.len()
     }
 
     fn next_port(&self, switch: usize) -> End {
         End::Switch(switch as u16, self.fabric.switches[switch].ports.len() as u16)
     }
 
-    fn cable(&mut self, a: End, b: End, rate: Rate, cable_m: u32) -> Result<(), TopologyError> {
-        let in_cable = Span(CABLE_SPAN_PER_M.0 * u64::from(cable_m));
+    fn cable(&mut self, a: End, b: End, rate: Rate, in_cable: Span) -> Result<(), TopologyError> {
         let delay_to = |end| match end {
             End::Host(_) => in_cable + self.delays.fec,
             End::Switch(..) => in_cable + self.delays.fec + self.delays.pipeline,
@@ -269,77 +309,18 @@ impl Builder {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Fabric, TopologyError> {
+    pub fn finish(mut self) -> Result<Fabric, TopologyError> {
         for switch in &self.fabric.switches {
             switch.validate()?;
-        }
-        self.fabric.routes = shortest_paths(&self.fabric)?;
-        Ok(self.fabric)
-    }
-}
-
-/// Equal-cost shortest paths of every switch to every endpoint. Cost: one breadth-first search per switch that has
-/// hosts; endpoints behind one switch share their lists everywhere else.
-fn shortest_paths(fabric: &Fabric) -> Result<Vec<Routes>, TopologyError> {
-    let n = fabric.switches.len();
-    // (port, neighbour) of every switch, and where every endpoint hangs.
-    let mut neighbours: Vec<Vec<(u16, u16)>> = vec![Vec::new(); n];
-    let mut attached: Vec<Option<(u16, u16)>> = vec![None; fabric.endpoints as usize];
-    for link in &fabric.links {
-        match (link.from, link.to) {
-            (End::Switch(s, port), End::Switch(to, _)) => neighbours[usize::from(s)].push((port, to)),
-            (End::Switch(s, port), End::Host(e)) => attached[e.0 as usize] = Some((s, port)),
-            _ => {}
-        }
-    }
-    let mut lists: Vec<Vec<Option<Arc<[u16]>>>> = vec![Vec::new(); n]; // [destination switch][switch]
-    let mut routes = vec![Routes { ports_to: Vec::with_capacity(attached.len()) }; n];
-    for (e, at) in attached.iter().enumerate() {
-        let unreachable = |from: &str| TopologyError::Unreachable { endpoint: e as u32, from: from.into() };
-        let (home, port) = at.ok_or_else(|| unreachable("any switch"))?;
-        let home = usize::from(home);
-        if lists[home].is_empty() {
-            lists[home] = towards(home, &neighbours);
-        }
-        for (s, route) in routes.iter_mut().enumerate() {
-            let to = match &lists[home][s] {
-                _ if s == home => Arc::from([port]),
-                Some(list) => list.clone(),
-                None => return Err(unreachable(&fabric.switches[s].name)),
-            };
-            route.ports_to.push(to);
-        }
-    }
-    Ok(routes)
-}
-
-/// Per switch: its ports on shortest paths to switch `home`, in port order; `None` where there is no path.
-fn towards(home: usize, neighbours: &[Vec<(u16, u16)>]) -> Vec<Option<Arc<[u16]>>> {
-    let mut incoming: Vec<Vec<usize>> = vec![Vec::new(); neighbours.len()];
-    for (from, ports) in neighbours.iter().enumerate() {
-        ports.iter().for_each(|&(_, to)| incoming[usize::from(to)].push(from));
-    }
-    let mut distance = vec![usize::MAX; neighbours.len()];
-    distance[home] = 0;
-    let mut queue = VecDeque::from([home]);
-    while let Some(s) = queue.pop_front() {
-        for &from in &incoming[s] {
-            if distance[from] == usize::MAX {
-                distance[from] = distance[s] + 1;
-                queue.push_back(from);
+            if switch.ports.len() > SWITCH_PORTS_MAX {
+                let (switch, ports) = (switch.name.clone(), switch.ports.len());
+                return Err(TopologyError::TooManyPorts { switch, ports, fix: "more switches" });
             }
         }
+        self.fabric.routes = routes(&self.fabric, |_| true);
+        self.fabric.all_reachable()?;
+        Ok(self.fabric)
     }
-    let ports = |s: usize| {
-        let mut ports: Vec<u16> = neighbours[s]
-            .iter()
-            .filter(|(_, to)| distance[usize::from(*to)] < distance[s])
-            .map(|&(port, _)| port)
-            .collect();
-        ports.sort_unstable();
-        (distance[s] != usize::MAX).then(|| Arc::from(ports))
-    };
-    (0..neighbours.len()).map(ports).collect()
 }
 
 #[cfg(test)]
@@ -422,7 +403,8 @@ mod tests {
     fn a_missing_cable_is_found() {
         let mut f = leaf_spine(&leaf_spine_of(8, 2, 1)).unwrap();
         f.links.retain(|l| !matches!((l.from, l.to), (End::Switch(2, _), End::Switch(1, _))));
-        let e = shortest_paths(&f).unwrap_err();
+        f.routes = routes(&f, |_| true);
+        let e = f.all_reachable().unwrap_err();
         assert_eq!(e.to_string(), "endpoint 4 cannot be reached from leaf0; add the missing cable");
     }
 }

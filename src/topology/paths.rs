@@ -179,6 +179,32 @@ pub fn fabric_bound(fabric: &Fabric, flows: &[Flow]) -> Result<Bound, TopologyEr
     Ok(times.reduce(|best, b| if b.span > best.span { b } else { best }).unwrap_or_default())
 }
 
+/// The links that a flow takes, first to last, where its path is fixed by its hash or its ports.
+///
+/// # Errors
+/// As [`paths`], and [`TopologyError::Sprayed`] where a switch chooses anew from frame to frame.
+pub fn trace(fabric: &Fabric, wiring: &Wiring, f: &HashedFlow) -> Result<Vec<u32>, TopologyError> {
+    let mut link = first_link(fabric, wiring, f.src, f.dst)?;
+    let mut way = vec![link];
+    while let End::Switch(s, ingress) = fabric.links[link as usize].to {
+        if way.len() > usize::from(HOPS_MAX) {
+            return Err(TopologyError::Loop { src: f.src, dst: f.dst });
+        }
+        let (config, ports) = (&fabric.switches[usize::from(s)], candidates(fabric, s, f.dst)?);
+        let choice = match config.balance {
+            _ if ports.len() == 1 => 0,
+            LoadBalance::Ecmp => ecmp_index(f.hash, config.hash_seed, ports.len()),
+            LoadBalance::Pinned => usize::from(ingress) % ports.len(),
+            LoadBalance::Spray | LoadBalance::Flowlet { .. } | LoadBalance::Adaptive { .. } => {
+                return Err(TopologyError::Sprayed { switch: config.name.clone() });
+            }
+        };
+        link = wiring.from_switch[usize::from(s)][usize::from(ports[choice])];
+        way.push(link);
+    }
+    Ok(way)
+}
+
 /// Flows that hashing has put on one link between switches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collisions {
@@ -198,22 +224,7 @@ pub fn collisions(fabric: &Fabric, flows: &[HashedFlow]) -> Result<Collisions, T
     let wiring = Wiring::new(fabric)?;
     let mut c = Collisions { flows_per_link: vec![0; fabric.links.len()], ..Collisions::default() };
     for f in flows.iter().filter(|f| f.src != f.dst) {
-        let mut link = first_link(fabric, &wiring, f.src, f.dst)?;
-        let mut hops = 0;
-        c.flows_per_link[link as usize] += 1;
-        while let End::Switch(s, ingress) = fabric.links[link as usize].to {
-            if hops == HOPS_MAX {
-                return Err(TopologyError::Loop { src: f.src, dst: f.dst });
-            }
-            hops += 1;
-            let (config, ports) = (&fabric.switches[usize::from(s)], candidates(fabric, s, f.dst)?);
-            let choice = match config.balance {
-                _ if ports.len() == 1 => 0,
-                LoadBalance::Ecmp => ecmp_index(f.hash, config.hash_seed, ports.len()),
-                LoadBalance::Pinned => usize::from(ingress) % ports.len(),
-                LoadBalance::Spray => return Err(TopologyError::Sprayed { switch: config.name.clone() }),
-            };
-            link = wiring.from_switch[usize::from(s)][usize::from(ports[choice])];
+        for link in trace(fabric, &wiring, f)? {
             c.flows_per_link[link as usize] += 1;
         }
     }
@@ -224,6 +235,45 @@ pub fn collisions(fabric: &Fabric, flows: &[HashedFlow]) -> Result<Collisions, T
         }
     }
     Ok(c)
+}
+
+/// How the load of one tier's links upwards is spread.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct TierPaths {
+    /// The tier they leave, by the name its switches share; of a ring, its switches.
+    pub from: String,
+    /// The tier they lead to.
+    pub to: String,
+    /// Links.
+    pub links: u32,
+    /// Links that carried anything.
+    pub used: u32,
+    /// Links it would take to carry the same load evenly, no link more than the mean of what flows see:
+    /// (sum x)^2 / sum x^2. All links when the load is even, one when one link bears everything.
+    pub effective: f64,
+}
+
+/// The spread of `load` (per link, in flows or bytes) over the links that lead upwards, tier by tier; in the lowest tier
+/// links to switches of the same tier count too. Tiers without load are left out.
+pub fn tier_paths(fabric: &Fabric, load: &[f64]) -> Vec<TierPaths> {
+    let tiers = fabric.tiers();
+    let mut rows: std::collections::BTreeMap<(u16, u16), (u32, u32, f64, f64)> = Default::default();
+    for (link, &x) in fabric.links.iter().zip(load) {
+        let (End::Switch(a, _), End::Switch(b, _)) = (link.from, link.to) else { continue };
+        let (from, to) = (tiers[usize::from(a)], tiers[usize::from(b)]);
+        if to > from || (to == from && from == 0) {
+            let row = rows.entry((from, to)).or_default();
+            *row = (row.0 + 1, row.1 + u32::from(x > 0.0), row.2 + x, row.3 + x * x);
+        }
+    }
+    let row = |((from, to), (links, used, sum, squares)): ((u16, u16), (u32, u32, f64, f64))| TierPaths {
+        from: fabric.tier_name(from, &tiers),
+        to: fabric.tier_name(to, &tiers),
+        links,
+        used,
+        effective: sum * sum / squares,
+    };
+    rows.into_iter().filter(|(_, r)| r.2 > 0.0).map(row).collect()
 }
 
 fn first_link(fabric: &Fabric, wiring: &Wiring, src: u32, dst: u32) -> Result<u32, TopologyError> {

@@ -10,6 +10,7 @@ pub fn leaf_spine_of(hosts: usize, leaves: u16, spines: u16) -> LeafSpine {
     LeafSpine {
         host_rates: vec![Rate::gbps(100); hosts],
         leaves,
+        rails: 1,
         spines,
         uplinks: 1,
         uplink_rate: Rate::gbps(100),

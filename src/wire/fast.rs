@@ -357,6 +357,27 @@ pub fn set_ce(head: &mut [u8; HEAD_MAX]) -> bool {
     true
 }
 
+/// Time to live, or IPv6 hop limit, of a frame that [`parse`] has read as IP.
+#[inline]
+pub fn ttl(head: &[u8; HEAD_MAX], seen: &Fast) -> u8 {
+    head.get(usize::from(seen.ip_off) + if seen.is_v6 { 7 } else { 8 }).copied().unwrap_or(0)
+}
+
+/// Writes another time to live, as a router does, and corrects the IPv4 header checksum by the difference (RFC 1624,
+/// equation 3). The ICRC covers neither. Frames that are not IP are left alone.
+pub fn set_ttl(head: &mut [u8; HEAD_MAX], ttl: u8) {
+    let Some((off, is_v6)) = ip_header(head) else { return };
+    if is_v6 {
+        head[off + 7] = ttl;
+        return;
+    }
+    let before = be16(head, off + 8);
+    let after = u16::from(ttl) << 8 | before & 0xff;
+    let sum = u32::from(!be16(head, off + 10)) + u32::from(!before) + u32::from(after);
+    put(head, off + 8, &after.to_be_bytes());
+    put(head, off + 10, &(!fold(sum)).to_be_bytes());
+}
+
 /// Folds carries of a ones' complement sum into 16 bits (RFC 1071).
 #[inline]
 pub(crate) const fn fold(sum: u32) -> u16 {

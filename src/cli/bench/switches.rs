@@ -82,6 +82,7 @@ impl Crossing {
         } else {
             let meta = frame.meta_mut();
             (meta.dst, meta.priority, meta.flags) = (u32::from(dst), 3, flags::PARSED);
+            meta.ttl = 64;
         }
         match self.switch.on_frame(Time::ZERO, ingress, frame, &mut NoRecord) {
             Admit::Queued => Ok(()),
@@ -116,6 +117,7 @@ fn config() -> SwitchConfig {
         egress_pools: Vec::new(),
         dscp_map: [3; 64],
         balance: LoadBalance::Ecmp,
+        hash_dest_qp: false,
         hash_seed: 1,
         pause_quanta: 0xffff,
         mark_at: MarkAt::Dequeue,

@@ -22,6 +22,7 @@ pub use pools::SharedEgress;
 use super::doc::ProfileDoc;
 use super::preset::Preset;
 use super::quantity::Cable;
+use super::shape;
 use super::source::{Fault, fault};
 use super::values::Files;
 use crate::plan::Plan;
@@ -98,28 +99,33 @@ impl Configuration {
             Some(Cable::Length(mm)) if mm % 1_000 == 0 => Some(mm / 1_000),
             _ => None,
         };
-        // Of a fabric, the ports of its first leaf.
-        let count =
-            fabric.hosts_per_leaf.or(shared.count).unwrap_or(1).min(crate::limits::SWITCH_PORTS_MAX as u32);
+        // Of a fabric, the ports of its first leaf; where others have more, theirs.
+        let places = shape::places(doc)?;
+        let most = places.as_ref().map(|p| p.iter().max().map_or(0, |p| p + 1)).or(shared.count);
+        let count = most.unwrap_or(1).min(crate::limits::SWITCH_PORTS_MAX as u32);
         let any = || WantedPort { name: None, speed: mbps(shared.rate), cable: metres(shared.cable) };
-        let typed = doc.port.iter().take(count as usize).map(|p| WantedPort {
-            name: p.dut_port.clone(),
-            speed: mbps(p.rate.or(shared.rate)),
-            cable: metres(p.cable.or(shared.cable)),
-        });
-        let mut ports: Vec<WantedPort> = typed.collect();
-        if ports.is_empty() {
-            ports = (0..count).map(|_| any()).collect();
+        let mut at: Vec<Option<(usize, WantedPort)>> = vec![None; count as usize];
+        for (i, p) in doc.port.iter().enumerate() {
+            let place = places.as_ref().map_or(Some(i), |all| all.get(i).map(|p| *p as usize));
+            let Some(slot) = place.and_then(|p| at.get_mut(p)) else { continue };
+            let (speed, cable) = (mbps(p.rate.or(shared.rate)), metres(p.cable.or(shared.cable)));
+            let (first, port) =
+                slot.get_or_insert_with(|| (i, WantedPort { name: p.dut_port.clone(), speed, cable }));
+            if (port.speed, port.cable) != (speed, cable) {
+                let text = format!(
+                    "has another rate or cable than port {first}, which has the same place on its switch; config is that \
+                     of one switch, so make them equal"
+                );
+                return fault(format!("port[{i}]"), text);
+            }
         }
+        let ports = at.into_iter().map(|p| p.map_or_else(any, |p| p.1)).collect();
         let preset = switch.preset.as_deref().and_then(Preset::named);
-        let trunk = fabric.uplink_rate.map(|rate| WantedPort {
-            name: None,
-            speed: mbps(Some(rate)),
-            cable: metres(fabric.cable),
-        });
+        let trunk = |t: &shape::Trunk| WantedPort { name: None, speed: mbps(t.rate), cable: metres(t.cable) };
+        let trunks = shape::trunks(fabric).kinds.iter().map(trunk).collect();
         let wanted = Wanted {
             ports,
-            trunk,
+            trunks,
             cell: switch.cell.or(preset.map(|p| p.cell)),
             buffer: switch.buffer.map(|b| b.0),
             headroom: switch.xoff_headroom.is_some(),

@@ -27,8 +27,8 @@ pub struct WantedPort {
 pub struct Wanted {
     /// Tester ports, in order.
     pub ports: Vec<WantedPort>,
-    /// A port to another switch, when the run has any.
-    pub trunk: Option<WantedPort>,
+    /// A port to another switch for each kind of cable between switches.
+    pub trunks: Vec<WantedPort>,
     /// Cell size of the profile or its preset.
     pub cell: Option<u16>,
     /// Buffer of the profile: the pool's size is not needed.
@@ -52,8 +52,8 @@ pub struct Imported {
     pub priorities: [PriorityConfig; PRIORITIES],
     /// The same, with shaper and watchdog, of each port of the run.
     pub profiles: Vec<PortProfile>,
-    /// The same of ports to other switches.
-    pub trunk: Option<PortProfile>,
+    /// The same of ports to other switches, by kind of cable.
+    pub trunks: Vec<PortProfile>,
     /// DSCP to priority.
     pub dscp_map: [u8; 64],
     /// Names of the ports that stand for the run's ports, in order; `None` where the database has no more.
@@ -105,7 +105,7 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
     let most = run.common(&slots, &each, &mut notes)?;
     let mut profiles: Vec<PortProfile> =
         each.into_iter().map(|s| s.unwrap_or_else(|| most.clone()).profile).collect();
-    let trunk = wanted.trunk.as_ref().and_then(|_| profiles.pop());
+    let trunks = profiles.split_off(wanted.ports.len());
     run.headroom_pool(&profiles, &pools, &mut notes);
     notes.watchdogs(db, &ports);
     let names = slots.into_iter().take(wanted.ports.len());
@@ -116,7 +116,7 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
         egress_pools: pools.egress,
         priorities: most.profile.priorities,
         profiles,
-        trunk,
+        trunks,
         dscp_map: most.dscp,
         ports: names.map(|p| p.map(str::to_owned)).collect(),
         warnings: notes.warnings(),
@@ -195,8 +195,8 @@ impl Run<'_> {
                 "has no port: neither PORT, BUFFER_PG, PORT_QOS_MAP nor CABLE_LENGTH",
             );
         };
-        // A port to another switch comes last.
-        let wanted: Vec<&WantedPort> = self.wanted.ports.iter().chain(&self.wanted.trunk).collect();
+        // Ports to other switches come last.
+        let wanted: Vec<&WantedPort> = self.wanted.ports.iter().chain(&self.wanted.trunks).collect();
         let mut slots: Vec<Option<&str>> = Vec::with_capacity(wanted.len());
         for port in &wanted {
             let found = port.name.as_ref().map(|name| (name, all.iter().find(|p| *p == name)));

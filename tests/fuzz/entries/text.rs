@@ -64,8 +64,11 @@ pub fn sonic(data: &[u8]) {
     let Ok(db) = Database::parse(&named) else { return };
     for (cell, headroom) in [(None, false), (Some(254), true)] {
         let port = WantedPort { name: None, speed: 100_000, cable: Some(5) };
-        let trunk = headroom.then(|| WantedPort { name: None, speed: 400_000, cable: Some(40) });
-        let wanted = Wanted { ports: vec![port; 4], trunk, cell, buffer: None, headroom };
+        let trunks = headroom
+            .then(|| WantedPort { name: None, speed: 400_000, cable: Some(40) })
+            .into_iter()
+            .collect();
+        let wanted = Wanted { ports: vec![port; 4], trunks, cell, buffer: None, headroom };
         if let Ok(found) = resolve(&db, table.as_ref(), &wanted) {
             assert!(found.cell > 0);
         }
