@@ -83,6 +83,8 @@ pub struct Switch<F> {
     dscp_map: [u8; 64],
     pause_quanta: u16,
     flow_control: FlowControl,
+    /// Some port has a watchdog.
+    watched: bool,
     /// Manners of a simulated switch, see [`Switch::imitate`].
     imitates: bool,
     /// Ports to try next; each at most once.
@@ -135,6 +137,7 @@ impl<F: Frame> Switch<F> {
             dscp_map: config.dscp_map,
             pause_quanta: config.pause_quanta,
             flow_control: config.flow_control,
+            watched: config.profiles.iter().any(|p| p.watchdog.is_some()),
             imitates: false,
             wakes: VecDeque::with_capacity(n),
             last_queue: 0,
@@ -189,7 +192,7 @@ impl<F: Frame> Switch<F> {
 
         let (queue, bit) = (slot(egress, priority), 1 << priority);
         let port = &self.ports[usize::from(egress)];
-        if (port.dropping | self.ports[usize::from(ingress)].dropping) & bit != 0 {
+        if self.watched && (port.dropping | self.ports[usize::from(ingress)].dropping) & bit != 0 {
             return self.refuse_stuck(now, ingress, egress, frame, rec);
         }
         let depth = self.queues.depth_bytes(queue);
