@@ -126,7 +126,7 @@ fn in_the_worst_case_one_cell_less_loses_a_frame() {
 fn profile(senders: u32, gbps: u32, metres: u32, size: u16, other: u16, cell: u16, headroom: u64) -> String {
     let mut text = format!(
         "schema = 1\nname = \"headroom\"\n[run]\nlimit = \"50 ms\"\non = \"virtual\"\n[class.roce]\ndscp = 3\n\
-         [switch]\ncell = {cell}\nbuffer = \"2 MB\"\nalpha = \"1/4\"\nreserved = \"0 B\"\nxon_offset = \"2000 B\"\n\
+         [switch]\ncell = {cell}\nbuffer = \"2 MB\"\nstatic_th = \"40 kB\"\nreserved = \"0 B\"\nxon_offset = \"2000 B\"\n\
          xoff_headroom = \"{headroom} B\"\n\
          ports = {{ count = {}, rate = \"{gbps}G\", cable = \"{metres} m\" }}\n",
         senders + 1

@@ -40,7 +40,7 @@ pub(super) fn build(
     ranged("switch.cell", switch.cell, 32, 8192)?;
     ranged("switch.pause_quanta", switch.pause_quanta, 3, u16::MAX)?;
     let first: PortProfile = match imported {
-        Some(i) => on_top(switch, &i.priorities.into())?,
+        Some(i) => on_top(switch, &i.common)?,
         None => own_profile(switch, classes)?,
     };
     let pools = imported.map_or_else(|| own_pools(switch), |i| i.ingress_pools.clone());
@@ -92,7 +92,7 @@ pub(super) fn build(
         });
         let mut profile = match (imported, theirs, headroom) {
             (_, Some(theirs), _) => on_top(switch, theirs)?,
-            (Some(i), None, Some(_)) => on_top(switch, &i.priorities.into())?,
+            (Some(i), None, Some(_)) => on_top(switch, &i.common)?,
             (None, None, Some(_)) => own_profile(switch, classes)?,
             (_, None, None) => return Ok(None),
         };

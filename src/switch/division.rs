@@ -39,8 +39,8 @@ pub enum ConfigError {
     },
     /// Nothing left for the shared pool.
     #[error(
-        "switch {switch}: reserved {reserved} + headroom {headroom} bytes over {ports} ports and pools of {pools} \
-         bytes exceed the buffer of {buffer} bytes; enlarge the buffer or lower `reserved`, `headroom` or the pools"
+        "switch {switch}: reserved {reserved} + headroom {headroom} bytes over {ports} ports{pools} exceed the buffer of \
+         {buffer} bytes; enlarge the buffer or lower `reserved` or `headroom`"
     )]
     BufferTooSmall {
         /// Switch name.
@@ -49,8 +49,8 @@ pub enum ConfigError {
         reserved: u64,
         /// Sum of all headroom cells, in bytes.
         headroom: u64,
-        /// Pools with a size of their own, in bytes.
-        pools: u64,
+        /// " and pools of N bytes" where pools have sizes of their own.
+        pools: String,
         /// Ports.
         ports: usize,
         /// Configured buffer.
@@ -332,7 +332,10 @@ impl SwitchConfig {
                 switch: switch(),
                 reserved: reserved.saturating_mul(cell),
                 headroom: headroom.saturating_mul(cell),
-                pools: sized.saturating_mul(cell),
+                pools: match sized {
+                    0 => String::new(),
+                    n => format!(" and pools of {} bytes", n.saturating_mul(cell)),
+                },
                 ports: self.ports.len(),
                 buffer: self.buffer.0,
             });

@@ -248,6 +248,8 @@ impl Mmu {
         queue: usize,
         queue_cells: u32,
     ) -> Result<Admitted, DropReason> {
+        let limited = self.egress_limited & (1 << (queue % PRIORITIES)) != 0;
+        let queue_row = if limited { self.groups[queue].limits } else { 0 };
         let g = &mut self.groups[group];
         let limits = &self.limits[usize::from(g.limits)];
         let pool = &mut self.pools[usize::from(limits.pool)];
@@ -266,9 +268,8 @@ impl Mmu {
         {
             return Err(DropReason::Headroom);
         }
-        if self.egress_limited & (1 << (queue % PRIORITIES)) != 0 {
-            let row = self.groups[queue].limits;
-            let limits = &self.limits[usize::from(row)];
+        if limited {
+            let limits = &self.limits[usize::from(queue_row)];
             match self.egress_pools.get_mut(usize::from(limits.egress_pool)) {
                 None if in_reserved || limits.egress.allows(queue_cells + cells, free) => {}
                 None => return Err(if take > free { DropReason::Buffer } else { DropReason::Threshold }),
@@ -286,9 +287,6 @@ impl Mmu {
                 }
             }
         }
-        let g = &mut self.groups[group];
-        let limits = &self.limits[usize::from(g.limits)];
-        let pool = &mut self.pools[usize::from(limits.pool)];
         let mut admitted = Admitted { xoff: false, in_headroom, in_reserved, peak: false };
         let reached = if in_headroom {
             g.headroom += cells;

@@ -87,6 +87,8 @@ pub struct Switch<F> {
     hash_dest_qp: bool,
     pause_quanta: u16,
     flow_control: FlowControl,
+    /// Some port has a watchdog.
+    watched: bool,
     /// Manners of a simulated switch, see [`Switch::imitate`].
     imitates: bool,
     /// Ports to try next; each at most once.
@@ -140,6 +142,7 @@ impl<F: Frame> Switch<F> {
             hash_dest_qp: config.hash_dest_qp,
             pause_quanta: config.pause_quanta,
             flow_control: config.flow_control,
+            watched: config.profiles.iter().any(|p| p.watchdog.is_some()),
             imitates: false,
             wakes: VecDeque::with_capacity(n),
             last_queue: 0,
@@ -200,7 +203,7 @@ impl<F: Frame> Switch<F> {
 
         let (queue, bit) = (slot(egress, priority), 1 << priority);
         let port = &self.ports[usize::from(egress)];
-        if (port.dropping | self.ports[usize::from(ingress)].dropping) & bit != 0 {
+        if self.watched && (port.dropping | self.ports[usize::from(ingress)].dropping) & bit != 0 {
             return self.refuse_stuck(now, ingress, egress, frame, rec);
         }
         let depth = self.queues.depth_bytes(queue);

@@ -18,6 +18,7 @@ pub(crate) fn bits(mut mask: u8) -> impl Iterator<Item = usize> {
 
 /// Flow control state of one port. Bit p of every mask is priority p.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct PortPfc {
     /// Egress priorities that may not send.
     paused: u8,

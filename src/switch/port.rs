@@ -7,8 +7,10 @@ use super::watchdog::Watch;
 use crate::measure::stats::SwitchPortStats;
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 
-/// One port. Bit p of every mask is priority p.
+/// One port. Bit p of every mask is priority p. Fields stand in this order, so that one cache line holds what every
+/// frame asks.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Port {
     /// Priorities with frames waiting to leave here.
     pub waiting: u8,
@@ -30,13 +32,13 @@ pub struct Port {
     pub rows: u16,
     /// When the frame that left last has left the port.
     pub busy_until: Time,
+    shaping: Option<Box<Shaping>>,
     pub egress: LinkTiming,
     pub pfc: PortPfc,
-    pub mac: [u8; 6],
+    watch: Option<Box<Watch>>,
     /// XOFF is said again after this span: half the pause.
     pub refresh: Span,
-    shaping: Option<Box<Shaping>>,
-    watch: Option<Box<Watch>>,
+    pub mac: [u8; 6],
 }
 
 impl Port {

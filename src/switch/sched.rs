@@ -53,13 +53,13 @@ impl Scheduler {
         if ready == 0 {
             return None;
         }
+        if ready.is_power_of_two() {
+            return Some(ready.trailing_zeros() as u8); // alone: sends whatever its deficit
+        }
         let turn = &mut self.turns[port];
         let strict = ready & turn.strict;
         if strict != 0 {
             return Some(7 - strict.leading_zeros() as u8);
-        }
-        if ready.is_power_of_two() {
-            return Some(ready.trailing_zeros() as u8); // alone: sends whatever its deficit
         }
         let quantum = &self.quantum[usize::from(turn.profile)];
         loop {

@@ -50,7 +50,9 @@ pub struct Imported {
     pub egress_pools: Vec<SharedEgress>,
     /// Limits, weights and marking that most ports of the run have.
     pub priorities: [PriorityConfig; PRIORITIES],
-    /// The same, with shaper and watchdog, of each port of the run.
+    /// The same with shaper and watchdog.
+    pub common: PortProfile,
+    /// The same of each port of the run.
     pub profiles: Vec<PortProfile>,
     /// The same of ports to other switches, by kind of cable.
     pub trunks: Vec<PortProfile>,
@@ -115,6 +117,7 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
         ingress_pools: pools.ingress,
         egress_pools: pools.egress,
         priorities: most.profile.priorities,
+        common: most.profile,
         profiles,
         trunks,
         dscp_map: most.dscp,
