@@ -292,7 +292,7 @@ impl Recorder {
         }
         for p in self.pauses.rows().iter().flatten() {
             put(&[p.paused.0, p.longest.0, p.first.0, p.pauses]);
-            put(&[p.response_min.0, p.response_max.0]);
+            p.responses().iter().for_each(|(least, most)| put(&[least.0, most.0]));
         }
         for q in &self.queues {
             put(&[q.switch.into(), q.port.into(), q.priority.into()]);
