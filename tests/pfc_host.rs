@@ -67,10 +67,12 @@ fn headroom_that_check_computes_holds_and_a_slower_responder_overflows_it() {
         p.predicted.headroom.unwrap().needed.0
     };
     let bytes = needed("2 us");
+    // The receiver holds its queue, so that nothing leaves the headroom while the senders go on.
+    let storm = "[[pfc]]\nport = 2\npriorities = [3]\nkind = \"storm\"\nduration = \"1 ms\"\n";
+    let profile = format!("{TWO_TO_ONE}{storm}");
     let run = |response: &str| {
-        let set =
-            [format!("switch.ports.pfc_response={response}"), format!("switch.xoff_headroom={bytes} B")];
-        conserved(&plan_of(TWO_TO_ONE, &[&set[0], &set[1]])).1
+        let response = format!("switch.ports.pfc_response={response}");
+        conserved(&plan_of(&profile, &[&response, &format!("switch.xoff_headroom={bytes} B")])).1
     };
     let fits = run("2 us");
     assert_eq!((fits.switches[0].drops_lossless, fits.flows.retransmitted), (Some(0), 0));
