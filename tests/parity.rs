@@ -64,6 +64,7 @@ fn links_that_fail() {
     assert!(r.fabric.links.iter().map(|l| l.blackholed).sum::<u64>() > 0);
     let cut = [
         r#"at=[{ time = "300 us", link = { cable = "port 1", flap = { period = "1 ms", down = "50 us", count = 3 } } }]"#,
+        "fabric.reconvergence=1 s",
     ];
     let r = equal(&shipped("link-failure"), &cut, 0);
     assert!(r.fabric.links.iter().map(|l| l.in_flight).sum::<u64>() > 0, "{:?}", r.fabric.links);
