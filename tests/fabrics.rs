@@ -28,8 +28,8 @@ fn loop_of(n: usize, load: f64) -> String {
         text += &format!("[[fabric.route]]\nat = \"{}\"\nto = \"z\"\nvia = [\"{next}\"]\n", name(i));
     }
     text += "[[fabric.link]]\nfrom = \"b\"\nto = \"z\"\n";
-    text + &format!("[[stream]]\nfrom = 0\nto = 1\nload = \"{load} %\"\nduration = \"5 ms\"\n")
-        + "[class.roce]\ndscp = 3\nmtu = 4096\n[switch]\nbuffer = \"2 MB\"\n[run]\nlimit = \"20 ms\"\n"
+    text + &format!("[[stream]]\nfrom = 0\nto = 1\nload = \"{load} %\"\nduration = \"20 ms\"\n")
+        + "[class.roce]\ndscp = 3\nmtu = 4096\n[switch]\nbuffer = \"2 MB\"\n[run]\nlimit = \"60 ms\"\n"
 }
 
 /// Hu et al., HotNets 2016: a loop of n hops of bandwidth B carries each frame up to TTL times, so it fills and locks
@@ -51,7 +51,7 @@ fn a_routing_loop_locks_above_n_b_over_ttl_and_not_below() {
         let lock = &r.fabric.deadlocks[0];
         assert_eq!((lock.cycle.len(), lock.priority), (n, 3));
         assert!(result.missing[0].starts_with("deadlock"), "{:?}", result.missing);
-        assert!(r.duration_ns < 10e6, "ended long before its limit of 20 ms, at {}", r.duration_ns);
+        assert!(r.duration_ns < 15e6, "ended long before its limit of 60 ms, at {}", r.duration_ns);
         assert!(result.conservation.holds() && result.conservation.inside_frames > 0);
         assert_eq!(r.verdict(), Verdict::Fail);
     }
@@ -110,8 +110,9 @@ fn a_failed_link_costs_what_was_sent_to_it_and_nothing_else() {
     // On 30 m of cable and its FEC hold no more than the delay's worth of 4,178-byte frames, and the one cut short.
     let up = &r.fabric.links[0];
     assert!(up.in_flight <= 3, "{up:?}");
-    // 200 us of one link at most are sent into the dark.
-    assert!(up.blackholed as f64 <= 200e3 / wire_ns(4178, 100.0) + 1.0, "{up:?}");
+    // What waited behind it and what came in the 200 us is sent into the dark, at the link's rate and while it is down.
+    let dark_ns = up.blackholed as f64 * wire_ns(4178, 100.0);
+    assert!((200e3..1.7e6).contains(&dark_ns), "{up:?}");
     // Same seed, same outcome.
     assert_eq!(virtually(&plan_of(&text, &[])).0.outcome_hash(), result.outcome_hash());
 }

@@ -55,6 +55,33 @@ fn incast_with_pfc() {
     assert!(r.ports.iter().flat_map(|p| &p.pfc).map(|p| p.xoff_rx).sum::<u64>() > 32);
 }
 
+/// Both ends of a link know when it fell: where the engines are cut does not show. Tester ports are in one worker and
+/// switches in the other, so the cable of a port is the one that is cut.
+#[test]
+fn links_that_fail() {
+    let _alone = alone();
+    let r = equal(&shipped("link-failure"), &[], 0);
+    assert!(r.fabric.links.iter().map(|l| l.blackholed).sum::<u64>() > 0);
+    let cut = [
+        r#"at=[{ time = "300 us", link = { cable = "port 1", flap = { period = "1 ms", down = "50 us", count = 3 } } }]"#,
+        "fabric.reconvergence=1 s",
+    ];
+    let r = equal(&shipped("link-failure"), &cut, 0);
+    assert!(r.fabric.links.iter().map(|l| l.in_flight).sum::<u64>() > 0, "{:?}", r.fabric.links);
+}
+
+/// A deadlock ends both at the same moment with the same frames inside.
+#[test]
+fn a_deadlock() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let run = |mode: &str| run_into(&dir.path().join(mode), &shipped("deadlock-ring"), &["--on", mode], 0);
+    let (rings, ideal) = (run("rings"), run("virtual"));
+    assert_eq!(rings.fabric.deadlocks, ideal.fabric.deadlocks);
+    assert_eq!((rings.outcome_hash, rings.conservation), (ideal.outcome_hash, ideal.conservation));
+    assert_eq!(rings.fabric.deadlocks.len(), 1);
+}
+
 #[test]
 fn incast_with_dcqcn() {
     let _alone = alone();

@@ -64,7 +64,7 @@ impl PauseMeter {
     }
 }
 
-/// Why an ingress was paused: the frame that crossed its threshold was bound for this queue.
+/// Why an ingress was paused: its frames waited in this queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct XoffCause {
     /// The switch that paused.

@@ -41,9 +41,10 @@ pub(super) fn build(
     let mut cables: Vec<u32> = falls.map(|e| e.cable).collect();
     cables.sort_unstable();
     cables.dedup();
-    if each.saturating_mul(1 << cables.len().min(20)) > ROUTES_BYTES_MAX && cables.len() > 1 {
+    let states = (1usize << cables.len().min(20)).min(events.len() + 1);
+    if each.saturating_mul(states) > ROUTES_BYTES_MAX {
         let text = format!(
-            "{} cables that fall make too many route tables of {each} B for this fabric; let fewer fall",
+            "{} cables that fall make up to {states} route tables of {each} B; let fewer fall",
             cables.len()
         );
         return fault(format!("at[{}].link", times.first().map_or(0, |t| t.0)), text);

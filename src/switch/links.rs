@@ -5,7 +5,11 @@ use super::route::Router;
 use super::{Routes, Switch, slot};
 use crate::frame::Frame;
 use crate::limits::PRIORITIES;
+use crate::measure::network::XoffCause;
 use crate::units::{LinkTiming, Time};
+
+/// Frames at the head of a queue that are looked at for where they came in.
+const BLAME_DEPTH: usize = 64;
 
 impl<F: Frame> Switch<F> {
     /// The link of a port went down or came up: no pause holds any more in either direction, and what is still in XOFF
@@ -23,6 +27,18 @@ impl<F: Frame> Switch<F> {
     /// Frames that come in from now on take other routes. Allocates; frames already queued stay where they are.
     pub fn set_routes(&mut self, routes: &Routes) {
         self.router = self.router.with_routes(routes);
+    }
+
+    /// Why an ingress goes to XOFF: the deepest queue of the priority when it holds frames of that ingress among its
+    /// first, otherwise the queue that the last frame joined.
+    #[cold]
+    pub(super) fn blame(&self, ingress: u16, own: u16, priority: u8) -> XoffCause {
+        let depth = |port: &u16| self.queues.depth_bytes(slot(*port, priority));
+        let deepest = (0..self.ports.len() as u16).max_by_key(depth).unwrap_or(own);
+        let holds = self.queues.ingresses(slot(deepest, priority)).take(BLAME_DEPTH).any(|i| i == ingress);
+        let egress = if holds { deepest } else { own };
+        let paused = self.ports[usize::from(egress)].excused & (1 << priority) != 0;
+        XoffCause { switch: self.index, ingress, egress, priority, paused }
     }
 
     /// Queues that have frames and may not send: (port, priority).

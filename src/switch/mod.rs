@@ -41,7 +41,6 @@ use self::route::{Choice, Router};
 use self::sched::Scheduler;
 use crate::frame::{Fill, Frame, FramePool, flags};
 use crate::limits::PRIORITIES;
-use crate::measure::network::XoffCause;
 use crate::measure::record::{DropReason, Record};
 use crate::measure::stats::{SwitchPortStats, SwitchStats};
 use crate::units::{FRAME_LEN_MIN, FrameLen, Span, Time};
@@ -262,8 +261,7 @@ impl<F: Frame> Switch<F> {
         }
         self.wake(now, egress);
         if admitted.xoff {
-            let paused = self.ports[usize::from(egress)].excused & bit != 0;
-            rec.xoff(now, XoffCause { switch: self.index, ingress, egress, priority, paused });
+            rec.xoff(now, self.blame(ingress, egress, priority));
             self.stop(now, ingress, priority);
         }
         Admit::Queued

@@ -19,14 +19,38 @@ pub type Cycle = Vec<u32>;
 pub fn buffer_cycle(fabric: &Fabric, routes: &[Routes]) -> Result<Option<Cycle>, TopologyError> {
     let wiring = Wiring::new(fabric)?;
     let homes = fabric.homes();
+    let all = destinations(fabric, &homes, routes);
+    if up_then_down(fabric, &wiring, routes, &all) {
+        return Ok(None);
+    }
     let mut sources: Vec<u16> = homes.clone();
     sources.sort_unstable();
     sources.dedup();
     let mut after: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); fabric.links.len()];
-    for dst in destinations(fabric, &homes, routes) {
+    for dst in all {
         follow(fabric, &wiring, routes, &sources, dst, &mut after);
     }
     Ok(find_cycle(&after))
+}
+
+/// Whether no route goes down (or sideways) and then up or sideways: without that there is no circle, and a Clos without
+/// failures is known for one look at each route.
+fn up_then_down(fabric: &Fabric, wiring: &Wiring, routes: &[Routes], all: &[u32]) -> bool {
+    let tiers = fabric.tiers();
+    let next = |s: usize, dst: u32| {
+        let ports = routes.get(s).and_then(|r| r.ports_to.get(dst as usize));
+        ports.into_iter().flat_map(|p| p.iter()).filter_map(move |p| {
+            match fabric.links[wiring.from_switch[s][usize::from(*p)] as usize].to {
+                End::Switch(to, _) => Some(usize::from(to)),
+                End::Host(_) => None,
+            }
+        })
+    };
+    let climbs = |s: usize, dst: u32| next(s, dst).any(|to| tiers[to] >= tiers[s]);
+    all.iter().all(|&dst| {
+        let climbing: Vec<bool> = (0..tiers.len()).map(|s| climbs(s, dst)).collect();
+        (0..tiers.len()).all(|s| next(s, dst).all(|to| tiers[to] > tiers[s] || !climbing[to]))
+    })
 }
 
 /// One endpoint for each set of endpoints that all switches but the last treat alike.
