@@ -72,7 +72,7 @@ fn setup(frames: &[Seen], requester: bool, rc: RcConfig) -> Setup {
     }
     let longest = requests.iter().map(|l| l.len).max().unwrap();
     let mtu = [1024, 2048, 4096].into_iter().find(|m| longest <= *m).unwrap();
-    Setup { requester, messages, verb, mtu, psn: requests[0].psn, rc }
+    Setup { requester, messages, reads: Vec::new(), verb, mtu, psn: requests[0].psn, rc }
 }
 
 /// Opcode without "with immediate" for SENDs, which ours always have.
@@ -195,6 +195,7 @@ fn reads_and_atomics_are_answered_as_the_kernel_does() {
         let setup = Setup {
             requester: false,
             messages: vec![1],
+            reads: Vec::new(),
             verb: Verb::Write,
             mtu: 1024,
             psn,

@@ -51,6 +51,7 @@ fn setup(words: &[&str]) -> Setup {
     let mut s = Setup {
         requester: words[0] == "requester",
         messages: Vec::new(),
+        reads: Vec::new(),
         verb: Verb::Write,
         mtu: 1024,
         psn: 0,
@@ -61,7 +62,15 @@ fn setup(words: &[&str]) -> Setup {
         match key {
             "mtu" => s.mtu = number(value) as u16,
             "psn" => s.psn = number(value) as u32,
-            "messages" => s.messages = value.split(',').map(number).collect(),
+            "messages" => {
+                for (i, message) in value.split(',').enumerate() {
+                    s.messages.push(number(message.trim_start_matches("read:")));
+                    if message.starts_with("read:") {
+                        s.reads.push(i);
+                    }
+                }
+            }
+            "max_rd_atomic" => s.rc.max_rd_atomic = number(value) as u8,
             "window" => s.rc.window = number(value) as u32,
             "ack_timeout" => s.rc.ack_timeout = time(value).since(Time::ZERO),
             "ack_every" => s.rc.ack_every = number(value) as u16,
@@ -73,6 +82,7 @@ fn setup(words: &[&str]) -> Setup {
                     "write" => Verb::Write,
                     "write-imm" => Verb::WriteImm,
                     "send" => Verb::Send,
+                    "read" => Verb::Read,
                     _ => panic!("no verb: {value}"),
                 }
             }

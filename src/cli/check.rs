@@ -247,6 +247,7 @@ fn workload_text(w: &WorkloadConfig) -> String {
         Verb::Write => "WRITE",
         Verb::WriteImm => "WRITE with immediate",
         Verb::Send => "SEND",
+        Verb::Read => "READ",
     };
     let control = match &w.rate_control {
         RateControl::None => "no rate control".into(),

@@ -76,6 +76,7 @@ impl Host {
                 psn_post: q.psn_first & psn::MASK,
                 reaction,
                 reorder,
+                rare: NONE,
                 cnp_after: Time::ZERO,
                 failure: flow.as_ref().err().copied(),
             });
@@ -103,7 +104,7 @@ impl Host {
             cold,
             reactions,
             reorders,
-            answers: Default::default(),
+            rares: Vec::new(),
             memories: Default::default(),
             dcqcn,
             wheel,

@@ -14,6 +14,7 @@ use crate::frame::{Fill, Frame};
 use crate::host::rx::addr_of;
 use crate::measure::record::Record;
 use crate::transport::config::QPN_FIRST;
+use crate::transport::reads::{ReadRequest, Response};
 use crate::transport::requester::Packet;
 use crate::transport::responder::{Data, flags};
 use crate::units::Time;
@@ -242,8 +243,7 @@ impl Memories {
         let cfg = &region.cfg;
         let place = cfg.place(p.tag, p.msg_bytes.into()).unwrap_or(0);
         let reth = |r: &Reth| {
-            let into = (p.msg_bytes - r.dma_len) as u64; // a READ that goes on behind what has arrived
-            let va = cfg.remote_vaddr.wrapping_add(place as u64 + into);
+            let va = cfg.remote_vaddr.wrapping_add(place as u64);
             Reth { va, rkey: cfg.remote_rkey, dma_len: r.dma_len }
         };
         match ext {
@@ -256,6 +256,15 @@ impl Memories {
             _ => {}
         }
         place + psn::sub(p.psn, psn_first) as usize * usize::from(mtu)
+    }
+
+    /// What a READ request of ours asks for: what is missing of its message, in the other end's region.
+    #[cold]
+    pub(super) fn read_reth(&self, qp: u32, r: &ReadRequest) -> Reth {
+        let Some(Region { cfg, .. }) = self.get(qp) else { return Reth { va: 0, rkey: 0, dma_len: r.bytes } };
+        let message_bytes = u64::from(r.bytes) + u64::from(r.offset);
+        let place = cfg.place(r.tag, message_bytes).unwrap_or(0) as u64 + u64::from(r.offset);
+        Reth { va: cfg.remote_vaddr.wrapping_add(place), rkey: cfg.remote_rkey, dma_len: r.bytes }
     }
 
     /// Writes the payload of a frame of ours: `len` bytes from `offset` on.
@@ -341,19 +350,25 @@ impl Host {
         if let Some(Ext::Atomic(a)) = &ext
             && let Some(word) = region.word(a.va)
         {
-            self.answers.set_word(qp, word);
+            self.rare(qp).answers.word = word;
         }
+        let reads_to = self.read_place(qp, f);
         self.on_roce(now, f, head, frame.meta(), rec);
 
         let accepted = self.qps[qp as usize].resp.rx.expected_psn() != expected;
         let mtu = self.shared[usize::from(self.qps[qp as usize].req.profile)].mtu;
-        let word = self.answers.word(qp);
+        let fetched = self.qps[qp as usize].req.oldest_psn() == psn::add(f.psn, 1);
+        let atomic = accepted && f.op().is_some_and(|op| op.operation() == Operation::Atomic);
+        let word = if atomic { Some(self.rare(qp).answers.word) } else { None };
         let Some(region) = self.memories.get_mut(qp) else { return };
+        let payload = || {
+            let from = usize::from(f.head_len());
+            let bytes = frame.wire_bytes().and_then(|b| b.get(from..from + usize::from(f.payload_len)));
+            bytes.unwrap_or_default()
+        };
         match (f.op().map(Opcode::operation), &ext) {
             (Some(Operation::Send | Operation::Write), _) if accepted => {
-                let from = usize::from(f.head_len());
-                let bytes = frame.wire_bytes().and_then(|b| b.get(from..from + usize::from(f.payload_len)));
-                if let Some(r) = region.store(now, qp, f, ext.as_ref(), bytes.unwrap_or_default()) {
+                if let Some(r) = region.store(now, qp, f, ext.as_ref(), payload()) {
                     if self.memories.received.len() == RECEIVED_KEPT {
                         self.memories.received.pop_front();
                     }
@@ -368,11 +383,33 @@ impl Host {
                 }
                 region.reads.push_back((f.psn, packets, offset));
             }
-            (Some(Operation::Atomic), Some(Ext::Atomic(a))) if accepted => {
-                region.set_word(a.va, word.unwrap_or(0));
+            (Some(Operation::Atomic), Some(Ext::Atomic(a))) => {
+                if let Some(word) = word {
+                    region.set_word(a.va, word);
+                }
+            }
+            (Some(Operation::ReadResponse), _) if fetched => {
+                let bytes = payload();
+                let to = reads_to.and_then(|at| region.bytes.get_mut(at..at + bytes.len()));
+                if let Some(to) = to {
+                    to.copy_from_slice(bytes);
+                }
             }
             _ => {}
         }
+    }
+
+    /// Where in the region a READ response belongs that is the next to come; `None` for all other frames.
+    fn read_place(&self, qp: u32, f: &Fast) -> Option<usize> {
+        let op = f.op().filter(|op| op.operation() == Operation::ReadResponse)?;
+        let req = &self.qps.get(qp as usize)?.req;
+        let shared = self.shared.get(usize::from(req.profile))?;
+        if req.response(f.psn, op, f.payload_len, &self.messages, shared) != Response::New {
+            return None;
+        }
+        let (message, offset) = req.reading(f.psn, &self.messages, shared)?;
+        let place = self.memories.get(qp)?.cfg.place(message.tag, message.bytes.into())?;
+        Some(place + offset as usize)
     }
 
     /// Answers a request that may not be executed with a NAK, as one the responder itself refuses.

@@ -12,6 +12,8 @@
 //! * `pfc`: pauses obeyed and pauses sent
 //! * `stream`: open-loop streams, both ends
 //! * `programs`: the ranks' programs, their posts and what reaches them
+//! * `reads`: READs of ours, from the request to the last response
+//! * `rare`: state that most queue pairs never have
 
 mod answers;
 mod build;
@@ -19,6 +21,8 @@ pub mod config;
 pub mod memory;
 mod pfc;
 mod programs;
+mod rare;
+mod reads;
 mod rx;
 mod stream;
 #[cfg(test)]
@@ -81,8 +85,10 @@ pub enum Failure {
     RemoteError,
     /// The plan has no connection between the two.
     NoConnection,
-    /// The message is longer than 2^31 bytes.
+    /// The message is longer than 2^31 bytes, or a READ has more packets than PSNs tell apart.
     MessageTooLong,
+    /// A READ response did not fit what was asked for.
+    BadResponse,
     /// The plan's addresses or markings do not fit into headers.
     Headers(SpecError),
 }
@@ -94,7 +100,8 @@ impl std::fmt::Display for Failure {
             Failure::RnrRetryExceeded => f.write_str("the receiver was not ready after all retries"),
             Failure::RemoteError => f.write_str("the responder refused the request"),
             Failure::NoConnection => f.write_str("the plan has no connection between them"),
-            Failure::MessageTooLong => f.write_str("the message is longer than 2^31 bytes"),
+            Failure::MessageTooLong => f.write_str("the message is longer than 2^31 bytes or 2^23 packets"),
+            Failure::BadResponse => f.write_str("a READ response did not fit the request"),
             Failure::Headers(e) => e.fmt(f),
         }
     }
@@ -132,6 +139,8 @@ struct Cold {
     reaction: u32,
     /// What came out of order; `NONE` with go-back-N.
     reorder: u32,
+    /// READs and atomics; `NONE` before the first.
+    rare: u32,
     /// No CNP before this (notification point).
     cnp_after: Time,
     failure: Option<Failure>,
@@ -153,8 +162,8 @@ pub struct Host {
     /// DCQCN parameters by workload.
     dcqcn: Vec<Option<DcqcnParams>>,
     messages: Messages,
-    /// Answers to READ and atomic requests.
-    answers: answers::AllAnswers,
+    /// State of queue pairs with READs or atomics ([`Cold::rare`]).
+    rares: Vec<rare::Rare>,
     /// Regions of queue pairs that have one.
     memories: memory::Memories,
     /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).

@@ -7,6 +7,7 @@ use super::{Failure, Host, HostEvent};
 use crate::measure::record::{MessageRecord, Outcome, Record};
 use crate::transport::config::QpConfig;
 use crate::transport::messages::{self, Message};
+use crate::transport::reads::PSNS_MAX;
 use crate::units::{RankId, Time};
 use crate::wire::psn;
 use crate::workload::interp::{Interp, Post};
@@ -217,6 +218,9 @@ impl Host {
         let req = &mut self.qps[qp as usize].req;
         let shared = &self.shared[usize::from(req.profile)];
         let packets = psn::packets(post.bytes, shared.mtu) as u32;
+        if post.read && packets > PSNS_MAX {
+            return self.fail_post(now, slot, post, Failure::MessageTooLong, rec);
+        }
         let at = self.messages.insert(Message {
             intended: post.intended,
             started: Time::NEVER,
@@ -228,6 +232,7 @@ impl Host {
             psn_first: cold.psn_post,
             packets,
             retransmitted: 0,
+            read: post.read,
         });
         if !req.idle() {
             self.messages.get_mut(cold.tail).next = at;
@@ -244,7 +249,9 @@ impl Host {
         let s = &mut self.programs.slots[slot as usize];
         let (workload, from) = (s.workload, s.rank);
         s.interp.on_send_started(now, post.op);
-        self.programs.slots[peer as usize].interp.on_recv(now, from, post.tag, post.bytes);
+        if !post.read {
+            self.programs.slots[peer as usize].interp.on_recv(now, from, post.tag, post.bytes);
+        }
         self.programs.slots[slot as usize].interp.on_send_done(now, post.op);
         self.programs.touch(slot);
         self.programs.touch(peer);
@@ -252,8 +259,8 @@ impl Host {
         rec.message(&MessageRecord {
             workload,
             iteration: self.programs.iteration,
-            from,
-            to: post.peer,
+            from: if post.read { post.peer } else { from },
+            to: if post.read { from } else { post.peer },
             bytes: post.bytes,
             tag: post.tag,
             intended: post.intended,
@@ -274,8 +281,8 @@ impl Host {
         rec.message(&MessageRecord {
             workload,
             iteration,
-            from,
-            to,
+            from: if post.read { to } else { from },
+            to: if post.read { from } else { to },
             bytes: post.bytes,
             tag: post.tag,
             intended: post.intended,
@@ -294,6 +301,9 @@ impl Host {
             let shared = &self.shared[usize::from(req.profile)];
             let Some(m) = req.finished(&mut self.messages, shared) else { return };
             self.stats.messages_completed += 1;
+            if m.read {
+                self.read_finished(qp);
+            }
             self.conclude(now, qp, &m, Outcome::Completed, rec);
         }
     }
@@ -325,8 +335,8 @@ impl Host {
         rec.message(&MessageRecord {
             workload: self.shared[usize::from(self.qps[qp as usize].req.profile)].workload,
             iteration: m.iteration,
-            from: cold.from,
-            to: cold.to,
+            from: if m.read { cold.to } else { cold.from },
+            to: if m.read { cold.from } else { cold.to },
             bytes: u64::from(m.bytes),
             tag: m.tag,
             intended: m.intended,

@@ -7,6 +7,7 @@ use crate::measure::record::Record;
 use crate::transport::config::QPN_FIRST;
 use crate::transport::pace::Pace;
 use crate::transport::qp::Shared;
+use crate::transport::requester::flags as sender;
 use crate::transport::responder::{Data, Verdict, flags};
 use crate::units::{ClassIx, FRAME_LEN_MIN, FrameLen, Time};
 use crate::wire::aeth::{NakCode, Syndrome, rnr_timer};
@@ -29,6 +30,12 @@ pub(super) fn addr_of(src: IpKey, dst: IpKey) -> u32 {
     let x = src.0 ^ dst.0.rotate_left(21);
     let x = (x >> 64) as u64 ^ x as u64;
     (x >> 32) as u32 ^ x as u32
+}
+
+/// Address of byte `offset` of the message with this tag.
+#[inline]
+pub(super) fn addr_va(tag: u32, offset: u32) -> u64 {
+    u64::from(tag) << 32 | u64::from(offset)
 }
 
 impl Host {
@@ -97,7 +104,10 @@ impl Host {
             ) => self.on_data(now, qp, op, f, head, meta, rec),
             Some(RcAck) => self.on_acknowledge(now, qp, f, head, rec),
             Some(Cnp) => self.on_cnp(now, qp),
-            Some(op @ (RcReadRequest | RcCompareSwap | RcFetchAdd)) => self.on_request(qp, op, f, head),
+            Some(op @ (RcReadRequest | RcCompareSwap | RcFetchAdd)) => self.on_request(now, qp, op, f, head),
+            Some(
+                op @ (RcReadResponseFirst | RcReadResponseMiddle | RcReadResponseLast | RcReadResponseOnly),
+            ) => self.on_read_response(now, qp, op, f, head, meta, rec),
             _ => self.stats.rx_unknown += 1,
         }
     }
@@ -172,6 +182,12 @@ impl Host {
             Verdict::Accepted => {}
             _ => return verdict,
         }
+        self.take_over(now, qp);
+        Verdict::Accepted
+    }
+
+    /// Selective repeat: takes over the packets that are next and here already.
+    pub(super) fn take_over(&mut self, now: Time, qp: u32) {
         loop {
             let q = &mut self.qps[qp as usize];
             let shared = &self.shared[usize::from(q.req.profile)];
@@ -179,7 +195,7 @@ impl Host {
             match reorder.and_then(|r| r.next(&mut q.resp.rx, shared)) {
                 Some(Verdict::Complete { tag, bytes }) => self.deliver(now, qp, tag, bytes),
                 Some(_) => {}
-                None => return Verdict::Accepted,
+                None => return,
             }
         }
     }
@@ -195,7 +211,7 @@ impl Host {
 
     /// Notification point: a frame with CE arrived; asks the sender to slow down, at most once per CNP
     /// interval.
-    fn notify(&mut self, now: Time, qp: u32) {
+    pub(super) fn notify(&mut self, now: Time, qp: u32) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let Some(interval) = shared.cnp_interval else { return };
@@ -260,7 +276,9 @@ impl Host {
         match aeth.meaning() {
             Syndrome::Ack { .. } => {
                 self.stats.ack_rx += 1;
-                if req.acknowledge(now, psn::add(f.psn, 1), shared) {
+                if req.flags & sender::READS_OUT != 0 {
+                    self.acknowledge_around_reads(now, qp, psn::add(f.psn, 1), rec);
+                } else if req.acknowledge(now, psn::add(f.psn, 1), shared) {
                     self.complete(now, qp, rec);
                     self.wake(qp, now);
                 }
@@ -271,7 +289,9 @@ impl Host {
             Syndrome::RnrNak { timer } => {
                 self.stats.rnr_nak_rx += 1;
                 let resume = now + rnr_timer(timer);
-                let Some(retry) = req.rnr(now, resume, f.psn, shared) else { return };
+                let Some(retry) = req.rnr(now, resume, req.reach(f.psn, &self.messages), shared) else {
+                    return;
+                };
                 let pace = &mut self.qps[qp as usize].resp.pace;
                 pace.next = pace.next.max(resume);
                 self.complete(now, qp, rec);
@@ -283,7 +303,7 @@ impl Host {
             }
             Syndrome::Nak(_) => {
                 self.stats.nak_rx += 1;
-                if req.acknowledge(now, f.psn, shared) {
+                if req.acknowledge(now, req.reach(f.psn, &self.messages), shared) {
                     self.complete(now, qp, rec);
                 }
                 self.fail(now, qp, Failure::RemoteError, rec);
@@ -296,12 +316,17 @@ impl Host {
     fn on_nak(&mut self, now: Time, qp: u32, expected: u32, rec: &mut impl Record) {
         let req = &mut self.qps[qp as usize].req;
         let shared = &self.shared[usize::from(req.profile)];
-        let Some(retry) = req.nak(now, expected, shared) else { return };
-        let selective = shared.reorder != 0;
+        let Some(retry) = req.nak(now, req.reach(expected, &self.messages), shared) else { return };
         self.complete(now, qp, rec);
-        if selective && retry {
-            let req = &mut self.qps[qp as usize].req;
-            req.resend_one(&self.messages, &self.shared[usize::from(req.profile)]);
+        self.recover(now, qp, retry, rec);
+    }
+
+    /// Sends the oldest unacknowledged packet again, and with go-back-N everything behind it.
+    pub(super) fn recover(&mut self, now: Time, qp: u32, retry: bool, rec: &mut impl Record) {
+        let req = &mut self.qps[qp as usize].req;
+        let shared = &self.shared[usize::from(req.profile)];
+        if shared.reorder != 0 && retry {
+            req.resend_one(&self.messages, shared);
             return self.wake(qp, now);
         }
         self.go_back(now, qp, retry, Failure::RetryExceeded, rec);

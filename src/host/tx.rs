@@ -5,10 +5,11 @@ use crate::frame::{Fill, Frame, FramePool, TxBatch, flags};
 use crate::host::config::STREAM_QPN_FIRST;
 use crate::measure::record::Record;
 use crate::transport::config::Verb;
-use crate::transport::pace::SLOW_GAP;
+use crate::transport::pace::{Pace, SLOW_GAP};
+use crate::transport::qp::Shared;
 use crate::transport::requester::{Packet, Timeout, flags as sender};
 use crate::transport::responder::flags as answer;
-use crate::units::{Span, Time};
+use crate::units::{FrameLen, Span, Time};
 use crate::wire::headers::{Aeth, Ext, ImmDt, Reth};
 use crate::wire::opcode::Opcode;
 use crate::wire::pfc::{PFC_LEN, PfcFrame};
@@ -127,7 +128,8 @@ impl Host {
     pub(super) fn wake(&mut self, qp: u32, now: Time) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
-        if q.req.flags & (sender::READY | sender::PACED) != 0 || !q.req.has_work(shared) {
+        let work = q.req.has_work(shared) || q.resp.rx.flags & answer::ANSWERS != 0;
+        if q.req.flags & (sender::READY | sender::PACED) != 0 || !work {
             return;
         }
         if q.resp.pace.next > now {
@@ -154,13 +156,12 @@ impl Host {
     fn send_control<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
         let Some((list, entry)) = self.control.front(self.pfc_rx.mask()) else { return Step::Nobody };
         let (qp, is_cnp) = (entry / 2, entry % 2 == 1);
-        if !is_cnp && self.answers.due(qp) {
-            return self.send_answer(now, list, qp, pool, out);
-        }
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let rx = &mut q.resp.rx;
-        if !is_cnp && rx.flags & (answer::ACK | answer::NAK) == 0 && !shared.ack_each {
+        // What a READ is answered with leaves before any later ACK.
+        let nothing = rx.flags & (answer::ACK | answer::NAK) == 0 && !shared.ack_each;
+        if !is_cnp && (nothing || rx.flags & answer::ANSWERS != 0) {
             rx.flags &= !answer::ACK_QUEUED;
             self.control.leave(list);
             return Step::Skipped;
@@ -170,7 +171,7 @@ impl Host {
             return Step::Skipped;
         };
         let ext_len = if is_cnp { 16 } else { 4 };
-        let len = crate::units::FrameLen(shared.base_len + ext_len);
+        let len = FrameLen(shared.base_len + ext_len);
         let Some(mut frame) = pool.take(Fill::Control, len) else { return Step::PoolEmpty };
         let wire = if is_cnp {
             rx.flags &= !answer::CNP_QUEUED;
@@ -207,6 +208,12 @@ impl Host {
         if self.qps[id as usize].resp.pace.event <= now {
             self.advance_rate(now, id, false);
         }
+        let q = &self.qps[id as usize];
+        if (q.req.flags & sender::READ != 0 || q.resp.rx.flags & answer::ANSWERS != 0)
+            && let Some(step) = self.send_rare(now, list, id, pool, out)
+        {
+            return step;
+        }
         let q = &mut self.qps[id as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let flow =
@@ -225,20 +232,15 @@ impl Host {
             offset = self.memories.address(id, psn_first, shared.mtu, &mut p, &mut ext);
         }
         let payload = p.payload_len + u16::from(p.pad);
-        let len = crate::units::FrameLen(shared.base_len + ext.len() as u16 + payload);
+        let len = FrameLen(shared.base_len + ext.len() as u16 + payload);
         let fill = if payload == 0 { Fill::Control } else { shared.fill };
         let Some(mut frame) = pool.take(fill, len) else { return Step::PoolEmpty };
 
         let mut counter_expired = false;
         if q.resp.pace.limited() {
-            let pace = &mut q.resp.pace;
-            let gap = match shared.pace_overhead {
-                0 => pace.charge(now, len),
-                overhead => pace.charge_whole_ns(now, u64::from(p.payload_len + overhead)),
-            };
+            let gap;
+            (gap, counter_expired) = charge(&mut q.resp.pace, now, shared, len, p.payload_len);
             p.ack_req |= gap >= SLOW_GAP;
-            pace.bytes_left = pace.bytes_left.saturating_sub(u32::from(len.0) + 4);
-            counter_expired = pace.bytes_left == 0;
         }
         let bth = BthFields {
             opcode: p.opcode as u8,
@@ -267,17 +269,10 @@ impl Host {
             self.stats.retransmitted += 1;
             self.messages.get_mut(p.message).retransmitted += 1;
         } else if p.first {
-            let message = self.messages.get_mut(p.message);
-            message.started = now;
-            let (op, iteration) = (message.op, message.iteration);
-            let program = self.cold[id as usize].program;
-            if iteration == self.programs.iteration()
-                && let Some(slot) = self.programs.slots.get_mut(program as usize)
-            {
-                slot.interp.on_send_started(now, op);
-                self.programs.touch(program);
-            }
+            self.message_started(now, id, p.message);
         }
+        let q = &mut self.qps[id as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
         q.req.sent(now, &p, &self.messages, shared);
         if shared.ack_timeout != Span::ZERO && q.req.flags & sender::TIMER == 0 {
             q.req.flags |= sender::TIMER;
@@ -292,6 +287,45 @@ impl Host {
         self.seal(now, &mut frame, wire, id, pool);
         out.data.push(frame);
         Step::Sent
+    }
+
+    /// The first frame of a message goes out.
+    #[inline]
+    pub(super) fn message_started(&mut self, now: Time, qp: u32, message: u32) {
+        let message = self.messages.get_mut(message);
+        message.started = now;
+        let (op, iteration) = (message.op, message.iteration);
+        let program = self.cold[qp as usize].program;
+        if iteration == self.programs.iteration()
+            && let Some(slot) = self.programs.slots.get_mut(program as usize)
+        {
+            slot.interp.on_send_started(now, op);
+            self.programs.touch(program);
+        }
+    }
+
+    /// A queue pair with answers to READs or a READ at its cursor: they take turns. `None` when a data packet is next.
+    #[cold]
+    fn send_rare<P: FramePool>(
+        &mut self,
+        now: Time,
+        list: u8,
+        qp: u32,
+        pool: &mut P,
+        out: &mut TxBatch<P::Frame>,
+    ) -> Option<Step> {
+        let q = &self.qps[qp as usize];
+        if q.resp.pace.next > now {
+            return None;
+        }
+        let work = q.req.has_work(&self.shared[usize::from(q.req.profile)]);
+        let (answers, read) = (q.resp.rx.flags & answer::ANSWERS != 0, q.req.flags & sender::READ != 0);
+        let rare = self.rare(qp);
+        if answers && !(work && std::mem::replace(&mut rare.request_next, false)) {
+            rare.request_next = true;
+            return Some(self.send_answer(now, list, qp, pool, out));
+        }
+        (work && read).then(|| self.send_read(now, list, qp, pool, out))
     }
 
     fn send_stream<P: FramePool>(
@@ -349,13 +383,33 @@ impl Host {
     }
 }
 
+/// Accounts for a frame with so many payload bytes: the gap behind it, and whether the byte counter has expired.
+#[inline]
+pub(super) fn charge(
+    pace: &mut Pace,
+    now: Time,
+    shared: &Shared,
+    len: FrameLen,
+    payload_len: u16,
+) -> (Span, bool) {
+    if !pace.limited() {
+        return (Span::ZERO, false);
+    }
+    let gap = match shared.pace_overhead {
+        0 => pace.charge(now, len),
+        overhead => pace.charge_whole_ns(now, u64::from(payload_len + overhead)),
+    };
+    pace.bytes_left = pace.bytes_left.saturating_sub(u32::from(len.0) + 4);
+    (gap, pace.bytes_left == 0)
+}
+
 /// Extended headers of a data packet. The tag of a message travels in the upper half of RETH's address, or as
 /// the immediate data of a SEND.
 #[inline]
 fn ext_of(p: &Packet, verb: Verb) -> Ext {
-    let reth = Reth { va: u64::from(p.tag) << 32, rkey: RKEY, dma_len: p.msg_bytes };
+    let reth = Reth { va: super::rx::addr_va(p.tag, 0), rkey: RKEY, dma_len: p.msg_bytes };
     match (verb, p.first, p.last) {
-        (Verb::Write, true, _) | (Verb::WriteImm, true, false) => Ext::Reth(reth),
+        (Verb::Write | Verb::Read, true, _) | (Verb::WriteImm, true, false) => Ext::Reth(reth),
         (Verb::WriteImm, true, true) => Ext::RethImm(reth, ImmDt(p.tag)),
         (Verb::WriteImm | Verb::Send, _, true) => Ext::Imm(ImmDt(p.tag)),
         _ => Ext::None,

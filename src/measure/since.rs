@@ -20,7 +20,7 @@ impl HostStats {
             tx_frames, tx_bytes, rx_frames, rx_bytes, messages_started, messages_completed, messages_failed,
             local_messages, payload_bytes, retransmitted, nak_tx, nak_rx, rnr_nak_rx, timeouts, out_of_order,
             duplicates, ack_tx, ack_rx, cnp_tx, cnp_rx, ce_rx, rx_unknown, rx_malformed, pool_empty, stream_tx,
-            stream_rx, stream_lost,
+            stream_rx, stream_lost, read_tx, read_again, implied_nak, read_rx,
         } keep {
             classes: each(&self.classes, &base.classes, ClassStats::since),
             pfc: std::array::from_fn(|p| self.pfc[p].since(&base.pfc[p])),

@@ -66,6 +66,22 @@ pub struct HostStats {
     pub stream_rx: u64,
     /// Stream frames missing at the end (gaps in their PSNs).
     pub stream_lost: u64,
+    /// READ requests sent, repeated ones included. This and what follows is left out of the outcome hash while zero.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub read_tx: u64,
+    /// READ requests for what was asked for before.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub read_again: u64,
+    /// READ responses found missing because something behind them arrived (implied NAK).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub implied_nak: u64,
+    /// READ requests answered, repeated ones included.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub read_rx: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Counters of one class on one tester port.

@@ -127,7 +127,11 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
         w.format.get_or_insert_with(|| "auto".into());
         w.timing.get_or_insert(TimingDoc::Dependent);
     }
-    w.verb.get_or_insert(VerbDoc::Write);
+    if *w.verb.get_or_insert(VerbDoc::Write) == VerbDoc::Read && kind != KindDoc::Incast {
+        let text = "\"read\" is for kind = \"incast\" only: the receiver asks for data that is there from the \
+             start; use \"write\" or \"send\"";
+        return fault(format!("{path}.verb"), text);
+    }
     w.start.get_or_insert(StartDoc { skew: Some(Dur(Span::ZERO)), uniform: None });
     w.class.get_or_insert_with(|| class.into());
     w.qps_per_pair.get_or_insert(1);
@@ -147,6 +151,7 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
         return fault(format!("{path}.reorder"), text);
     }
     w.window.get_or_insert(rc.window);
+    w.max_rd_atomic.get_or_insert(rc.max_rd_atomic);
     w.source_port.get_or_insert_with(|| "kernel".into());
     Ok(())
 }

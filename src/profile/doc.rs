@@ -228,6 +228,8 @@ table! {
         rnr_retry: Option<u8>,
         /// Unacknowledged packets in flight.
         window: Option<u32>,
+        /// READ requests without a complete answer.
+        max_rd_atomic: Option<u8>,
         /// `"go-back-n"` or `"selective-repeat"`.
         retransmission: Option<RetransmissionDoc>,
         /// selective-repeat: packets that may overtake a missing one before it is asked for.
@@ -320,6 +322,8 @@ pub enum VerbDoc {
     WriteImm,
     /// SEND.
     Send,
+    /// RDMA READ: the receiver of the data asks for it.
+    Read,
 }
 
 impl From<VerbDoc> for Verb {
@@ -328,6 +332,7 @@ impl From<VerbDoc> for Verb {
             VerbDoc::Write => Verb::Write,
             VerbDoc::WriteImm => Verb::WriteImm,
             VerbDoc::Send => Verb::Send,
+            VerbDoc::Read => Verb::Read,
         }
     }
 }

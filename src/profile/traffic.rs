@@ -84,6 +84,7 @@ fn rc(w: &WorkloadDoc, i: usize) -> Result<RcConfig, Fault> {
         retry_count: ranged(&key("retry_count"), w.retry_count, 0, 7)?,
         rnr_retry: ranged(&key("rnr_retry"), w.rnr_retry, 0, 7)?,
         window: ranged(&key("window"), w.window, 1, window_max)?,
+        max_rd_atomic: ranged(&key("max_rd_atomic"), w.max_rd_atomic, 1, 128)?,
         retransmission,
         reorder: match w.reorder {
             Some(_) => ranged(&key("reorder"), w.reorder, 1, 512)?,

@@ -215,6 +215,14 @@ impl Builder<'_> {
             Verb::Write => 16,
             Verb::WriteImm => 20,
             Verb::Send => 0,
+            // An AETH in the first and in the last response.
+            Verb::Read => {
+                if frames == 1 {
+                    4
+                } else {
+                    8
+                }
+            }
         };
         let pad = message.0.next_multiple_of(4) - message.0;
         ratio(message.0 as f64 * rate, (message.0 + pad + per_message + frames * per_frame) as f64)

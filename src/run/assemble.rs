@@ -68,7 +68,7 @@ pub fn data_frame_bytes(plan: &Plan) -> (u64, u64, bool) {
             }
             WorkloadKind::Replay(schedule) => {
                 for op in schedule.ranks.iter().flatten() {
-                    if let OpKind::Send { bytes, .. } = op.kind {
+                    if let OpKind::Send { bytes, .. } | OpKind::Read { bytes, .. } = op.kind {
                         message(bytes, mtu);
                     }
                 }

@@ -66,6 +66,8 @@ pub enum Verb {
     WriteImm,
     /// SEND.
     Send,
+    /// RDMA READ: whoever gets the data asks for it.
+    Read,
 }
 
 /// What a requester sends again after a loss.
@@ -111,6 +113,8 @@ pub struct RcConfig {
     pub rnr_retry: u8,
     /// Unacknowledged packets allowed in flight (static window), 1..=2^23-1.
     pub window: u32,
+    /// READ requests without a complete answer that a requester may have (`max_rd_atomic`), at least 1.
+    pub max_rd_atomic: u8,
     /// What is sent again after a loss.
     pub retransmission: Retransmission,
     /// Selective repeat: packets that may overtake a missing one before the responder asks for it.
@@ -130,6 +134,7 @@ impl Default for RcConfig {
             retry_count: 7,
             rnr_retry: 7,
             window: (1 << 23) - 1,
+            max_rd_atomic: 16,
             retransmission: Retransmission::GoBackN,
             reorder: 32,
             source_port: SourcePort::Kernel,

@@ -29,6 +29,8 @@ pub struct Message {
     pub packets: u32,
     /// Packets sent again.
     pub retransmitted: u32,
+    /// A READ by us: the packets are its responses.
+    pub read: bool,
 }
 
 /// Bytes of memory per queued message.

@@ -9,6 +9,7 @@ mod dcqcn_sets;
 pub mod messages;
 pub mod pace;
 pub mod qp;
+pub mod reads;
 pub mod ready;
 pub mod reorder;
 pub mod requester;

@@ -78,6 +78,8 @@ pub struct Shared {
     pub retry_count: u8,
     /// Waits for a receiver that is not ready; 7 = for ever.
     pub rnr_retry: u8,
+    /// READ requests without a complete answer allowed.
+    pub max_rd_atomic: u8,
     /// Packets that may overtake a missing one before it is asked for; 0 = go-back-N, nothing may.
     pub reorder: u16,
     /// Each message has a UDP source port of its own.
@@ -139,6 +141,7 @@ impl Shared {
             },
             retry_count: rc.retry_count.min(7),
             rnr_retry: rc.rnr_retry.min(7),
+            max_rd_atomic: rc.max_rd_atomic.max(1),
             reorder,
             sport_per_message: rc.source_port == SourcePort::PerMessage,
             class: class_ix,

@@ -51,16 +51,7 @@ impl Reorder {
                 _ => rx.on_data(d, shared),
             };
         }
-        self.since_nak += 1;
-        let again = shared.reorder.into();
-        let ask = match rx.flags & flags::GAP {
-            0 => ahead as u32 >= again,
-            _ => self.since_nak >= 4 * again,
-        };
-        if ask {
-            self.since_nak = 0;
-            rx.flags |= flags::GAP | flags::NAK;
-        }
+        self.overtaken(rx, ahead as u32, shared);
         if ahead as u32 >= PACKETS_MAX || !d.key_ok {
             return Verdict::Ahead;
         }
@@ -79,6 +70,20 @@ impl Reorder {
         self.bits[word] |= bit;
         self.kept += 1;
         Verdict::Stored
+    }
+
+    /// A packet came `ahead` PSNs before its turn: asks for the missing one when it is time.
+    pub fn overtaken(&mut self, rx: &mut Responder, ahead: u32, shared: &Shared) {
+        self.since_nak += 1;
+        let again = shared.reorder.into();
+        let ask = match rx.flags & flags::GAP {
+            0 => ahead >= again,
+            _ => self.since_nak >= 4 * again,
+        };
+        if ask {
+            self.since_nak = 0;
+            rx.flags |= flags::GAP | flags::NAK;
+        }
     }
 
     /// The expected packet. A hole behind it is asked for at once when this one had been.

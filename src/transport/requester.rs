@@ -14,23 +14,23 @@ use crate::wire::psn;
 #[derive(Debug)]
 pub struct Requester {
     /// Next PSN to send; behind `psn_max` while going back.
-    psn_next: u32,
+    pub(super) psn_next: u32,
     /// Oldest PSN not acknowledged.
-    psn_una: u32,
+    pub(super) psn_una: u32,
     /// First PSN never sent.
-    psn_max: u32,
+    pub(super) psn_max: u32,
     /// First PSN of the message at the cursor, and its packets, bytes and tag.
-    msg_psn: u32,
-    msg_packets: u32,
-    msg_bytes: u32,
-    msg_tag: u32,
+    pub(super) msg_psn: u32,
+    pub(super) msg_packets: u32,
+    pub(super) msg_bytes: u32,
+    pub(super) msg_tag: u32,
     /// Oldest message not acknowledged, and the message being sent ([`NONE`] when all is sent).
-    head: u32,
-    cursor: u32,
+    pub(super) head: u32,
+    pub(super) cursor: u32,
     /// Fold of the addresses frames for us carry.
     pub addr: u32,
     /// Packets since AckReq was last set.
-    since_ack_req: u16,
+    pub(super) since_ack_req: u16,
     /// Payload bytes of the last packet of the message at the cursor.
     last_bytes: u16,
     /// Number of our [`Shared`].
@@ -38,9 +38,9 @@ pub struct Requester {
     /// Bits of [`flags`].
     pub flags: u8,
     retries: Retries,
-    msg_intended: Time,
+    pub(super) msg_intended: Time,
     /// When the ACK timeout last began anew.
-    progress: Time,
+    pub(super) progress: Time,
 }
 
 /// Retries left: after loss in the lower half, for a receiver that is not ready in the upper.
@@ -78,6 +78,12 @@ pub mod flags {
     pub const TIMER: u8 = 8;
     /// Selective repeat: one packet is sent again, then the rest goes on where it was.
     pub const DETOUR: u8 = 16;
+    /// The message at the cursor is a READ ([`super::super::reads`]).
+    pub const READ: u8 = 32;
+    /// The message at the cursor waits for an acknowledgement or a response before it may start.
+    pub const STALLED: u8 = 64;
+    /// READ requests are on their way or being answered.
+    pub const READS_OUT: u8 = 128;
 }
 
 /// The next packet to send, as the cursor says.
@@ -151,7 +157,7 @@ impl Requester {
     #[inline]
     pub fn has_work(&self, shared: &Shared) -> bool {
         self.cursor != NONE
-            && self.flags & flags::FAILED == 0
+            && self.flags & (flags::FAILED | flags::STALLED) == 0
             && psn::diff(self.psn_next, self.psn_una) < shared.window as i32
     }
 
@@ -165,6 +171,11 @@ impl Requester {
     #[inline]
     pub fn idle(&self) -> bool {
         self.head == NONE
+    }
+
+    /// Oldest PSN not acknowledged.
+    pub fn oldest_psn(&self) -> u32 {
+        self.psn_una
     }
 
     /// The queue pair has failed.
@@ -194,12 +205,12 @@ impl Requester {
             (Verb::Send, true, false) => RcSendFirst,
             (Verb::Send, false, true) => RcSendLastImm,
             (Verb::Send, false, false) => RcSendMiddle,
-            (Verb::Write, true, true) => RcWriteOnly,
+            (Verb::Write | Verb::Read, true, true) => RcWriteOnly,
             (Verb::WriteImm, true, true) => RcWriteOnlyImm,
-            (Verb::Write, false, true) => RcWriteLast,
+            (Verb::Write | Verb::Read, false, true) => RcWriteLast,
             (Verb::WriteImm, false, true) => RcWriteLastImm,
-            (Verb::Write | Verb::WriteImm, true, false) => RcWriteFirst,
-            (Verb::Write | Verb::WriteImm, false, false) => RcWriteMiddle,
+            (_, true, false) => RcWriteFirst,
+            (_, false, false) => RcWriteMiddle,
         };
         let payload_len = if last { self.last_bytes } else { shared.mtu };
         Packet {
@@ -248,6 +259,7 @@ impl Requester {
         self.psn_una = upto;
         self.retries = Retries::full(shared);
         self.progress = now;
+        self.flags &= !flags::STALLED; // whether it still has to wait is found out when it is to be sent
         if psn::before(self.psn_next, upto) {
             self.psn_next = upto; // what we were about to send again has arrived after all
         }
@@ -291,8 +303,13 @@ impl Requester {
         }
         self.acknowledge(now, expected, shared);
         self.progress = now;
+        Some(self.take_retry(shared))
+    }
+
+    /// Takes a retry after a loss that the other end told of; false when none is left.
+    pub(super) fn take_retry(&mut self, shared: &Shared) -> bool {
         // With selective repeat several NAKs of one loss may be under way: only timeouts count there.
-        Some(shared.reorder != 0 || self.retries.take())
+        shared.reorder != 0 || self.retries.take()
     }
 
     /// Receiver not ready: acknowledges what came before `expected`; everything from there waits until `resume`.
@@ -316,7 +333,7 @@ impl Requester {
 
     /// The end of a detour: new packets again.
     #[cold]
-    fn rejoin(&mut self, messages: &Messages, shared: &Shared) {
+    pub(super) fn rejoin(&mut self, messages: &Messages, shared: &Shared) {
         self.flags &= !flags::DETOUR;
         self.psn_next = self.psn_max;
         let mut at = self.head;
@@ -333,7 +350,7 @@ impl Requester {
     /// Resends from the oldest unacknowledged PSN. Finished messages must have been taken off.
     pub fn go_back(&mut self, messages: &Messages, shared: &Shared) {
         self.psn_next = self.psn_una;
-        self.flags &= !flags::DETOUR;
+        self.flags &= !(flags::DETOUR | flags::STALLED);
         self.since_ack_req = 0;
         self.seek(self.head, messages, shared);
     }
@@ -356,12 +373,16 @@ impl Requester {
     }
 
     /// Puts the cursor on a message. Its sending PSN is not touched: messages follow each other without gaps.
-    fn seek(&mut self, at: u32, messages: &Messages, shared: &Shared) {
+    pub(super) fn seek(&mut self, at: u32, messages: &Messages, shared: &Shared) {
         self.cursor = at;
+        self.flags &= !flags::READ;
         if at == NONE {
             return;
         }
         let m = messages.get(at);
+        if m.read {
+            self.flags |= flags::READ;
+        }
         self.msg_psn = m.psn_first;
         self.msg_packets = m.packets;
         self.msg_bytes = m.bytes;

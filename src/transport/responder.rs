@@ -44,8 +44,8 @@ pub mod flags {
     pub const CNP_QUEUED: u8 = 32;
     /// The next ACK tells of a frame that carried CE.
     pub const ECHO: u8 = 64;
-    /// Refused for its key rather than for its form: NAK remote access error.
-    pub const ACCESS: u8 = 128;
+    /// Answers to READs or atomics are to be sent; no ACK or NAK leaves before them.
+    pub const ANSWERS: u8 = 128;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ enum Phase {
     Idle,
     Send,
     Write,
+    /// Refused for its key rather than for its form.
+    Access,
 }
 
 /// A data packet, as the responder needs it.
@@ -151,8 +153,10 @@ impl Responder {
     pub(super) fn in_order(&mut self, d: &Data, shared: &Shared) -> Verdict {
         let verdict = if d.key_ok { self.accept(d, shared) } else { None };
         let Some(verdict) = verdict else {
-            let access = if d.key_ok { 0 } else { flags::ACCESS };
-            self.flags = self.flags & !flags::ACK | flags::NAK | flags::DEAD | access;
+            if !d.key_ok {
+                self.phase = Phase::Access;
+            }
+            self.flags = self.flags & !flags::ACK | flags::NAK | flags::DEAD;
             return Verdict::Invalid;
         };
         self.epsn = psn::add(self.epsn, 1);
@@ -219,7 +223,7 @@ impl Responder {
         let (psn, syndrome) = match self.flags & (flags::NAK | flags::DEAD) {
             0 | flags::DEAD => (psn::sub(self.epsn, 1), ACK_SYNDROME),
             flags::NAK => (self.epsn, NAK_SEQUENCE),
-            _ if self.flags & flags::ACCESS != 0 => (self.epsn, NAK_ACCESS),
+            _ if self.phase == Phase::Access => (self.epsn, NAK_ACCESS),
             _ => (self.epsn, NAK_INVALID),
         };
         (psn, syndrome, self.msn)

@@ -165,9 +165,18 @@ impl Program {
     /// Receiver, bytes and tag of a send.
     pub(super) fn message(&self, op: OpId) -> (RankId, u64, u32) {
         match self {
-            Program::Incast(p) => p.message(),
+            Program::Incast(p) => p.message(op),
             Program::Ring(p) => p.message(op),
             Program::Replay(p) => p.message(op),
+        }
+    }
+
+    /// A send is an RDMA READ by this rank.
+    pub(super) fn reads(&self, op: OpId) -> bool {
+        match self {
+            Program::Incast(p) => p.reads(),
+            Program::Ring(_) => false,
+            Program::Replay(p) => p.reads(op),
         }
     }
 
@@ -218,7 +227,7 @@ impl Program {
     }
 }
 
-/// Ordered pairs (sender, receiver) that exchange messages, each once: the connections a workload needs.
+/// Ordered pairs (sender, receiver) that exchange messages, whoever asks for them, each once: the connections a workload needs.
 /// Sorted by the sender's position in the workload, then by that of the receiver.
 pub fn pairs(cfg: &WorkloadConfig) -> Vec<(RankId, RankId)> {
     let ranks = &cfg.ranks;
@@ -232,21 +241,24 @@ pub fn pairs(cfg: &WorkloadConfig) -> Vec<(RankId, RankId)> {
             (0..ranks.len()).map(|i| (ranks[i], ranks[(i + 1) % ranks.len()])).collect()
         }
         WorkloadKind::Replay(schedule) => {
-            let mut out = Vec::new();
-            for (from, ops) in schedule.ranks.iter().enumerate() {
-                let mut peers: Vec<u32> = ops
-                    .iter()
-                    .filter_map(|op| match op.kind {
-                        OpKind::Send { peer, .. } => Some(peer.0),
-                        _ => None,
-                    })
-                    .collect();
-                peers.sort_unstable();
-                peers.dedup();
-                let run = |r: usize| ranks.get(r).copied();
-                out.extend(peers.iter().filter_map(|to| Some((run(from)?, run(*to as usize)?))));
+            let mut out: Vec<(u32, u32)> = Vec::new();
+            for (rank, ops) in (0u32..).zip(&schedule.ranks) {
+                let from = out.len();
+                out.extend(ops.iter().filter_map(|op| match op.kind {
+                    OpKind::Send { peer, .. } => Some((rank, peer.0)),
+                    OpKind::Read { peer, .. } => Some((peer.0, rank)),
+                    _ => None,
+                }));
+                // Few pairs are left of many operations.
+                out[from..].sort_unstable();
+                let mut kept = out.split_off(from);
+                kept.dedup();
+                out.append(&mut kept);
             }
-            out
+            out.sort_unstable();
+            out.dedup();
+            let run = |r: u32| ranks.get(r as usize).copied();
+            out.into_iter().filter_map(|(from, to)| Some((run(from)?, run(to)?))).collect()
         }
     }
 }
@@ -267,9 +279,12 @@ pub fn traffic(cfg: &WorkloadConfig, mut each: impl FnMut(RankId, RankId, u64, u
         WorkloadKind::Replay(schedule) => {
             for (from, ops) in schedule.ranks.iter().enumerate() {
                 for op in ops {
-                    if let OpKind::Send { peer, bytes, .. } = op.kind
-                        && let (Some(from), Some(to)) = (cfg.ranks.get(from), cfg.ranks.get(peer.0 as usize))
-                    {
+                    let (from, to, bytes) = match op.kind {
+                        OpKind::Send { peer, bytes, .. } => (from, peer.0 as usize, bytes),
+                        OpKind::Read { peer, bytes, .. } => (peer.0 as usize, from, bytes),
+                        _ => continue,
+                    };
+                    if let (Some(from), Some(to)) = (cfg.ranks.get(from), cfg.ranks.get(to)) {
                         each(*from, *to, bytes, 1);
                     }
                 }

@@ -45,15 +45,20 @@ impl Framing {
     }
     /// Frames of one message and the bytes they occupy on the wire: Ethernet 14 (+4 VLAN), IP 20 or 40, UDP
     /// 8, BTH 12, payload, pad to 4 bytes, ICRC 4, padded to the shortest frame, and 24 of FCS, preamble and
-    /// gap. RETH adds 16 to the first frame of a WRITE, the immediate 4 to the last (IBTA volume 1 chapter
-    /// 9).
+    /// gap. RETH adds 16 to the first frame of a WRITE, the immediate 4 to the last, AETH 4 to the first and the last
+    /// response of a READ (IBTA volume 1 chapter 9).
     pub fn wire_bytes(&self, message_bytes: u64) -> (u64, u64) {
         let mtu = u64::from(self.mtu.max(1));
         let frames = self.frames(message_bytes);
         let headers = self.headers();
         let overhead = u64::from(WIRE_OVERHEAD_BYTES);
-        let first = if self.verb == Verb::Send { 0 } else { 16 };
-        let last = if self.verb == Verb::WriteImm { 4 } else { 0 };
+        let (first, last) = match self.verb {
+            Verb::Write => (16, 0),
+            Verb::WriteImm => (16, 4),
+            Verb::Send => (0, 0),
+            Verb::Read if frames == 1 => (4, 0),
+            Verb::Read => (4, 4),
+        };
         let frame = |payload: u64, extensions: u64| {
             (headers + extensions + payload.next_multiple_of(4)).max(u64::from(FRAME_LEN_MIN)) + overhead
         };

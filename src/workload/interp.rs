@@ -21,12 +21,14 @@ use crate::units::{RankId, Span, Time};
 pub struct Post {
     /// The operation: names the send in the calls that follow.
     pub op: OpId,
-    /// Receiving rank.
+    /// Receiving rank; for a READ the one that has the data.
     pub peer: RankId,
     /// Message size.
     pub bytes: u64,
     /// Tag for the receiver.
     pub tag: u32,
+    /// The message is fetched, not sent.
+    pub read: bool,
     /// When its dependencies were met.
     pub intended: Time,
 }
@@ -116,7 +118,7 @@ impl Interp {
         self.advance(now);
         let (intended, op) = self.agenda.next_send()?;
         let (peer, bytes, tag) = self.program.message(op);
-        Some(Post { op, peer, bytes, tag, intended })
+        Some(Post { op, peer, bytes, tag, read: self.program.reads(op), intended })
     }
 
     /// The first bit of a send is on the wire (or its local delivery began).

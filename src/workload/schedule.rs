@@ -21,6 +21,15 @@ pub enum OpKind {
         /// Tag that the receiver's `Recv` names; travels on the wire.
         tag: u32,
     },
+    /// Fetch a message by RDMA READ; finished when its last byte has arrived. The other rank has nothing to do.
+    Read {
+        /// Rank that has the data.
+        peer: RankId,
+        /// Message size.
+        bytes: u64,
+        /// Tag, for reports.
+        tag: u32,
+    },
     /// Wait for a message; finished when its last byte has arrived.
     Recv {
         /// Sending rank.
@@ -143,15 +152,17 @@ impl Schedule {
                 }
                 let (peer, tag, recv) = match op.kind {
                     OpKind::Calc { .. } => continue,
-                    OpKind::Send { bytes, .. } if bytes > MESSAGE_BYTES_MAX => {
+                    OpKind::Send { bytes, .. } | OpKind::Read { bytes, .. } if bytes > MESSAGE_BYTES_MAX => {
                         return Err(ScheduleError::MessageTooLong { rank, op: i, bytes });
                     }
-                    OpKind::Send { peer, tag, .. } => (peer.0, tag, false),
-                    OpKind::Recv { peer, tag, .. } => (peer.0, tag, true),
+                    OpKind::Send { peer, tag, .. } => (peer.0, tag, Some(false)),
+                    OpKind::Read { peer, tag, .. } => (peer.0, tag, None),
+                    OpKind::Recv { peer, tag, .. } => (peer.0, tag, Some(true)),
                 };
                 if peer as usize >= ranks || peer as usize == rank {
                     return Err(ScheduleError::Peer { rank, op: i, peer, ranks });
                 }
+                let Some(recv) = recv else { continue };
                 let (from, to) = if recv { (peer, rank as u32) } else { (rank as u32, peer) };
                 ends.push((from, to, tag, recv));
             }
@@ -174,7 +185,7 @@ impl Schedule {
         for ops in &self.ranks {
             summary.ops += ops.len() as u64;
             let sizes = ops.iter().filter_map(|op| match op.kind {
-                OpKind::Send { bytes, .. } => Some(bytes),
+                OpKind::Send { bytes, .. } | OpKind::Read { bytes, .. } => Some(bytes),
                 _ => None,
             });
             let (messages, bytes) = sizes.fold((0u64, 0u64), |(n, sum), b| (n + 1, sum.saturating_add(b)));
@@ -193,7 +204,7 @@ pub struct Summary {
     pub ranks: usize,
     /// Operations of all ranks.
     pub ops: u64,
-    /// Messages (sends).
+    /// Messages (sends and reads).
     pub messages: u64,
     /// Payload bytes of all messages.
     pub bytes_total: u64,

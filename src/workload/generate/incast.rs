@@ -1,8 +1,13 @@
-//! Incast: all ranks but the last send one message to the last, at once.
+//! Incast: all ranks but the last send one message to the last, at once; with READ the last one fetches them all, at
+//! once.
 
+use std::sync::Arc;
+
+use crate::transport::config::Verb;
 use crate::units::{RankId, Time};
 use crate::workload::config::WorkloadConfig;
 use crate::workload::interp::Agenda;
+use crate::workload::schedule::OpId;
 
 /// One rank of an incast. The tag is the sender's position in the workload.
 #[derive(Debug)]
@@ -23,6 +28,15 @@ pub enum Incast {
         /// Messages that came before the start of their iteration.
         early: u32,
     },
+    /// Fetches one message from every other rank.
+    Reader {
+        /// Ranks of the workload, this one last.
+        ranks: Arc<[RankId]>,
+        /// Message size.
+        bytes: u64,
+    },
+    /// Is read from: nothing to do.
+    Source,
 }
 
 impl Incast {
@@ -30,6 +44,9 @@ impl Incast {
         let (receiver, senders) = cfg.ranks.split_last()?;
         if senders.is_empty() {
             None
+        } else if cfg.verb == Verb::Read {
+            let reader = Incast::Reader { ranks: Arc::clone(&cfg.ranks), bytes };
+            Some(if index == senders.len() { reader } else { Incast::Source })
         } else if index == senders.len() {
             Some(Incast::Receiver { senders: senders.len() as u32, early: 0 })
         } else {
@@ -47,14 +64,27 @@ impl Incast {
                 agenda.expect(u64::from(*senders));
                 (0..std::mem::take(early)).for_each(|_| agenda.finish(at));
             }
+            Incast::Reader { ranks, .. } => {
+                let senders = ranks.len() as u32 - 1;
+                agenda.expect(senders.into());
+                agenda.send_first(at, 0..senders);
+            }
+            Incast::Source => agenda.expect(0),
         }
     }
 
-    pub(super) fn message(&self) -> (RankId, u64, u32) {
-        match *self {
-            Incast::Sender { receiver, bytes, tag } => (receiver, bytes, tag),
-            Incast::Receiver { .. } => (RankId(u32::MAX), 0, 0), // has no sends to ask about
+    pub(super) fn message(&self, op: OpId) -> (RankId, u64, u32) {
+        match self {
+            Incast::Sender { receiver, bytes, tag } => (*receiver, *bytes, *tag),
+            Incast::Reader { ranks, bytes } => {
+                (ranks.get(op as usize).copied().unwrap_or(RankId(u32::MAX)), *bytes, op)
+            }
+            Incast::Receiver { .. } | Incast::Source => (RankId(u32::MAX), 0, 0), // has no sends to ask about
         }
+    }
+
+    pub(super) fn reads(&self) -> bool {
+        matches!(self, Incast::Reader { .. })
     }
 
     pub(super) fn on_recv(

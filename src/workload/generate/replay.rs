@@ -110,7 +110,7 @@ impl Replay {
     pub(super) fn capacity(&self) -> (usize, usize) {
         let count = |f: fn(&OpKind) -> bool| self.ops().iter().filter(|op| f(&op.kind)).count();
         (
-            count(|k| matches!(k, OpKind::Send { .. })),
+            count(|k| matches!(k, OpKind::Send { .. } | OpKind::Read { .. })),
             count(|k| matches!(k, OpKind::Calc { span } if *span > Span::ZERO)),
         )
     }
@@ -134,11 +134,15 @@ impl Replay {
 
     pub(super) fn message(&self, op: OpId) -> (RankId, u64, u32) {
         match self.kind(op) {
-            Some(OpKind::Send { peer, bytes, tag }) => {
+            Some(OpKind::Send { peer, bytes, tag } | OpKind::Read { peer, bytes, tag }) => {
                 (self.ranks.get(peer.0 as usize).copied().unwrap_or(peer), bytes, tag)
             }
             _ => (RankId(NONE), 0, 0), // no other operation is ever handed out as a send
         }
+    }
+
+    pub(super) fn reads(&self, op: OpId) -> bool {
+        matches!(self.kind(op), Some(OpKind::Read { .. }))
     }
 
     /// A send is on the wire.
@@ -212,7 +216,7 @@ impl Replay {
     fn run(&mut self, agenda: &mut Agenda, at: Time) {
         while let Some(op) = self.work.pop() {
             match self.kind(op) {
-                Some(OpKind::Send { .. }) => agenda.send(at, op),
+                Some(OpKind::Send { .. } | OpKind::Read { .. }) => agenda.send(at, op),
                 Some(OpKind::Calc { span }) => {
                     self.mark_started(op);
                     if span == Span::ZERO {
