@@ -2,6 +2,7 @@
 
 pub mod device;
 pub mod hpcc;
+pub mod lab;
 pub mod predict;
 mod steer;
 
@@ -96,6 +97,8 @@ pub struct Plan {
     pub fabric: Fabric,
     /// Faults injected on purpose, in the order of the profile.
     pub faults: Vec<LinkFault>,
+    /// The real side of it: devices, neighbours, permissions.
+    pub lab: lab::Lab,
     /// Expectations to judge.
     pub expect: Vec<Expectation>,
     /// Predictions and sizes, computed when the plan was made.

@@ -15,6 +15,7 @@ mod ecmp;
 mod expect;
 mod fabric;
 mod faults;
+mod lab;
 mod ports;
 pub mod preset;
 pub mod quantity;

@@ -514,7 +514,12 @@ impl Builder<'_> {
                 p99: p99 as f64 / 1e3,
                 max: max as f64 / 1e3,
             }),
-            pacing_point: t.lateness_ps.map(|_| "wire".into()),
+            pacing_point: t.lateness_ps.map(|_| {
+                let at = if self.result.mode == Mode::Ports { "enqueue" } else { "wire" };
+                at.into()
+            }),
+            ports: t.ports.clone(),
+            events: t.events.clone(),
             late_fraction: timed.then(|| ratio(t.late_frames as f64, frames as f64)).flatten(),
             tx_refused: t.tx_refused,
             rx_missed: t.rx_missed,

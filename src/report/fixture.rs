@@ -120,6 +120,7 @@ fn plan(name: &str, ports: u16, classes: Vec<ClassConfig>, workloads: Vec<Worklo
             shape: "single switch".into(),
         },
         faults: Vec::new(),
+        lab: Default::default(),
         expect: Vec::new(),
         predicted: Prediction::default(),
         warnings: Vec::new(),

@@ -10,6 +10,8 @@ pub mod calendar;
 pub mod engine;
 mod faults;
 pub mod phases;
+#[cfg(feature = "dpdk")]
+pub mod ports;
 pub mod realtime;
 pub mod result;
 #[cfg(feature = "dpdk")]
@@ -41,9 +43,6 @@ pub enum RunError {
     /// Another simulator's arithmetic has one order of events and no real time.
     #[error("compat = \"hpcc\" runs in virtual time only: use --on virtual")]
     CompatVirtual,
-    /// Not there yet.
-    #[error("--on ports is not supported yet: use --on rings (embedded switch) or --on virtual")]
-    NoPorts,
 }
 
 /// Where a run stands.
@@ -105,7 +104,7 @@ pub fn supported(mode: Mode) -> Result<(), RunError> {
         Mode::Virtual => Ok(()),
         Mode::Rings if cfg!(feature = "dpdk") => Ok(()),
         Mode::Rings => Err(RunError::NoDpdk("rings")),
-        Mode::Ports if cfg!(feature = "dpdk") => Err(RunError::NoPorts),
+        Mode::Ports if cfg!(feature = "dpdk") => Ok(()),
         Mode::Ports => Err(RunError::NoDpdk("ports")),
     }
 }
@@ -125,6 +124,8 @@ pub fn execute(plan: &Plan, opts: Options<'_>) -> Result<RunResult, RunError> {
     match opts.mode {
         #[cfg(feature = "dpdk")]
         Mode::Rings => rings::run(plan, opts),
+        #[cfg(feature = "dpdk")]
+        Mode::Ports => ports::run(plan, opts),
         _ => virtual_time::run(plan, opts),
     }
 }

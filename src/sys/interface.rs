@@ -55,6 +55,8 @@ pub enum InterfaceError {
 pub enum InUse {
     /// The loopback.
     Loopback,
+    /// Part of a bridge or bond, by its name.
+    Member(String),
     /// A global address.
     Address(IpAddr),
     /// A route beyond the link.
@@ -65,6 +67,7 @@ impl std::fmt::Display for InUse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             InUse::Loopback => f.write_str("is the loopback"),
+            InUse::Member(of) => write!(f, "is a member of {of}"),
             InUse::Address(ip) => write!(f, "has the address {ip}"),
             InUse::Route(ip, 0) if ip.is_unspecified() => f.write_str("carries a default route"),
             InUse::Route(ip, bits) => write!(f, "carries the route to {ip}/{bits}"),
@@ -108,6 +111,10 @@ impl Interface {
             what: "addresses",
             error,
         })?;
+        if let Ok(of) = fs::read_link(format!("/sys/class/net/{}/master", self.name)) {
+            let of = of.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            return Err(InterfaceError::InUse { name: self.name.clone(), reason: InUse::Member(of) });
+        }
         let routes = routes_v4(&read("/proc/net/route"), &self.name)
             .into_iter()
             .chain(routes_v6(&read("/proc/net/ipv6_route"), &self.name));

@@ -16,6 +16,7 @@ pub mod fast;
 pub mod headers;
 pub mod icrc;
 pub mod messages;
+pub mod neighbour;
 pub mod opcode;
 pub mod pfc;
 pub mod psn;
