@@ -179,6 +179,8 @@ pub struct EthPort {
     unusable: u64,
     kind: DeviceKind,
     pfc_seen: PfcSeen,
+    /// Where the kernel says whether its interfaces have a carrier.
+    carriers: Vec<String>,
     /// Outlives the port.
     _rx_pool: MbufPool,
     cable: Option<LoopCable>,
@@ -247,6 +249,7 @@ impl EthPort {
             unusable: 0,
             kind: spec.device.kind,
             pfc_seen: PfcSeen::Frames,
+            carriers: carriers(&spec.device),
             _rx_pool: rx.clone(),
             cable: None,
         };
@@ -337,7 +340,13 @@ impl EthPort {
         let code = unsafe { dpdk_sys::rs_eth_link(self.id, &mut mbps) };
         self.checked("does not tell its link", code)?;
         let rate = (mbps != u32::MAX && mbps != 0).then(|| Rate::mbps(u64::from(mbps)));
-        Ok(Link { up: code == 1, rate })
+        // Drivers of kernel interfaces say up whatever happens; the kernel knows. An interface that is set down has
+        // no carrier to read.
+        let dead = self.carriers.iter().any(|path| match std::fs::read_to_string(path) {
+            Ok(carrier) => carrier.trim() != "1",
+            Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+        });
+        Ok(Link { up: code == 1 && !dead, rate })
     }
 
     /// Counters of the device.
@@ -538,6 +547,10 @@ fn settle() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+fn carriers(device: &DeviceSpec) -> Vec<String> {
+    device.interfaces().into_iter().map(|name| format!("/sys/class/net/{name}/carrier")).collect()
 }
 
 fn zero_ended(bytes: &[u8]) -> String {

@@ -61,7 +61,10 @@ pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
     }
     cables(&lab)?;
     if on_ports && lab.ports.is_empty() {
-        return fault("", "--on ports needs a [[port]] with its device for each of the run's ports");
+        return fault(
+            "",
+            "--on ports needs a [[port]] with its device for each of the run's ports; --on rings and --on virtual need none",
+        );
     }
     lab.ports.resize(ports, LabPort::default());
     Ok(lab)

@@ -252,7 +252,11 @@ impl Builder<'_> {
                 priority: c.priority,
                 transmissions: sum(|s| s.transmissions),
                 arrivals: sum(|s| s.arrivals),
-                lost: arrived.map_or(0, |a| a.dropped),
+                // A real network tells nobody what it dropped: what has not arrived counts as lost there.
+                lost: match self.result.mode {
+                    Mode::Ports => sum(|s| s.transmissions).saturating_sub(sum(|s| s.arrivals)),
+                    _ => arrived.map_or(0, |a| a.dropped),
+                },
                 retransmitted: sum(|s| s.retransmitted),
                 ce: sum(|s| s.ce),
                 paused_ns: Some(paused.map(|s| s.as_ns_f64()).sum()),

@@ -5,8 +5,8 @@
 //! port's rate, and no more is handed over than `backlog` ahead of it. That paces the port as well.
 //!
 //! **Stamps.** A frame's `intended` and `start` do not travel on a real wire. They wait in a table shared by the ports of
-//! a worker, under queue pair and PSN, until the frame arrives at another of our ports. `start` is the moment the reckoned
-//! wire is free for the frame: the device's own delay is part of the network's.
+//! a worker, under queue pair and PSN, until the frame arrives at another of our ports. `start` is the moment the frame is
+//! handed over: what the device holds back, at most the backlog, is part of the network's delay.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -239,7 +239,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             if frame.meta().flags & flags::DATA != 0
                 && let Ok(f) = fast::parse(frame.head(), frame.len())
             {
-                stamps.put(&f, frame, at);
+                stamps.put(&f, frame, now);
             }
             at = at + self.timing.wire_time(frame.len());
             ends.push((at, u64::from(frame.len().0.max(60)) + 4));
