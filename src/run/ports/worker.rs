@@ -265,6 +265,8 @@ impl<'j, 'a> Turner<'j, 'a> {
             self.milestones(now);
             let mut moved = false;
             for live in &mut self.lives {
+                // Each port by its own reading: frames that another one has just sent may be here.
+                let now = self.clock.now();
                 let due = live.host.next_deadline();
                 if due != Time::ZERO && due < now {
                     self.late += 1;
