@@ -1,7 +1,7 @@
 //! Runs on real devices: a cable of rings, and packet sockets on veth interfaces through a Linux bridge, in a namespace
 //! that each test makes for itself. Tests skip with a reason where namespaces are not allowed.
 #![cfg(all(feature = "dpdk", target_os = "linux"))]
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod common;
 

@@ -241,7 +241,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             {
                 stamps.put(&f, frame, now);
             }
-            at = at + self.timing.wire_time(frame.len());
+            at += self.timing.wire_time(frame.len());
             ends.push((at, u64::from(frame.len().0.max(60)) + 4));
         }
         drop(stamps);
