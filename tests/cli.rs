@@ -162,7 +162,7 @@ fn what_is_not_there_yet_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("o");
     let out = out.to_str().unwrap();
-    let ports = if cfg!(feature = "dpdk") { "not supported yet" } else { "built without it" };
+    let ports = "needs a [[port]] with its device";
     for (args, says) in [
         (&["run", PROFILE, "--on", "ports", "--out", out][..], ports),
         (

@@ -25,11 +25,11 @@ fn frames_live_in_mbufs_and_nothing_is_lost() {
     assert!(Eal::get().is_err(), "nobody has started EAL yet");
     let cores_before = core_affinity::get_core_ids().unwrap().len();
     let memory_bytes = 64 << 20;
-    let eal = Eal::init(EalOptions { memory_bytes, no_huge: false }).unwrap();
+    let eal = Eal::init(EalOptions { memory_bytes, ..EalOptions::default() }).unwrap();
     println!("{}: {:?}, {}", eal::version(), eal.memory_kind(), eal.arguments().join(" "));
 
     assert_eq!(core_affinity::get_core_ids().unwrap().len(), cores_before, "EAL pinned its caller");
-    assert!(std::ptr::eq(eal, Eal::init(EalOptions { memory_bytes, no_huge: false }).unwrap()));
+    assert!(std::ptr::eq(eal, Eal::init(EalOptions { memory_bytes, ..EalOptions::default() }).unwrap()));
     let left: Vec<_> = std::fs::read_dir("/var/run/dpdk").into_iter().flatten().flatten().collect();
     let pid = std::process::id().to_string();
     assert!(
@@ -100,7 +100,8 @@ fn requests_dpdk_cannot_meet_are_refused_with_a_reason(eal: &Eal) {
     let long_name = FrameRing::create(eal, &"x".repeat(40), 8).unwrap_err().to_string();
     assert!(long_name.contains("too long"), "{long_name}");
     if eal.memory_kind() == rankstorm::dpdk::MemoryKind::Ordinary {
-        let more = Eal::init(EalOptions { memory_bytes: 1 << 40, no_huge: false }).unwrap_err().to_string();
+        let more =
+            Eal::init(EalOptions { memory_bytes: 1 << 40, ..EalOptions::default() }).unwrap_err().to_string();
         assert!(more.contains("are needed"), "{more}");
     }
 }

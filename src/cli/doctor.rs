@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crate::report::number::bytes;
+use crate::sys::interface::{Interface, InterfaceError};
 use crate::sys::{affinity, memory, tsc};
 
 /// One line of the examination.
@@ -25,7 +26,7 @@ pub fn doctor(out: &mut dyn Write) -> anyhow::Result<u8> {
         env!("RANKSTORM_REVISION"),
         env!("RANKSTORM_DPDK")
     )?;
-    for f in [dpdk(), huge_pages(), cores(), counter(), ram()] {
+    for f in [dpdk(), huge_pages(), cores(), counter(), ram()].into_iter().chain(devices()) {
         writeln!(out, "{}  {:<12}  {}", if f.well { "ok  " } else { "note" }, f.name, f.text)?;
         if let Some(mend) = f.mend {
             writeln!(out, "{:20}{mend}", "")?;
@@ -34,7 +35,9 @@ pub fn doctor(out: &mut dyn Write) -> anyhow::Result<u8> {
     writeln!(out, "--on virtual  works")?;
     let rings = if cfg!(feature = "dpdk") { "works" } else { "not in this build" };
     writeln!(out, "--on rings    {rings}")?;
-    writeln!(out, "--on ports    not supported yet")?;
+    let ports =
+        if cfg!(feature = "dpdk") { "works with the devices named in [[port]]" } else { "not in this build" };
+    writeln!(out, "--on ports    {ports}")?;
     Ok(0)
 }
 
@@ -101,6 +104,44 @@ fn counter() -> Finding {
         Err(e) => format!("{e}"),
     };
     Finding { well: measured.is_ok() && invariant, name: "TSC", text, mend: None }
+}
+
+/// What could be a port: interfaces nobody uses, NICs bound to vfio-pci.
+fn devices() -> Vec<Finding> {
+    let entries = |path: &str| -> Vec<String> {
+        let list = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let mut names: Vec<String> = list.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    };
+    let interface = |name: String| {
+        let found = Interface::find(&name).ok()?;
+        let used = found.refuse_in_use().err().map(|e| match e {
+            InterfaceError::InUse { reason, .. } => format!("in use ({reason}): refused as a port"),
+            other => other.to_string(),
+        });
+        let carries = match found.mtu {
+            ..=1_172 => "too small for path MTU 1024",
+            1_173..=2_196 => "carries path MTU 1024",
+            2_197..=4_164 => "carries path MTU 2048",
+            _ => "carries path MTU 4096",
+        };
+        let mend = (used.is_none() && found.mtu < 4_165).then(|| format!("ip link set {name} mtu 9000"));
+        let text = format!(
+            "{name}: {}",
+            used.clone().unwrap_or_else(|| format!("free, MTU {} {carries}", found.mtu))
+        );
+        Some(Finding { well: used.is_none(), name: "interface", text, mend })
+    };
+    let mut all: Vec<Finding> = entries("/sys/class/net").into_iter().filter_map(interface).collect();
+    let nics = entries("/sys/bus/pci/drivers/vfio-pci").into_iter().filter(|n| n.contains(':'));
+    all.extend(nics.map(|n| Finding {
+        well: true,
+        name: "NIC",
+        text: format!("{n}: bound to vfio-pci"),
+        mend: None,
+    }));
+    all
 }
 
 fn ram() -> Finding {

@@ -8,12 +8,14 @@ mod layout {
 }
 use layout::*;
 
-/// DPDK libraries whose functions `lib.rs` and `shim.c` name.
-const LIBRARIES: [&str; 4] = ["rte_eal", "rte_mbuf", "rte_mempool", "rte_ring"];
+/// DPDK libraries whose functions `lib.rs`, `eth.rs` and the shims name.
+const LIBRARIES: [&str; 6] =
+    ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_net_ring"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=shim.c");
+    println!("cargo:rerun-if-changed=shim_eth.c");
     println!("cargo:rerun-if-changed=src/layout.rs");
 
     let probe = pkg_config::Config::new().cargo_metadata(false).atleast_version("22.11").probe("libdpdk");
@@ -27,6 +29,7 @@ fn main() {
 
     let mut shim = cc::Build::new();
     shim.file("shim.c")
+        .file("shim_eth.c")
         .std("gnu11")
         .flag("-include")
         .flag("rte_config.h")
@@ -48,6 +51,9 @@ fn main() {
         ("MBUF_USER", MBUF_USER),
         ("MBUF_BUF_LEN", MBUF_BUF_LEN),
         ("MBUF_POOL", MBUF_POOL),
+        ("RS_ETH_INFO_BYTES", RS_ETH_INFO_BYTES),
+        ("RS_ETH_STATS_BYTES", RS_ETH_STATS_BYTES),
+        ("RS_ETH_XSTAT_BYTES", RS_ETH_XSTAT_BYTES),
     ] {
         shim.define(name, value.to_string().as_str());
     }

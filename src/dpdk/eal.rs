@@ -22,6 +22,8 @@ pub struct EalOptions {
     pub memory_bytes: u64,
     /// Leave huge pages alone even when enough are free.
     pub no_huge: bool,
+    /// NICs will be attached: look at the PCI bus.
+    pub pci: bool,
 }
 
 /// Where EAL's memory comes from. Ordinary pages cost about a fifth of the frame rate.
@@ -103,7 +105,7 @@ impl Eal {
         {
             return Err(DpdkError::Memory { needed_mib: needed / MIB, available_mib: available / MIB });
         }
-        let arguments = arguments(kind, needed, affinity::cores());
+        let arguments = arguments(kind, needed, options.pci, affinity::cores());
         start(&arguments)?;
         Ok(EAL.get_or_init(|| Eal { kind, memory_bytes: needed, arguments }))
     }
@@ -158,11 +160,16 @@ impl Drop for ThreadGuard {
 }
 
 /// EAL's command line.
-fn arguments(kind: MemoryKind, bytes: u64, cores: &[usize]) -> Vec<String> {
+fn arguments(kind: MemoryKind, bytes: u64, pci: bool, cores: &[usize]) -> Vec<String> {
     let mib = bytes.div_ceil(MIB).to_string();
     let prefix = format!("rankstorm-{}", std::process::id());
     // Only errors, no devices, no socket for telemetry, virtual addresses for devices.
-    let mut list = vec!["rankstorm", "--log-level=error", "--no-pci", "--no-telemetry", "--iova-mode=va"];
+    let mut list = vec!["rankstorm", "--log-level=error", "--no-telemetry", "--iova-mode=va"];
+    match pci {
+        // An allow list that names no NIC: EAL touches none by itself, and those of the profile are attached later.
+        true => list.extend(["-a", "0000:00:00.0"]),
+        false => list.push("--no-pci"),
+    }
     match kind {
         // No mounted hugetlbfs needed, and no file left behind, even after a kill.
         MemoryKind::HugePages => list.extend(["--in-memory", "-m", &mib]),
@@ -206,17 +213,18 @@ mod tests {
 
     #[test]
     fn the_command_line_leaves_nothing_behind_and_pins_nobody() {
-        let huge = arguments(MemoryKind::HugePages, 100 * MIB + 1, &[0, 1, 5]).join(" ");
+        let huge = arguments(MemoryKind::HugePages, 100 * MIB + 1, false, &[0, 1, 5]).join(" ");
         assert!(huge.contains("--in-memory -m 101") && huge.ends_with("--lcores 0@(0,1,5)"), "{huge}");
-        let plain = arguments(MemoryKind::Ordinary, 64 * MIB, &[]).join(" ");
+        let plain = arguments(MemoryKind::Ordinary, 64 * MIB, true, &[]).join(" ");
         assert!(plain.contains("--no-huge --no-shconf -m 64 --file-prefix rankstorm-"), "{plain}");
+        assert!(huge.contains("--no-pci") && !plain.contains("--no-pci"), "{plain}");
     }
 
     #[test]
     fn without_eal_everything_says_so() {
         // No unit test of this crate starts EAL; tests/dpdk.rs does, in a process of its own.
         assert_eq!(Eal::get().unwrap_err(), DpdkError::NotStarted);
-        let all = EalOptions { memory_bytes: 1 << 50, no_huge: false };
+        let all = EalOptions { memory_bytes: 1 << 50, ..EalOptions::default() };
         let error = Eal::init(all).unwrap_err().to_string();
         assert!(error.starts_with("frames need 11408") && error.contains("are available"), "{error}");
         assert!(!is_lcore());

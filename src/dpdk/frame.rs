@@ -22,8 +22,8 @@ use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
 use dpdk_sys::{
-    MBUF_BUF_LEN, MBUF_BYTES, MBUF_DATA_LEN, MBUF_HEADROOM_BYTES, MBUF_PKT_LEN, MBUF_POOL, MBUF_USER,
-    rte_mempool,
+    MBUF_BUF_LEN, MBUF_BYTES, MBUF_DATA_LEN, MBUF_DATA_OFF, MBUF_HEADROOM_BYTES, MBUF_PKT_LEN, MBUF_POOL,
+    MBUF_USER, rte_mempool,
 };
 
 use super::mempool::MbufPool;
@@ -94,6 +94,8 @@ const POOL: Field<*mut rte_mempool> = unsafe { Field::new(MBUF_POOL) };
 const USER: Field<u32> = unsafe { Field::new(MBUF_USER) };
 // SAFETY: as above.
 const BUF_LEN: Field<u16> = unsafe { Field::new(MBUF_BUF_LEN) };
+// SAFETY: as above.
+const DATA_OFF: Field<u16> = unsafe { Field::new(MBUF_DATA_OFF) };
 // SAFETY: as above.
 const DATA_LEN: Field<u16> = unsafe { Field::new(MBUF_DATA_LEN) };
 // SAFETY: as above.
@@ -189,6 +191,27 @@ impl MbufFrame {
                 self.mark(0, 0);
             }
         }
+    }
+
+    /// Puts the data where a device looks for it: drivers may have moved it when they last sent this mbuf.
+    #[inline]
+    pub(super) fn for_device(&mut self) {
+        self.set(&DATA_OFF, MBUF_HEADROOM_BYTES as u16);
+    }
+
+    /// Makes an mbuf that a device filled a frame. False when it holds more than its buffer, which no device may do.
+    #[inline]
+    pub(super) fn arrived(&mut self) -> bool {
+        let len = self.get(&DATA_LEN);
+        let meta = FrameMeta { fill: Fill::Writable, len: FrameLen(len), ..FrameMeta::default() };
+        // SAFETY: as in `start`.
+        unsafe { (&raw mut (*self.0.as_ptr()).meta).write(meta) };
+        self.has_all_bytes()
+    }
+
+    /// The frame lies within its buffer, and has a head.
+    pub(super) fn has_all_bytes(&self) -> bool {
+        usize::from(self.meta().len.0) <= self.room_bytes() && self.room_bytes() >= HEAD_MAX
     }
 
     fn mark(&mut self, from: u16, to: u16) {

@@ -10,6 +10,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod eal;
+pub mod ethdev;
 pub mod frame;
 pub mod mempool;
 pub mod ring;
@@ -18,6 +19,7 @@ mod seal;
 use std::ffi::CStr;
 
 pub use eal::{Eal, EalOptions, MemoryKind, ThreadGuard};
+pub use ethdev::{EthPort, LoopCable, PortSpec};
 pub use frame::{MbufFrame, MbufFrames};
 pub use mempool::{MbufPool, PoolSpec};
 pub use ring::{FrameRing, RingRx, RingTx};
@@ -80,6 +82,16 @@ pub enum DpdkError {
         /// Text of `rte_errno`.
         reason: String,
     },
+    /// A device could not be made a port, or does not do what is asked.
+    #[error("device {device} {what}: {reason}")]
+    Device {
+        /// The device as the profile names it.
+        device: String,
+        /// What it did not do.
+        what: &'static str,
+        /// Why, and the fix where there is one.
+        reason: String,
+    },
     /// A thread could not become an lcore.
     #[error("DPDK refused a worker thread ({0}): use fewer workers, it knows 128 threads at most")]
     Thread(String),
@@ -89,9 +101,14 @@ pub enum DpdkError {
 fn last_error() -> String {
     // SAFETY: reads a thread-local; DPDK is linked, started or not.
     let code = unsafe { dpdk_sys::rs_errno() };
+    text_of(code)
+}
+
+/// The text of an error number.
+fn text_of(code: i32) -> String {
     // SAFETY: rte_strerror returns a terminated string for every number, valid until this thread asks again.
     let text = unsafe { CStr::from_ptr(dpdk_sys::rte_strerror(code)) };
-    format!("{}, rte_errno {code}", text.to_string_lossy())
+    format!("{}, error {code}", text.to_string_lossy())
 }
 
 /// A name as C wants it.

@@ -117,6 +117,11 @@ impl RingTx {
         sent
     }
 
+    /// The ring itself, for a device that takes over this end.
+    pub(super) fn raw(&self) -> *mut rte_ring {
+        self.0.raw.as_ptr()
+    }
+
     /// Frames the ring can take now; more as soon as the consumer takes some.
     pub fn room(&self) -> usize {
         self.0.room()

@@ -180,6 +180,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         workloads,
         actions: Vec::new(),
         fabric,
+        lab: Default::default(),
         expect: Vec::new(),
         predicted,
         warnings: folder.notes.iter().map(|n| ("hpcc".to_owned(), n.clone())).collect(),

@@ -1,8 +1,10 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
+pub mod device;
 pub mod flows;
 pub mod headroom;
 pub mod hpcc;
+pub mod lab;
 pub mod links;
 pub mod memory;
 pub mod path;
@@ -103,6 +105,8 @@ pub struct Plan {
     pub faults: Vec<LinkFault>,
     /// What happens to cables, and whether deadlocks are looked for.
     pub links: LinkPlan,
+    /// The real side of it: devices, neighbours, permissions.
+    pub lab: lab::Lab,
     /// Expectations to judge.
     pub expect: Vec<Expectation>,
     /// Predictions and sizes, computed when the plan was made.

@@ -80,6 +80,7 @@ pub(super) fn build(
         hairpin: run.hairpin.unwrap_or(false),
         seed,
     })?;
+    let ports_count = hosts.len();
     let (warmup, repeats) = (run.warmup.unwrap_or(0), run.repeats.unwrap_or(1));
     let (gap, limit) = (run.gap.map_or(Span::ZERO, |d| d.0), run.limit.map_or(Span::ZERO, |d| d.0));
     bounds(warmup, repeats, limit)?;
@@ -160,6 +161,7 @@ pub(super) fn build(
         fabric,
         faults,
         links,
+        lab: super::lab::build(doc, ports_count)?,
         expect: expect::build(doc.expect.as_ref())?,
         predicted,
         warnings,

@@ -7,6 +7,7 @@ use super::sonic::Imported;
 use super::source::{Fault, fault, nearest};
 use super::values::WatchdogActionDoc;
 use crate::limits::SWITCH_PORTS_MAX;
+use crate::plan::device::{DeviceKind, DeviceSpec};
 use crate::plan::predict::response_quanta;
 use crate::transport::config::RcConfig;
 use crate::units::{Bytes, Rate, Span};
@@ -372,7 +373,12 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
         p.cable.get_or_insert(cable);
         p.fec.get_or_insert(fec);
         p.ranks_per_port.get_or_insert(each);
-        p.pfc.get_or_insert(PfcDoc::Hardware);
+        // Software devices pass pauses to us and obey none.
+        let soft = p.device.as_deref().and_then(|d| DeviceSpec::parse(d).ok());
+        p.pfc.get_or_insert(match soft {
+            Some(d) if d.kind != DeviceKind::Pci => PfcDoc::Software,
+            _ => PfcDoc::Hardware,
+        });
     }
     if sw.xoff_headroom.is_none() && !imported {
         // Ports of other rates than most have a headroom of their own.

@@ -117,6 +117,12 @@ table! {
         hairpin: Option<bool>,
         /// What a confirmed deadlock does to the run: `"end"`, or `"go-on"` where a PFC watchdog drops or forwards.
         deadlock: Option<DeadlockDoc>,
+        /// ports: networks outside 198.18.0.0/15 and 2001:2::/48 that ranks may live in.
+        allow: Vec<String>,
+        /// ports: pauses may be sent into a real network.
+        allow_pfc: Option<bool>,
+        /// ports: longest absence of a worker from its ports before the result is not trusted.
+        stall_max: Option<Dur>,
     }
 }
 
@@ -675,6 +681,12 @@ table! {
         cable: Option<Cable>,
         /// FEC; must be that of `[switch] ports` on an embedded switch.
         fec: Option<Fec>,
+        /// MAC to use instead of the device's.
+        mac: Option<String>,
+        /// Test traffic may go out on an interface that others use.
+        allow_in_use: Option<bool>,
+        /// Most bytes handed to the device ahead of the wire.
+        tx_backlog: Option<Size>,
         /// Our side of the link.
         address: Option<String>,
         /// Next hop.

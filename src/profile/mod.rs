@@ -16,6 +16,7 @@ mod expect;
 mod fabric;
 pub mod fabric_doc;
 mod faults;
+mod lab;
 mod links;
 mod pfc;
 mod ports;

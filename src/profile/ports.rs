@@ -119,13 +119,14 @@ fn tester_ports(doc: &ProfileDoc) -> Result<Vec<TesterPort>, Fault> {
         _ => doc.port.clone(),
     };
     check_rate("switch.ports.rate", rate)?;
+    let on_ports = doc.run.as_ref().and_then(|r| r.on) == Some(crate::plan::Mode::Ports);
     let mut ports: Vec<TesterPort> = Vec::with_capacity(tables.len());
     for (i, p) in tables.into_iter().enumerate() {
         let key = |k: &str| format!("port[{i}].{k}");
         let rate = p.rate.map_or(Rate::gbps(0), |r| r.0);
         check_rate(&key("rate"), rate)?;
-        if p.pfc != Some(PfcDoc::Hardware) {
-            let text = "only \"hardware\" is supported yet; a sender that ignores PFC is a stream with \
+        if p.pfc == Some(PfcDoc::Ignore) && !on_ports {
+            let text = "\"ignore\" is for --on ports only; a sender that ignores PFC is a stream with \
                  obey_pfc = false";
             return fault(key("pfc"), text);
         }

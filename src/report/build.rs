@@ -256,7 +256,11 @@ impl Builder<'_> {
                 priority: c.priority,
                 transmissions: sum(|s| s.transmissions),
                 arrivals: sum(|s| s.arrivals),
-                lost: arrived.map_or(0, |a| a.dropped),
+                // A real network tells nobody what it dropped: what has not arrived counts as lost there.
+                lost: match self.result.mode {
+                    Mode::Ports => sum(|s| s.transmissions).saturating_sub(sum(|s| s.arrivals)),
+                    _ => arrived.map_or(0, |a| a.dropped),
+                },
                 retransmitted: sum(|s| s.retransmitted),
                 ce: sum(|s| s.ce),
                 paused_ns: Some(paused.map(|s| s.as_ns_f64()).sum()),
@@ -542,7 +546,12 @@ impl Builder<'_> {
                 p99: p99 as f64 / 1e3,
                 max: max as f64 / 1e3,
             }),
-            pacing_point: t.lateness_ps.map(|_| "wire".into()),
+            pacing_point: t.lateness_ps.map(|_| {
+                let at = if self.result.mode == Mode::Ports { "enqueue" } else { "wire" };
+                at.into()
+            }),
+            ports: t.ports.clone(),
+            events: t.events.clone(),
             late_fraction: timed.then(|| ratio(t.late_frames as f64, frames as f64)).flatten(),
             tx_refused: t.tx_refused,
             rx_missed: t.rx_missed,

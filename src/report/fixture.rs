@@ -125,6 +125,7 @@ fn plan(name: &str, ports: u16, classes: Vec<ClassConfig>, workloads: Vec<Worklo
         },
         faults: Vec::new(),
         links: crate::plan::LinkPlan::default(),
+        lab: Default::default(),
         expect: Vec::new(),
         predicted: Prediction::default(),
         warnings: Vec::new(),

@@ -3,6 +3,7 @@
 //! Durations are `_ns` and nominal (undilated) except under `tester`; sizes are `_bytes`, rates `_gbps` (10^9 bit/s),
 //! ratios have no unit. `None` is `null`: not measured, never 0.
 
+pub use crate::run::result::PortFigures;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::distribution::Percentiles;
@@ -389,6 +390,12 @@ pub struct Tester {
     pub wall_s: f64,
     /// Worker threads.
     pub workers: Vec<Worker>,
+    /// Real ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortFigures>,
+    /// What happened to them meanwhile.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
     /// False: the tester spoilt the result, exit code 3.
     pub trustworthy: bool,
     /// Why.

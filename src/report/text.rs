@@ -31,6 +31,7 @@ pub fn render(r: &RunReport, out: Option<&str>) -> String {
     s.rate_control(r);
     s.warnings(r);
     s.field("NOT MEASURED", &joined(&r.not_measured, ", "));
+    s.ports(r);
     s.tester(r);
     s.expect(r);
     s.repeat(r, out);
@@ -511,6 +512,34 @@ impl Screen {
         }
         let word = if t.trustworthy { "TRUSTED" } else { "NOT TRUSTED" };
         self.field("TESTER", &format!("{word}  {}", joined(&parts, "; ")));
+    }
+
+    fn ports(&mut self, r: &RunReport) {
+        for p in &r.tester.ports {
+            let mut parts = vec![
+                format!("{} ({})", p.device, p.driver),
+                format!(
+                    "out {} frames, {} % of the rate",
+                    grouped(p.tx_frames),
+                    significant(p.tx_utilisation * 100.0)
+                ),
+                format!("in {}", grouped(p.rx_frames)),
+            ];
+            if let Some(ns) = p.xoff_response_ns {
+                parts.push(format!("obeyed XOFF within {}", time(ns)));
+            }
+            for (n, what) in
+                [(p.rx_missed, "missed"), (p.icrc_errors, "with a wrong ICRC"), (p.rx_other, "of others")]
+            {
+                if n > 0 {
+                    parts.push(format!("{} {what}", grouped(n)));
+                }
+            }
+            self.field("PORT", &format!("{}  {}", p.name, joined(&parts, "; ")));
+        }
+        for e in r.tester.events.iter().take(5) {
+            self.field("EVENT", e);
+        }
     }
 
     fn expect(&mut self, r: &RunReport) {

@@ -12,6 +12,8 @@ pub mod engine;
 mod faults;
 mod links;
 pub mod phases;
+#[cfg(feature = "dpdk")]
+pub mod ports;
 pub mod realtime;
 pub mod result;
 #[cfg(feature = "dpdk")]
@@ -43,9 +45,6 @@ pub enum RunError {
     /// Another simulator's arithmetic has one order of events and no real time.
     #[error("compat = \"hpcc\" runs in virtual time only: use --on virtual")]
     CompatVirtual,
-    /// Not there yet.
-    #[error("--on ports is not supported yet: use --on rings (embedded switch) or --on virtual")]
-    NoPorts,
 }
 
 /// Where a run stands.
@@ -107,7 +106,7 @@ pub fn supported(mode: Mode) -> Result<(), RunError> {
         Mode::Virtual => Ok(()),
         Mode::Rings if cfg!(feature = "dpdk") => Ok(()),
         Mode::Rings => Err(RunError::NoDpdk("rings")),
-        Mode::Ports if cfg!(feature = "dpdk") => Err(RunError::NoPorts),
+        Mode::Ports if cfg!(feature = "dpdk") => Ok(()),
         Mode::Ports => Err(RunError::NoDpdk("ports")),
     }
 }
@@ -127,6 +126,8 @@ pub fn execute(plan: &Plan, opts: Options<'_>) -> Result<RunResult, RunError> {
     match opts.mode {
         #[cfg(feature = "dpdk")]
         Mode::Rings => rings::run(plan, opts),
+        #[cfg(feature = "dpdk")]
+        Mode::Ports => ports::run(plan, opts),
         _ => virtual_time::run(plan, opts),
     }
 }

@@ -14,9 +14,9 @@ use crate::limits::BURST;
 use crate::measure::record::Record;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
-use crate::units::{FrameLen, Span, Time};
+use crate::units::{Span, Time};
 use crate::wire::icrc;
-use crate::wire::neighbour::Neighbour;
+use crate::wire::neighbour::Own;
 
 /// Longest sleep of an idle turn: how soon a stop flag is seen.
 const WAIT_MAX: Span = Span::from_ms(10);
@@ -62,7 +62,7 @@ pub enum Ended {
 /// What stands between host and port, besides time.
 pub struct Between<F> {
     /// Our address, for whoever asks for its MAC (ARP, neighbour discovery).
-    pub neighbour: Option<Neighbour>,
+    pub neighbour: Option<Own>,
     /// Check the ICRC of what arrives. Not needed where the device does.
     pub check_icrc: bool,
     /// Faults on what is sent.
@@ -224,10 +224,10 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         let len = frame.wire_bytes().and_then(|bytes| neighbour.answer(bytes, &mut head));
         let Some(len) = len else { return false };
         if !self.batch.control.is_full()
-            && let Some(mut answer) = self.pool.take(Fill::Control, FrameLen(len as u16))
+            && let Some(mut answer) = self.pool.take(Fill::Control, len)
         {
             *answer.head_mut() = head;
-            answer.meta_mut().head_len = len as u8;
+            answer.meta_mut().head_len = len.0 as u8;
             self.pool.seal(&mut answer);
             self.batch.control.push(answer);
             self.stats.neighbour_answers += 1;

@@ -1,6 +1,6 @@
 //! What a run leaves behind for the report. The only type that passes from `run` to `report`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::measure::rates::{FLOWS_MAX, FlowKey, RateSeries};
@@ -164,6 +164,61 @@ pub struct TesterStats {
     pub why: Vec<String>,
     /// Lateness of handling, picoseconds nominal: p50, p99, max. Zero by construction with elastic time.
     pub lateness_ps: Option<[u64; 3]>,
+    /// Real ports, in port order.
+    pub ports: Vec<PortFigures>,
+    /// What happened to real ports meanwhile ("port a: link down at 1.2 s").
+    pub events: Vec<String>,
+}
+
+/// A real port: what it is, and what went through it in the whole run, warm-up included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortFigures {
+    /// Name from the profile.
+    pub name: String,
+    /// Device from the profile.
+    pub device: String,
+    /// DPDK driver.
+    pub driver: String,
+    /// Our MAC there.
+    pub mac: String,
+    /// Who obeys pauses.
+    pub pfc: String,
+    /// How pauses of the port are known: `frames`, `counters` or `unknown`.
+    pub pfc_seen: String,
+    /// PFC frames that reached us; `None` where the device keeps them.
+    pub pfc_frames: Option<u64>,
+    /// Longest span from an XOFF to the end of the last frame handed over before, reckoned at the port's rate,
+    /// nanoseconds; `None` without XOFF.
+    pub xoff_response_ns: Option<f64>,
+    /// Most bytes handed to the device ahead of the wire.
+    pub tx_backlog_bytes_max: u64,
+    /// Descriptors of the device's transmit ring.
+    pub tx_descriptors: u16,
+    /// Frames handed to the device.
+    pub tx_frames: u64,
+    /// Their bytes, FCS included.
+    pub tx_bytes: u64,
+    /// Frames taken from it.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Sent bits per second over the run, with preamble and gap, over the configured rate.
+    pub tx_utilisation: f64,
+    /// Times the device took less than offered; nothing is lost by it.
+    pub tx_refused: u64,
+    /// Frames the device lost because nobody took them.
+    pub rx_missed: u64,
+    /// Frames with a wrong ICRC.
+    pub icrc_errors: u64,
+    /// Frames that are nobody's here: other protocols, other machines.
+    pub rx_other: u64,
+    /// Neighbours that asked for our addresses.
+    pub answered: u64,
+    /// What the device itself counted.
+    pub device_tx_frames: Option<u64>,
+    /// Likewise.
+    pub device_rx_frames: Option<u64>,
 }
 
 /// One worker thread.

@@ -1,8 +1,9 @@
 //! Network interfaces that may carry test traffic, and those that must not: a load generator on the wrong cable
 //! is a weapon.
 //!
-//! An interface is refused when anything else lives on it: the loopback, an address that is not link-local, or a route
-//! that is not (a default route above all). Multicast routes, which every IPv6 interface has, do not count.
+//! An interface is refused when anything else lives on it: the loopback, a bridge or bond that it is part of, an address
+//! that is not link-local, or a route that is not (a default route above all). Multicast routes, which every IPv6
+//! interface has, do not count.
 
 use std::ffi::{CStr, CString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -56,6 +57,8 @@ pub enum InterfaceError {
 pub enum InUse {
     /// The loopback.
     Loopback,
+    /// Part of a bridge or bond, by its name.
+    Member(String),
     /// A global address.
     Address(IpAddr),
     /// A route beyond the link.
@@ -66,6 +69,7 @@ impl std::fmt::Display for InUse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             InUse::Loopback => f.write_str("is the loopback"),
+            InUse::Member(of) => write!(f, "is a member of {of}"),
             InUse::Address(ip) => write!(f, "has the address {ip}"),
             InUse::Route(ip, 0) if ip.is_unspecified() => f.write_str("carries a default route"),
             InUse::Route(ip, bits) => write!(f, "carries the route to {ip}/{bits}"),
@@ -116,6 +120,9 @@ impl Interface {
             what: "addresses",
             error,
         })?;
+        if let Some(of) = self.member_of() {
+            return Err(InterfaceError::InUse { name: self.name.clone(), reason: InUse::Member(of) });
+        }
         let routes = routes_v4(&read("/proc/net/route"), &self.name)
             .into_iter()
             .chain(routes_v6(&read("/proc/net/ipv6_route"), &self.name));
@@ -123,6 +130,18 @@ impl Interface {
             Some(reason) => Err(InterfaceError::InUse { name: self.name.clone(), reason }),
             None => Ok(()),
         }
+    }
+
+    /// The bridge or bond it is part of. /sys shows the network namespace that it was mounted in: an entry that has
+    /// another index speaks of another interface.
+    fn member_of(&self) -> Option<String> {
+        let entry = format!("/sys/class/net/{}", self.name);
+        let index = fs::read_to_string(format!("{entry}/ifindex")).ok()?;
+        if index.trim().parse() != Ok(self.index) {
+            return None;
+        }
+        let of = fs::read_link(format!("{entry}/master")).ok()?;
+        of.file_name().map(|n| n.to_string_lossy().into_owned())
     }
 }
 

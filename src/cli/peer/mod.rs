@@ -24,7 +24,7 @@ use crate::sys::socket::{FrameSocket, PacketSocket, UnixPair};
 use crate::sys::socket_port::SocketPort;
 use crate::sys::tsc::{CALIBRATION_WINDOW, Tsc};
 use crate::units::{Span, Time};
-use crate::wire::neighbour::Neighbour;
+use crate::wire::neighbour::Own;
 
 /// Frames the tester may hold: more than any window it sends at a time.
 const FRAMES: usize = 512;
@@ -54,7 +54,7 @@ pub fn peer(args: &PeerArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         None => None,
     };
     let tsc = Tsc::calibrate(CALIBRATION_WINDOW)?;
-    let neighbour = Some(Neighbour { ip: args.ends.ip, mac });
+    let neighbour = Some(Own { ip: args.ends.ip, mac });
     let between = Between { neighbour, check_icrc: true, tx_faults: lines.tx, rx_faults: lines.rx, tee };
 
     let mut printer = Printer::new(args, out);

@@ -19,3 +19,10 @@ pub const MBUF_USER: usize = 44;
 pub const MBUF_BUF_LEN: usize = 54;
 /// `struct rte_mempool *pool`.
 pub const MBUF_POOL: usize = 56;
+
+/// Size of `struct rs_eth_info` of `shim_eth.c`.
+pub const RS_ETH_INFO_BYTES: usize = 72;
+/// Size of `struct rs_eth_stats` of `shim_eth.c`.
+pub const RS_ETH_STATS_BYTES: usize = 64;
+/// Size of `struct rs_eth_xstat` of `shim_eth.c`.
+pub const RS_ETH_XSTAT_BYTES: usize = 72;

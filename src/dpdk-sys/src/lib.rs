@@ -13,6 +13,9 @@ use core::ffi::{c_char, c_int, c_uint, c_void};
 
 include!("layout.rs");
 
+mod eth;
+pub use eth::*;
+
 /// `SOCKET_ID_ANY`: memory of any NUMA node.
 pub const SOCKET_ID_ANY: c_int = -1;
 /// `LCORE_ID_ANY`: the calling thread is unknown to EAL.

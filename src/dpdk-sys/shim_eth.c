@@ -1,0 +1,200 @@
+/* Ethernet devices: DPDK's large configuration structs stay here; Rust sees flat ones of its own. */
+
+#include <string.h>
+
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+/* Mirrors of the structs in eth.rs, whose sizes it passes in. */
+struct rs_eth_info {
+	char driver[32];
+	uint32_t max_rx_pktlen;
+	uint32_t if_index;
+	uint16_t min_mtu, max_mtu;
+	uint16_t max_rx_queues, max_tx_queues;
+	uint16_t rx_descs_min, rx_descs_max, rx_descs_align;
+	uint16_t tx_descs_min, tx_descs_max, tx_descs_align;
+	uint16_t rx_descs, tx_descs;
+	uint8_t mac[6];
+	uint8_t rx_timestamps;
+	uint8_t tx_pacing;
+};
+_Static_assert(sizeof(struct rs_eth_info) == RS_ETH_INFO_BYTES, "struct rs_eth_info: correct eth.rs");
+
+struct rs_eth_stats {
+	uint64_t ipackets, opackets, ibytes, obytes, imissed, ierrors, oerrors, rx_nombuf;
+};
+_Static_assert(sizeof(struct rs_eth_stats) == RS_ETH_STATS_BYTES, "struct rs_eth_stats: correct eth.rs");
+
+struct rs_eth_xstat {
+	char name[64];
+	uint64_t value;
+};
+_Static_assert(sizeof(struct rs_eth_xstat) == RS_ETH_XSTAT_BYTES, "struct rs_eth_xstat: correct eth.rs");
+
+int rs_eth_info(uint16_t port, struct rs_eth_info *out)
+{
+	struct rte_eth_dev_info info;
+	struct rte_ether_addr mac;
+	int rc = rte_eth_dev_info_get(port, &info);
+
+	if (rc != 0)
+		return rc;
+	memset(out, 0, sizeof(*out));
+	if (info.driver_name != NULL)
+		strncpy(out->driver, info.driver_name, sizeof(out->driver) - 1);
+	out->max_rx_pktlen = info.max_rx_pktlen;
+	out->if_index = info.if_index;
+	out->min_mtu = info.min_mtu;
+	out->max_mtu = info.max_mtu;
+	out->max_rx_queues = info.max_rx_queues;
+	out->max_tx_queues = info.max_tx_queues;
+	out->rx_descs_min = info.rx_desc_lim.nb_min;
+	out->rx_descs_max = info.rx_desc_lim.nb_max;
+	out->rx_descs_align = info.rx_desc_lim.nb_align;
+	out->tx_descs_min = info.tx_desc_lim.nb_min;
+	out->tx_descs_max = info.tx_desc_lim.nb_max;
+	out->tx_descs_align = info.tx_desc_lim.nb_align;
+	out->rx_descs = info.default_rxportconf.ring_size;
+	out->tx_descs = info.default_txportconf.ring_size;
+	out->rx_timestamps = (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_TIMESTAMP) != 0;
+	out->tx_pacing = (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP) != 0;
+	if (rte_eth_macaddr_get(port, &mac) == 0)
+		memcpy(out->mac, mac.addr_bytes, sizeof(out->mac));
+	return 0;
+}
+
+/* One queue each way, no offloads. mtu: largest IP packet, already within what the device says. */
+int rs_eth_configure(uint16_t port, uint16_t mtu, uint16_t rx_descs, uint16_t tx_descs, struct rte_mempool *pool)
+{
+	struct rte_eth_conf conf;
+	int rc;
+
+	memset(&conf, 0, sizeof(conf));
+	conf.rxmode.mtu = mtu;
+	rc = rte_eth_dev_configure(port, 1, 1, &conf);
+	if (rc != 0)
+		return rc;
+	rc = rte_eth_rx_queue_setup(port, 0, rx_descs, SOCKET_ID_ANY, NULL, pool);
+	if (rc != 0)
+		return rc;
+	return rte_eth_tx_queue_setup(port, 0, tx_descs, SOCKET_ID_ANY, NULL);
+}
+
+int rs_eth_port_of(const char *name, uint16_t *port) { return rte_eth_dev_get_port_by_name(name, port); }
+
+int rs_eth_detach(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+	int rc = rte_eth_dev_info_get(port, &info);
+	struct rte_device *device = rc == 0 ? info.device : NULL;
+	int closed = rte_eth_dev_close(port);
+
+	if (closed != 0)
+		return closed;
+	return device == NULL ? 0 : rte_dev_remove(device);
+}
+
+/* 1 up, 0 down, negative: not known. speed in Mbit/s, UINT32_MAX unknown. Does not wait. */
+int rs_eth_link(uint16_t port, uint32_t *speed)
+{
+	struct rte_eth_link link;
+	int rc = rte_eth_link_get_nowait(port, &link);
+
+	if (rc != 0)
+		return rc;
+	*speed = link.link_speed;
+	return link.link_status == RTE_ETH_LINK_UP;
+}
+
+int rs_eth_stats(uint16_t port, struct rs_eth_stats *out)
+{
+	struct rte_eth_stats s;
+	int rc = rte_eth_stats_get(port, &s);
+
+	if (rc != 0)
+		return rc;
+	out->ipackets = s.ipackets;
+	out->opackets = s.opackets;
+	out->ibytes = s.ibytes;
+	out->obytes = s.obytes;
+	out->imissed = s.imissed;
+	out->ierrors = s.ierrors;
+	out->oerrors = s.oerrors;
+	out->rx_nombuf = s.rx_nombuf;
+	return 0;
+}
+
+/* How many there are, or negative; fills at most n. */
+int rs_eth_xstats(uint16_t port, struct rs_eth_xstat *out, unsigned n)
+{
+	enum { MOST = 512 };
+	struct rte_eth_xstat values[MOST];
+	struct rte_eth_xstat_name names[MOST];
+	int count = rte_eth_xstats_get(port, values, MOST);
+	int named = rte_eth_xstats_get_names(port, names, MOST);
+
+	if (count < 0 || named < 0)
+		return count < 0 ? count : named;
+	if (count > MOST)
+		return -E2BIG;
+	for (int i = 0; i < count && i < named && (unsigned)i < n; i++) {
+		memcpy(out[i].name, names[i].name, sizeof(out[i].name));
+		out[i].name[sizeof(out[i].name) - 1] = 0;
+		out[i].value = values[i].value;
+	}
+	return count;
+}
+
+/* Pause modes: 0 none, 1 obeys, 2 sends, 3 both. */
+int rs_eth_flow_control(uint16_t port)
+{
+	struct rte_eth_fc_conf conf;
+	int rc;
+
+	memset(&conf, 0, sizeof(conf));
+	rc = rte_eth_dev_flow_ctrl_get(port, &conf);
+	return rc != 0 ? rc : (int)conf.mode;
+}
+
+int rs_eth_set_flow_control(uint16_t port, int mode, int forward)
+{
+	struct rte_eth_fc_conf conf;
+	int rc;
+
+	memset(&conf, 0, sizeof(conf));
+	rc = rte_eth_dev_flow_ctrl_get(port, &conf);
+	if (rc != 0)
+		return rc;
+	conf.mode = (enum rte_eth_fc_mode)mode;
+	conf.mac_ctrl_frame_fwd = (uint8_t)forward;
+	return rte_eth_dev_flow_ctrl_set(port, &conf);
+}
+
+uint16_t rs_eth_rx_burst(uint16_t port, struct rte_mbuf **frames, uint16_t n)
+{
+	return rte_eth_rx_burst(port, 0, frames, n);
+}
+
+uint16_t rs_eth_tx_burst(uint16_t port, struct rte_mbuf **frames, uint16_t n)
+{
+	return rte_eth_tx_burst(port, 0, frames, n);
+}
+
+/* Makes a received mbuf one that the safe layer can own: alone, whole, data right behind the headroom.
+ * Returns 0, or -1 after freeing it: several segments, shared, foreign, or no room to move the data. */
+int rs_mbuf_adopt(struct rte_mbuf *m)
+{
+	if (likely(m->nb_segs == 1 && m->data_off == RTE_PKTMBUF_HEADROOM && RTE_MBUF_DIRECT(m) &&
+		   rte_mbuf_refcnt_read(m) == 1))
+		return 0;
+	if (m->nb_segs == 1 && RTE_MBUF_DIRECT(m) && rte_mbuf_refcnt_read(m) == 1 &&
+	    (uint32_t)RTE_PKTMBUF_HEADROOM + m->data_len <= m->buf_len) {
+		memmove((char *)m->buf_addr + RTE_PKTMBUF_HEADROOM, rte_pktmbuf_mtod(m, char *), m->data_len);
+		m->data_off = RTE_PKTMBUF_HEADROOM;
+		return 0;
+	}
+	rte_pktmbuf_free(m);
+	return -1;
+}

@@ -1,0 +1,564 @@
+//! Ports: Ethernet devices of DPDK, one queue each way.
+//!
+//! A device is attached when its port is opened and removed when the port is dropped, so that a process holds no
+//! interface longer than it needs. Devices keep frames in their own rings for some time: drop ports before pools.
+//!
+//! What drivers say of themselves is not all true (measured with DPDK 22.11): an attach that fails may report success, so
+//! the port is looked up by name; the longest frame a virtual device claims is not what it carries; several count frames
+//! but not bytes.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use dpdk_sys::{rs_eth_info, rs_eth_stats, rs_eth_xstat};
+
+use super::{DpdkError, Eal, FrameRing, MbufFrame, MbufPool, PoolSpec, RingRx, RingTx, c_name, text_of};
+use crate::frame::{Burst, PfcSeen, Port, PortCaps, TxBatch};
+use crate::plan::device::{DeviceKind, DeviceSpec};
+use crate::units::Rate;
+
+/// Descriptors per ring asked for; the device may want fewer or more.
+const DESCRIPTORS: u16 = 1_024;
+/// Receive buffers of a port: its ring, and bursts on their way. AF_XDP keeps two rings more.
+const RX_FRAMES: u32 = 4_095;
+/// Buffers of a port whose ring may be longer.
+const RX_FRAMES_LONG: u32 = 8_191;
+/// Frames a loop holds in each direction.
+const LOOP_FRAMES: u32 = 1_024;
+/// Longest wait for DPDK's interrupt thread when a port is closed.
+const SETTLE_MS_MAX: u32 = 500;
+/// Extended counters read at most.
+const XSTATS_MAX: usize = 512;
+
+/// What a port is opened with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSpec {
+    /// The device.
+    pub device: DeviceSpec,
+    /// Longest frame in bytes, without FCS.
+    pub frame_bytes_max: u16,
+    /// Take in frames for other MAC addresses than the device's.
+    pub promiscuous: bool,
+}
+
+impl PortSpec {
+    /// The pool of receive buffers the port needs.
+    ///
+    /// # Errors
+    /// The device cannot carry such frames.
+    pub fn rx_pool(&self, name: String) -> Result<PoolSpec, DpdkError> {
+        let (_, room) = self.arguments()?;
+        let frames = match self.device.driver() {
+            "pci" | "net_af_xdp" => RX_FRAMES_LONG,
+            "loop" | "net_ring" => 511,
+            _ => RX_FRAMES,
+        };
+        Ok(PoolSpec { name, frames, frame_bytes_max: room, cache: if frames > 600 { 256 } else { 0 } })
+    }
+
+    /// Frames the device may hold on their way out.
+    pub fn tx_frames(&self) -> u32 {
+        u32::from(DESCRIPTORS) + LOOP_FRAMES
+    }
+
+    fn arguments(&self) -> Result<(String, u16), DpdkError> {
+        let e = |e: crate::plan::device::DeviceError| DpdkError::Device {
+            device: self.device.text.clone(),
+            what: "cannot be used",
+            reason: e.to_string(),
+        };
+        self.device.arguments(u32::from(self.frame_bytes_max)).map_err(e)
+    }
+}
+
+/// Two ports of a process joined back to back: rings that stay until both are closed.
+#[derive(Clone, Debug)]
+pub struct LoopCable(Arc<Rings>);
+
+#[derive(Debug)]
+struct Rings {
+    there: (RingTx, RingRx),
+    back: (RingTx, RingRx),
+}
+
+impl LoopCable {
+    /// A cable; `name` is unique in the process.
+    ///
+    /// # Errors
+    /// No memory, or the name is taken.
+    pub fn create(eal: &Eal, name: &str) -> Result<LoopCable, DpdkError> {
+        let there = FrameRing::create(eal, &format!("loop_{name}_0"), LOOP_FRAMES)?;
+        let back = FrameRing::create(eal, &format!("loop_{name}_1"), LOOP_FRAMES)?;
+        Ok(LoopCable(Arc::new(Rings { there, back })))
+    }
+
+    /// Memory a cable takes of EAL.
+    pub fn memory_bytes() -> u64 {
+        2 * FrameRing::memory_bytes(LOOP_FRAMES)
+    }
+
+    /// One of the two ends as a port: `end` is 0 or 1.
+    ///
+    /// # Errors
+    /// DPDK cannot make the port.
+    pub fn open(&self, eal: &Eal, end: u8, spec: &PortSpec, rx: &MbufPool) -> Result<EthPort, DpdkError> {
+        let name = format!("loop_{}_{end}", spec.device.name);
+        let c = c_name(&name)?;
+        let (there, back) = (self.0.there.0.raw(), self.0.back.0.raw());
+        let (out, into) = if end == 0 { (there, back) } else { (back, there) };
+        // SAFETY: EAL runs; the name is terminated and copied; each list holds one ring, both of which outlive the port,
+        // as it keeps a clone of this cable.
+        let port = unsafe { dpdk_sys::rte_eth_from_rings(c.as_ptr(), &into, 1, &out, 1, 0) };
+        let Ok(port) = u16::try_from(port) else {
+            return Err(refused(spec, "could not be made", super::last_error()));
+        };
+        let mut opened = EthPort::adopt(eal, port, spec, rx)?;
+        opened.cable = Some(self.clone());
+        Ok(opened)
+    }
+}
+
+/// Up or down, and how fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// A signal is there.
+    pub up: bool,
+    /// Rate the device reports; `None` when it does not know. Virtual devices invent one.
+    pub rate: Option<Rate>,
+}
+
+/// Counters of the device itself, since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceStats {
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes sent, as the device counts them; some count none.
+    pub tx_bytes: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames lost because nobody took them in time.
+    pub rx_missed: u64,
+    /// Frames received broken.
+    pub rx_errors: u64,
+    /// Frames that could not be sent.
+    pub tx_errors: u64,
+    /// Receive buffers that were not there.
+    pub rx_no_buffer: u64,
+}
+
+/// Who sends and who obeys link-level pauses (802.3x) on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowControl {
+    /// Nobody.
+    Off,
+    /// The device obeys.
+    Obeys,
+    /// The device sends.
+    Sends,
+    /// Both.
+    Both,
+}
+
+/// An open, started port.
+#[derive(Debug)]
+pub struct EthPort {
+    id: u16,
+    name: String,
+    info: rs_eth_info,
+    frame_bytes_max: u16,
+    tx_descriptors: u16,
+    /// Frames handed over and refused by the device in bursts so far.
+    refused: u64,
+    /// Received frames that could not be taken over (several segments, foreign memory): freed.
+    unusable: u64,
+    kind: DeviceKind,
+    pfc_seen: PfcSeen,
+    /// Where the kernel says whether its interfaces have a carrier.
+    carriers: Vec<String>,
+    /// Outlives the port.
+    _rx_pool: MbufPool,
+    cable: Option<LoopCable>,
+}
+
+fn refused(spec: &PortSpec, what: &'static str, reason: String) -> DpdkError {
+    DpdkError::Device { device: spec.device.text.clone(), what, reason }
+}
+
+/// Checks what a device function returned.
+fn check(spec: &PortSpec, what: &'static str, code: i32) -> Result<(), DpdkError> {
+    if code < 0 { Err(refused(spec, what, text_of(-code))) } else { Ok(()) }
+}
+
+/// As many descriptors as wanted, within what the device allows.
+fn descriptors(min: u16, max: u16, align: u16) -> u16 {
+    let max = if max == 0 { u16::MAX } else { max };
+    let n = DESCRIPTORS.clamp(min, max.max(min));
+    n - n % align.max(1)
+}
+
+impl EthPort {
+    /// Attaches the device, gives it `rx` to receive into, and starts it. Not for `loop:` devices
+    /// ([`LoopCable::open`]).
+    ///
+    /// # Errors
+    /// [`DpdkError::Device`] with the device, what it refused and why; nothing stays attached.
+    pub fn open(eal: &Eal, spec: &PortSpec, rx: &MbufPool) -> Result<EthPort, DpdkError> {
+        let (arguments, _) = spec.arguments()?;
+        let bus = match spec.device.kind {
+            DeviceKind::Pci => "pci",
+            DeviceKind::Virtual => "vdev",
+            DeviceKind::Loop => {
+                return Err(refused(spec, "is a cable", "two ports must name it".into()));
+            }
+        };
+        let devargs = c_name(&format!("{bus}:{arguments}"))?;
+        // SAFETY: EAL runs; the string is terminated and copied by the callee.
+        let code = unsafe { dpdk_sys::rte_dev_probe(devargs.as_ptr()) };
+        let advice = match spec.device.kind {
+            DeviceKind::Pci => "is it bound to vfio-pci (dpdk-devbind.py --status)?",
+            _ => "are its arguments right, and may this user open it (CAP_NET_RAW, CAP_NET_ADMIN)?",
+        };
+        if code < 0 {
+            return Err(refused(spec, "could not be attached", format!("{}; {advice}", text_of(-code))));
+        }
+        let name = c_name(&spec.device.name)?;
+        let mut id = 0u16;
+        // SAFETY: the name is terminated, and `id` is written to during the call only.
+        if unsafe { dpdk_sys::rs_eth_port_of(name.as_ptr(), &mut id) } != 0 {
+            let why = format!("DPDK reported success and made no port of that name; {advice}");
+            return Err(refused(spec, "could not be attached", why));
+        }
+        EthPort::adopt(eal, id, spec, rx)
+    }
+
+    /// Configures and starts an attached port; closes it again when that fails.
+    fn adopt(_eal: &Eal, id: u16, spec: &PortSpec, rx: &MbufPool) -> Result<EthPort, DpdkError> {
+        let mut port = EthPort {
+            id,
+            name: spec.device.text.clone(),
+            info: rs_eth_info::default(),
+            frame_bytes_max: spec.frame_bytes_max,
+            tx_descriptors: 0,
+            refused: 0,
+            unusable: 0,
+            kind: spec.device.kind,
+            pfc_seen: PfcSeen::Frames,
+            carriers: carriers(&spec.device),
+            _rx_pool: rx.clone(),
+            cable: None,
+        };
+        // SAFETY: the port exists and `info` is a struct of the layout the shim checks.
+        check(spec, "does not say what it can do", unsafe { dpdk_sys::rs_eth_info(id, &mut port.info) })?;
+        let i = &port.info;
+        // Ethernet and VLAN headers are not part of the MTU.
+        let wanted = spec.frame_bytes_max.saturating_sub(14).max(1_500);
+        // As rte_eth_dev_configure counts: MTU, and what the driver adds, or Ethernet's 18 bytes where it does not tell.
+        let longest = match i.max_mtu {
+            0 | u16::MAX => i.max_rx_pktlen.saturating_sub(18).min(u32::from(u16::MAX)) as u16,
+            mtu if i.max_rx_pktlen > u32::from(mtu) => mtu,
+            _ => i.max_rx_pktlen.saturating_sub(18) as u16,
+        };
+        if spec.device.kind == DeviceKind::Pci && wanted > longest {
+            let why = format!("its MTU is {longest} at most and {wanted} is needed; use a smaller class mtu");
+            return Err(refused(spec, "cannot carry the frames", why));
+        }
+        // What virtual devices claim is less than they carry.
+        let mtu = wanted.min(longest);
+        let rx_descs = descriptors(i.rx_descs_min, i.rx_descs_max, i.rx_descs_align);
+        port.tx_descriptors = descriptors(i.tx_descs_min, i.tx_descs_max, i.tx_descs_align);
+        // SAFETY: the port exists and is stopped; `rx` lives as long as the port, which keeps a clone.
+        let code = unsafe { dpdk_sys::rs_eth_configure(id, mtu, rx_descs, port.tx_descriptors, rx.raw()) };
+        check(spec, "could not be configured", code)?;
+        // SAFETY: as above; it is configured.
+        check(spec, "could not be started", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
+        if spec.promiscuous {
+            // SAFETY: the port exists.
+            let code = unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) };
+            // Devices of two ends have no filter to open.
+            if code < 0 && code != -libc::ENOTSUP {
+                check(spec, "cannot take in frames for other addresses", code)?;
+            }
+        }
+        if port.kind == DeviceKind::Pci {
+            // A NIC's MAC takes pauses for itself; most count them. Software devices pass every frame.
+            let counts =
+                |(name, _): &(String, u64)| ["pause", "xoff", "pfc"].iter().any(|w| name.contains(w));
+            let counted = port.xstats().is_ok_and(|x| x.iter().any(counts));
+            port.pfc_seen = if counted { PfcSeen::Counters } else { PfcSeen::Unknown };
+        }
+        Ok(port)
+    }
+
+    /// The device as the profile names it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Name of its driver.
+    pub fn driver(&self) -> String {
+        zero_ended(&self.info.driver)
+    }
+
+    /// MAC address of the device.
+    pub fn mac(&self) -> [u8; 6] {
+        self.info.mac
+    }
+
+    /// The device can send frames at given times.
+    pub fn paces_in_hardware(&self) -> bool {
+        self.info.tx_pacing != 0
+    }
+
+    /// Descriptors of the transmit ring: what the device may hold besides the wire.
+    pub fn tx_descriptors(&self) -> u16 {
+        self.tx_descriptors
+    }
+
+    /// Frames of bursts the device did not take at once.
+    pub fn tx_refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Received frames that were thrown away because they came in pieces or in memory of others.
+    pub fn rx_unusable(&self) -> u64 {
+        self.unusable
+    }
+
+    /// State of the link now.
+    ///
+    /// # Errors
+    /// The device does not tell, or is gone.
+    pub fn link(&self) -> Result<Link, DpdkError> {
+        let mut mbps = 0u32;
+        // SAFETY: the port is open.
+        let code = unsafe { dpdk_sys::rs_eth_link(self.id, &mut mbps) };
+        self.checked("does not tell its link", code)?;
+        let rate = (mbps != u32::MAX && mbps != 0).then(|| Rate::mbps(u64::from(mbps)));
+        // Drivers of kernel interfaces say up whatever happens; the kernel knows. An interface that is set down has
+        // no carrier to read.
+        let dead = self.carriers.iter().any(|path| match std::fs::read_to_string(path) {
+            Ok(carrier) => carrier.trim() != "1",
+            Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+        });
+        Ok(Link { up: code == 1 && !dead, rate })
+    }
+
+    /// Counters of the device.
+    ///
+    /// # Errors
+    /// The device does not tell, or is gone.
+    pub fn stats(&self) -> Result<DeviceStats, DpdkError> {
+        let mut s = rs_eth_stats::default();
+        // SAFETY: the port is open and `s` has the layout the shim checks.
+        let code = unsafe { dpdk_sys::rs_eth_stats(self.id, &mut s) };
+        self.checked("does not tell its counters", code)?;
+        Ok(DeviceStats {
+            tx_frames: s.opackets,
+            rx_frames: s.ipackets,
+            tx_bytes: s.obytes,
+            rx_bytes: s.ibytes,
+            rx_missed: s.imissed,
+            rx_errors: s.ierrors,
+            tx_errors: s.oerrors,
+            rx_no_buffer: s.rx_nombuf,
+        })
+    }
+
+    /// All further counters by name; pauses are among them on most NICs.
+    ///
+    /// # Errors
+    /// The device does not tell, or is gone.
+    pub fn xstats(&self) -> Result<Vec<(String, u64)>, DpdkError> {
+        let mut list = vec![rs_eth_xstat { name: [0; 64], value: 0 }; XSTATS_MAX];
+        // SAFETY: the port is open and the list holds as many entries as said.
+        let n = unsafe { dpdk_sys::rs_eth_xstats(self.id, list.as_mut_ptr(), XSTATS_MAX as u32) };
+        self.checked("does not tell its further counters", n)?;
+        list.truncate(usize::try_from(n).unwrap_or(0));
+        Ok(list.iter().map(|x| (zero_ended(&x.name), x.value)).collect())
+    }
+
+    /// Link-level flow control; `None` where the device has none to speak of.
+    pub fn flow_control(&self) -> Option<FlowControl> {
+        // SAFETY: the port is open.
+        match unsafe { dpdk_sys::rs_eth_flow_control(self.id) } {
+            0 => Some(FlowControl::Off),
+            1 => Some(FlowControl::Obeys),
+            2 => Some(FlowControl::Sends),
+            3 => Some(FlowControl::Both),
+            _ => None,
+        }
+    }
+
+    /// Sets link-level flow control, and whether pause frames are passed on to us.
+    ///
+    /// # Errors
+    /// The device has none, or refuses.
+    pub fn set_flow_control(&self, mode: FlowControl, forward: bool) -> Result<(), DpdkError> {
+        // SAFETY: the port is open.
+        let code = unsafe { dpdk_sys::rs_eth_set_flow_control(self.id, mode as i32, i32::from(forward)) };
+        self.checked("does not set flow control so", code)
+    }
+
+    /// Nothing is sent or received from here on.
+    pub fn stop(&mut self) {
+        // SAFETY: the port is open; stopping a stopped one is refused and harmless.
+        unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
+    }
+
+    fn checked(&self, what: &'static str, code: i32) -> Result<(), DpdkError> {
+        if code < 0 {
+            return Err(DpdkError::Device { device: self.name.clone(), what, reason: text_of(-code) });
+        }
+        Ok(())
+    }
+
+    /// Hands over frames from the front and returns how many the device took.
+    pub fn send<const N: usize>(&mut self, frames: &mut ArrayVec<MbufFrame, N>) -> usize {
+        let count = frames.len();
+        if count == 0 {
+            return 0;
+        }
+        frames.iter_mut().for_each(MbufFrame::for_device);
+        // SAFETY: `count` valid frames, each an mbuf of one segment that is ours alone; queue 0 is set up, and `&mut self`
+        // makes this thread its only user.
+        let sent = usize::from(unsafe {
+            dpdk_sys::rs_eth_tx_burst(self.id, frames.as_mut_ptr().cast(), count as u16)
+        })
+        .min(count);
+        // SAFETY: the first `sent` frames now belong to the device; the others move to the front. Nothing in between can
+        // panic.
+        unsafe {
+            let first = frames.as_mut_ptr();
+            frames.set_len(0);
+            std::ptr::copy(first.add(sent), first, count - sent);
+            frames.set_len(count - sent);
+        }
+        self.refused += (count - sent) as u64;
+        sent
+    }
+}
+
+impl Port for EthPort {
+    type Frame = MbufFrame;
+
+    fn rx_burst(&mut self, out: &mut Burst<MbufFrame>) -> usize {
+        let len = out.len();
+        let room = out.capacity() - len;
+        // SAFETY: there is room for `room` pointers behind the first `len`; queue 0 is set up, and `&mut self` makes this
+        // thread its only user.
+        let got = usize::from(unsafe {
+            dpdk_sys::rs_eth_rx_burst(self.id, out.as_mut_ptr().add(len).cast(), room as u16)
+        })
+        .min(room);
+        let mut kept = len;
+        for i in len..len + got {
+            // SAFETY: the device has written `got` mbufs there, now ours. Those that can be adopted move to the next free
+            // place and become frames; the shim frees the others. `set_len` counts the adopted ones alone.
+            unsafe {
+                let at = out.as_mut_ptr().cast::<*mut std::ffi::c_void>();
+                let mbuf = *at.add(i);
+                if dpdk_sys::rs_mbuf_adopt(mbuf) == 0 {
+                    *at.add(kept) = mbuf;
+                    kept += 1;
+                }
+            }
+        }
+        self.unusable += (len + got - kept) as u64;
+        // SAFETY: see above.
+        unsafe { out.set_len(kept) };
+        let mut short = false;
+        for frame in out.iter_mut().skip(len) {
+            short |= !frame.arrived();
+        }
+        if short {
+            self.unusable += drop_unfit(out, len);
+        }
+        out.len() - len
+    }
+
+    /// As many as the device's ring may have room for; it refuses what it cannot take.
+    fn tx_room(&mut self) -> usize {
+        crate::limits::BURST
+    }
+
+    fn tx_burst(&mut self, batch: &mut TxBatch<MbufFrame>) -> usize {
+        let sent = self.send(&mut batch.control);
+        if batch.control.is_empty() { sent + self.send(&mut batch.data) } else { sent }
+    }
+
+    fn caps(&self) -> PortCaps {
+        PortCaps {
+            pfc_seen: self.pfc_seen,
+            rx_timestamps: self.info.rx_timestamps != 0,
+            frame_len_max: self.frame_bytes_max,
+        }
+    }
+}
+
+/// Removes the frames from `from` on that are too long for their buffers to be one of ours.
+#[cold]
+fn drop_unfit(out: &mut Burst<MbufFrame>, from: usize) -> u64 {
+    let before = out.len();
+    let mut at = 0;
+    out.retain(|f| {
+        at += 1;
+        at <= from || f.has_all_bytes()
+    });
+    (before - out.len()) as u64
+}
+
+impl Drop for EthPort {
+    fn drop(&mut self) {
+        self.stop();
+        // SAFETY: the port is open and nobody uses it any more; its device goes with it. Frames it held go back to their
+        // pools, which `_rx_pool` and the caller's clones keep alive.
+        unsafe { dpdk_sys::rs_eth_detach(self.id) };
+        settle();
+    }
+}
+
+/// Rounds of DPDK's interrupt thread since the start.
+static ROUNDS: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" fn count_round(_: *mut std::ffi::c_void) {
+    ROUNDS.fetch_add(1, Ordering::Release);
+}
+
+/// Waits until DPDK's interrupt thread has seen what happened before. Closing a memif makes that thread tear down the
+/// other end, without a lock: closing that one as well meanwhile crashes the process (DPDK 22.11).
+fn settle() {
+    // Twice: the first round may have begun before.
+    for _ in 0..2 {
+        let before = ROUNDS.load(Ordering::Acquire);
+        // SAFETY: EAL runs; the callback is a function that stays and ignores its argument.
+        if unsafe { dpdk_sys::rte_eal_alarm_set(1, count_round, std::ptr::null_mut()) } != 0 {
+            return;
+        }
+        for _ in 0..SETTLE_MS_MAX {
+            if ROUNDS.load(Ordering::Acquire) != before {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn carriers(device: &DeviceSpec) -> Vec<String> {
+    device.interfaces().into_iter().map(|name| format!("/sys/class/net/{name}/carrier")).collect()
+}
+
+fn zero_ended(bytes: &[u8]) -> String {
+    CStr::from_bytes_until_nul(bytes).map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Number of ports DPDK has now.
+pub fn ports_open(_eal: &Eal) -> u16 {
+    // SAFETY: EAL runs.
+    unsafe { dpdk_sys::rte_eth_dev_count_avail() }
+}

@@ -1,0 +1,271 @@
+//! Devices as profiles name them: a PCI address, a DPDK virtual device with its arguments, a kernel interface, or one
+//! end of a cable inside the process.
+//!
+//! Virtual devices have defaults that cut or refuse RoCE frames silently, so that the sizes they need are added here
+//! ([`DeviceSpec::arguments`]), and typed ones that do not suffice are refused.
+
+use serde::Serialize;
+
+/// A device that can be a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceSpec {
+    /// As typed.
+    pub text: String,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Name within its bus: "0000:03:00.0", "net_tap0", or the cable's.
+    pub name: String,
+    /// Arguments as typed, in order.
+    pub args: Vec<(String, String)>,
+}
+
+/// Kinds of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// A NIC bound to a driver DPDK can use.
+    Pci,
+    /// A software device of DPDK.
+    Virtual,
+    /// `loop:NAME`: one of two ports joined by rings inside the process. A self-test of the tester.
+    Loop,
+}
+
+/// Why a device cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// Not the name of any device.
+    #[error(
+        "{0:?} names no device: write a PCI address (\"0000:03:00.0\"), a DPDK device (\"net_af_xdp0,iface=eth1\"), \
+         the name of a kernel interface, or \"loop:NAME\" on two ports"
+    )]
+    Unknown(String),
+    /// An argument is missing or not KEY=VALUE.
+    #[error("{device}: {text}")]
+    Argument {
+        /// Name of the device.
+        device: String,
+        /// What is wrong and how to write it.
+        text: String,
+    },
+}
+
+/// Longest name of a kernel interface (IFNAMSIZ - 1).
+const INTERFACE_NAME_MAX: usize = 15;
+/// Bytes of a packet socket's slot that are not frame: 2048 hold 1982 (measured; TPACKET_V2).
+const AF_PACKET_OVERHEAD: u32 = 66;
+/// Longest frame an AF_XDP chunk of 4096 bytes takes: mbuf, its private area, two headrooms and XDP's own.
+pub const AF_XDP_FRAME_MAX: u32 = 3_300;
+
+impl DeviceSpec {
+    /// Reads a device name.
+    ///
+    /// # Errors
+    /// [`DeviceError`] with the fix.
+    pub fn parse(text: &str) -> Result<DeviceSpec, DeviceError> {
+        let unknown = || DeviceError::Unknown(text.to_owned());
+        let (head, rest) = text.split_once(',').map_or((text, None), |(h, r)| (h, Some(r)));
+        let mut args = Vec::new();
+        for arg in rest.into_iter().flat_map(|r| r.split(',')) {
+            let Some((key, value)) = arg.split_once('=').filter(|(k, v)| !k.is_empty() && !v.is_empty())
+            else {
+                let text = format!("argument {arg:?} must be written KEY=VALUE");
+                return Err(DeviceError::Argument { device: head.into(), text });
+            };
+            args.push((key.to_owned(), value.to_owned()));
+        }
+        let spec = |kind, name: String, args| Ok(DeviceSpec { text: text.to_owned(), kind, name, args });
+        let plain =
+            |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "_-.@".contains(c));
+        if let Some(name) = head.strip_prefix("loop:") {
+            return if plain(name) && name.len() <= 12 && args.is_empty() {
+                spec(DeviceKind::Loop, name.to_owned(), args)
+            } else {
+                Err(unknown())
+            };
+        }
+        if let Some(address) = pci_address(head) {
+            return spec(DeviceKind::Pci, address, args);
+        }
+        if head.starts_with("net_") && plain(head) {
+            let d =
+                DeviceSpec { text: text.to_owned(), kind: DeviceKind::Virtual, name: head.to_owned(), args };
+            if matches!(d.driver(), "net_af_packet" | "net_af_xdp") && d.arg("iface").is_none() {
+                return Err(d.refuse(format!("which interface? write \"{head},iface=NAME\"")));
+            }
+            return Ok(d);
+        }
+        if rest.is_none() && plain(head) && head.len() <= INTERFACE_NAME_MAX && !head.contains('@') {
+            let args = vec![("iface".to_owned(), head.to_owned())];
+            return spec(DeviceKind::Virtual, format!("net_af_packet_{head}"), args);
+        }
+        Err(unknown())
+    }
+
+    /// Name of the driver of a virtual device: "net_tap" of "net_tap0".
+    pub fn driver(&self) -> &str {
+        const KNOWN: [&str; 10] = [
+            "net_af_packet",
+            "net_af_xdp",
+            "net_memif",
+            "net_null",
+            "net_pcap",
+            "net_ring",
+            "net_tap",
+            "net_vhost",
+            "net_virtio_user",
+            "net_bonding",
+        ];
+        match self.kind {
+            DeviceKind::Pci => "pci",
+            DeviceKind::Loop => "loop",
+            DeviceKind::Virtual => KNOWN
+                .into_iter()
+                .find(|k| self.name.starts_with(k))
+                .unwrap_or_else(|| self.name.trim_end_matches(|c: char| c.is_ascii_digit())),
+        }
+    }
+
+    /// The value of an argument.
+    pub fn arg(&self, key: &str) -> Option<&str> {
+        self.args.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// Kernel interfaces the device sends on: those the machine may need for itself. A tap of our own is none.
+    pub fn interfaces(&self) -> Vec<&str> {
+        let keys: &[&str] = match self.driver() {
+            "net_af_packet" | "net_af_xdp" => &["iface"],
+            "net_pcap" => &["iface", "rx_iface", "tx_iface"],
+            "net_tap" => &["remote"],
+            _ => &[],
+        };
+        keys.iter().filter_map(|k| self.arg(k)).collect()
+    }
+
+    /// What DPDK is given for frames of up to `frame_bytes` (without FCS), and how many bytes its receive buffers
+    /// must hold.
+    ///
+    /// # Errors
+    /// An argument that is too small, or a device that cannot carry such frames.
+    pub fn arguments(&self, frame_bytes: u32) -> Result<(String, u16), DeviceError> {
+        let mut args = self.args.clone();
+        let mut room = frame_bytes.max(1_518);
+        match self.driver() {
+            "net_af_packet" => {
+                let needed = frame_bytes + AF_PACKET_OVERHEAD;
+                let slot = self.number("framesz")?.unwrap_or_else(|| needed.next_power_of_two().max(2_048));
+                if slot < needed {
+                    let text = format!(
+                        "framesz={slot} cuts frames of {frame_bytes} B silently; at least framesz={} is needed",
+                        needed.next_power_of_two()
+                    );
+                    return Err(self.refuse(text));
+                }
+                self.add(&mut args, "framesz", slot.to_string());
+                self.add(&mut args, "blocksz", (slot * 8).next_power_of_two().max(4_096).to_string());
+                self.add(&mut args, "qdisc_bypass", "1".into());
+                // The driver wants buffers for the whole slot, however short the frames.
+                room = slot;
+            }
+            "net_af_xdp" if frame_bytes > AF_XDP_FRAME_MAX => {
+                let text = format!(
+                    "AF_XDP carries frames of up to {AF_XDP_FRAME_MAX} B and {frame_bytes} B are needed; use mtu = 2048 or \
+                     less in [class], or net_af_packet"
+                );
+                return Err(self.refuse(text));
+            }
+            "net_af_xdp" => room = AF_XDP_FRAME_MAX + 256,
+            "net_memif" => {
+                let size =
+                    self.number("bsize")?.unwrap_or_else(|| frame_bytes.next_power_of_two().max(2_048));
+                if size < frame_bytes {
+                    let text =
+                        format!("bsize={size} is too small for frames of {frame_bytes} B; use a larger one");
+                    return Err(self.refuse(text));
+                }
+                self.add(&mut args, "bsize", size.to_string());
+            }
+            _ => {}
+        }
+        let list: String = args.iter().map(|(k, v)| format!(",{k}={v}")).collect();
+        Ok((format!("{}{list}", self.name), room.min(u32::from(u16::MAX)) as u16))
+    }
+
+    fn add(&self, args: &mut Vec<(String, String)>, key: &str, value: String) {
+        if self.arg(key).is_none() {
+            args.push((key.to_owned(), value));
+        }
+    }
+
+    fn number(&self, key: &str) -> Result<Option<u32>, DeviceError> {
+        let number = |v: &str| v.parse().map_err(|_| self.refuse(format!("{key}={v} must be a number")));
+        self.arg(key).map(number).transpose()
+    }
+
+    fn refuse(&self, text: String) -> DeviceError {
+        DeviceError::Argument { device: self.name.clone(), text }
+    }
+}
+
+/// "0000:03:00.0" of a PCI address with or without its domain.
+fn pci_address(text: &str) -> Option<String> {
+    let hex = |s: &str, n: usize| s.len() == n && s.chars().all(|c| c.is_ascii_hexdigit());
+    let (rest, function) = text.split_once('.')?;
+    let parts: Vec<&str> = rest.split(':').collect();
+    let (domain, bus, slot) = match parts.as_slice() {
+        [bus, slot] => ("0000", *bus, *slot),
+        [domain, bus, slot] => (*domain, *bus, *slot),
+        _ => return None,
+    };
+    let fits = hex(domain, 4) && hex(bus, 2) && hex(slot, 2) && hex(function, 1) && function < "8";
+    fits.then(|| format!("{domain}:{bus}:{slot}.{function}").to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(text: &str, frame_bytes: u32) -> Result<(String, u16), String> {
+        let spec = DeviceSpec::parse(text).map_err(|e| e.to_string())?;
+        spec.arguments(frame_bytes).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_kind_of_device_is_told_by_its_name() {
+        let of = |text: &str| {
+            let d = DeviceSpec::parse(text).unwrap();
+            (d.kind, d.driver().to_owned(), d.interfaces().join(" "))
+        };
+        assert_eq!(of("0000:3b:00.1"), (DeviceKind::Pci, "pci".into(), String::new()));
+        assert_eq!(DeviceSpec::parse("3B:00.1").unwrap().name, "0000:3b:00.1");
+        assert_eq!(of("eth1"), (DeviceKind::Virtual, "net_af_packet".into(), "eth1".into()));
+        assert_eq!(of("net_af_xdp7,iface=ens5").2, "ens5");
+        assert_eq!(of("net_pcap0,rx_pcap=a,tx_iface=eth2").2, "eth2");
+        assert_eq!(of("net_tap0,iface=rs0").2, "", "a tap of our own");
+        assert_eq!(of("net_virtio_user3,path=/tmp/v").1, "net_virtio_user");
+        assert_eq!(of("loop:a").0, DeviceKind::Loop);
+        for bad in ["", "loop:", "loop:a,b=c", "eth1,x=y", "3b:00.9", "a name", "averylongnameofaninterface"]
+        {
+            let e = DeviceSpec::parse(bad).unwrap_err().to_string();
+            assert!(e.contains("names no device"), "{bad}: {e}");
+        }
+        assert!(DeviceSpec::parse("net_af_packet0").unwrap_err().to_string().contains("iface=NAME"));
+        assert!(DeviceSpec::parse("net_tap0,iface").unwrap_err().to_string().contains("KEY=VALUE"));
+    }
+
+    #[test]
+    fn sizes_that_would_cut_frames_are_added_or_refused() {
+        // 4,096 B of payload with RETH and VLAN: 4,178 B.
+        let (args, room) = arguments("eth1", 4_178).unwrap();
+        assert_eq!(args, "net_af_packet_eth1,iface=eth1,framesz=8192,blocksz=65536,qdisc_bypass=1");
+        assert_eq!(room, 8_192);
+        assert!(arguments("eth1", 1_102).unwrap().0.contains("framesz=2048"));
+        let cut = arguments("net_af_packet0,iface=eth1,framesz=2048", 1_983).unwrap_err();
+        assert!(cut.contains("framesz=2048 cuts frames of 1983 B") && cut.contains("framesz=4096"), "{cut}");
+        assert!(arguments("net_af_packet0,iface=eth1,framesz=2048", 1_982).is_ok());
+        assert!(arguments("net_af_xdp0,iface=eth1", 4_178).unwrap_err().contains("net_af_packet"));
+        assert!(arguments("net_memif0,role=client", 4_178).unwrap().0.ends_with(",bsize=8192"));
+        assert!(arguments("net_memif0,bsize=2048", 4_178).unwrap_err().contains("bsize=2048 is too small"));
+        assert!(arguments("net_memif0,bsize=big", 64).unwrap_err().contains("must be a number"));
+    }
+}

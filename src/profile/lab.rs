@@ -1,0 +1,90 @@
+//! `[[port]] device`, addresses and overrides: the real side of a plan.
+
+use super::doc::{PfcDoc, ProfileDoc};
+use super::source::{Fault, fault};
+use crate::plan::Mode;
+use crate::plan::device::DeviceSpec;
+use crate::plan::lab::{Lab, LabPort, PfcMode, Prefix};
+use crate::units::Span;
+
+/// Longest absence of a worker unless the profile says otherwise.
+const STALL_MAX: Span = Span::from_ms(1);
+
+/// Devices and addresses of the filled document, for `ports` tester ports.
+pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
+    let run = doc.run.as_ref();
+    let on_ports = run.and_then(|r| r.on) == Some(Mode::Ports);
+    let mut lab =
+        Lab { stall_max: run.and_then(|r| r.stall_max).map_or(STALL_MAX, |d| d.0), ..Lab::default() };
+    for (i, text) in run.into_iter().flat_map(|r| &r.allow).enumerate() {
+        let Some(prefix) = Prefix::parse(text) else {
+            return fault(format!("run.allow[{i}]"), "must be a network like \"10.1.0.0/16\"");
+        };
+        lab.allow.push(prefix);
+    }
+    lab.allow_pfc = run.and_then(|r| r.allow_pfc).unwrap_or(false);
+    for (i, p) in doc.port.iter().enumerate() {
+        let key = |k: &str| format!("port[{i}].{k}");
+        let device = p.device.as_deref().map(DeviceSpec::parse).transpose();
+        let device = device.map_err(|e| Fault { path: key("device"), text: e.to_string() })?;
+        if on_ports && device.is_none() {
+            return fault(key("device"), "is missing; --on ports needs one, for example device = \"eth1\"");
+        }
+        let ip = |k: &str, text: &Option<String>| {
+            let parse = |t: &String| t.split('/').next().unwrap_or(t).parse();
+            text.as_ref().map(parse).transpose().map_err(|_| Fault {
+                path: key(k),
+                text: "must be an IP address like \"198.18.0.254\"".into(),
+            })
+        };
+        let mac = p.mac.as_deref().map(|t| {
+            crate::sys::interface::parse_mac(t).filter(|m| m[0] & 1 == 0).ok_or(Fault {
+                path: key("mac"),
+                text: "must be a unicast MAC like \"02:00:00:00:00:01\"".into(),
+            })
+        });
+        let pfc = match p.pfc {
+            Some(PfcDoc::Software) => PfcMode::Software,
+            Some(PfcDoc::Ignore) => PfcMode::Ignore,
+            // What a port of the model does, and a NIC; software devices have none of their own.
+            Some(PfcDoc::Hardware) | None => PfcMode::Hardware,
+        };
+        lab.ports.push(LabPort {
+            mac: mac.transpose()?,
+            address: ip("address", &p.address)?,
+            gateway: ip("gateway", &p.gateway)?,
+            pfc,
+            allow_in_use: p.allow_in_use.unwrap_or(false),
+            tx_backlog: p.tx_backlog.map(|s| s.0),
+            device,
+        });
+    }
+    cables(&lab)?;
+    if on_ports && lab.ports.is_empty() {
+        return fault(
+            "",
+            "--on ports needs a [[port]] with its device for each of the run's ports; --on rings and --on virtual need none",
+        );
+    }
+    lab.ports.resize(ports, LabPort::default());
+    Ok(lab)
+}
+
+/// A cable has two ends, and a device is one port.
+fn cables(lab: &Lab) -> Result<(), Fault> {
+    let devices: Vec<Option<&DeviceSpec>> = lab.ports.iter().map(|p| p.device.as_ref()).collect();
+    for (i, d) in devices.iter().enumerate() {
+        let Some(d) = d else { continue };
+        let same = devices.iter().flatten().filter(|o| o.kind == d.kind && o.name == d.name).count();
+        let path = format!("port[{i}].device");
+        match d.kind {
+            crate::plan::device::DeviceKind::Loop if same != 2 => {
+                return fault(path, format!("a loop joins two ports; {same} name this one"));
+            }
+            crate::plan::device::DeviceKind::Loop => {}
+            _ if same > 1 => return fault(path, "two ports name this device; each needs its own"),
+            _ => {}
+        }
+    }
+    Ok(())
+}

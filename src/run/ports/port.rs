@@ -1,0 +1,352 @@
+//! A device as the driver sees it: paced to the rate of the wire, answering neighbours, with both stamps of every frame.
+//!
+//! **Backlog.** What a device has taken cannot be held back when a pause comes, and a full transmit ring is far more than
+//! the headroom of a switch. So the wire is reckoned here: every frame handed over keeps it busy for its time at the
+//! port's rate, and no more is handed over than `backlog` ahead of it. That paces the port as well.
+//!
+//! **Stamps.** A frame's `intended` and `start` do not travel on a real wire. They wait in a table shared by the ports of
+//! a worker, under queue pair and PSN, until the frame arrives at another of our ports. `start` is the moment the frame is
+//! handed over: what the device holds back, at most the backlog, is part of the network's delay.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use arrayvec::ArrayVec;
+
+use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
+use crate::limits::BURST;
+use crate::plan::lab::PfcMode;
+use crate::rng::mix;
+use crate::sys::tsc::{Tsc, ticks};
+use crate::units::{FrameLen, LinkTiming, Span, Time};
+use crate::wire::HEAD_MAX;
+use crate::wire::fast::{self, Fast, Kind};
+use crate::wire::neighbour::{self, Neighbour};
+use crate::wire::pfc::PfcFrame;
+
+/// Frames whose stamps are kept; a power of two. More in flight than this lose theirs, and are counted.
+const STAMPS: usize = 1 << 16;
+/// Answers to neighbours that wait for room.
+const ANSWERS_MAX: usize = BURST;
+/// Neighbours remembered.
+const TOLD_MAX: usize = 1 << 16;
+
+/// The time all ports of a run go by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    pub tsc: Tsc,
+    pub origin: u64,
+}
+
+impl Clock {
+    pub fn now(&self) -> Time {
+        Time::ZERO + self.tsc.span(ticks().saturating_sub(self.origin))
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Stamp {
+    key: u64,
+    intended: Time,
+    start: Time,
+    src: u32,
+    flow: u32,
+    class: u8,
+    flags: u8,
+}
+
+/// Stamps of frames in flight.
+pub(super) struct Stamps(Vec<Stamp>);
+
+impl Stamps {
+    pub fn shared() -> Rc<RefCell<Stamps>> {
+        Rc::new(RefCell::new(Stamps(vec![Stamp::default(); STAMPS])))
+    }
+
+    /// Consecutive packets of a queue pair take consecutive places.
+    fn place(f: &Fast) -> (u64, usize) {
+        let (src, dst) = (f.src.0, f.dst.0);
+        let flow = mix((src >> 64) as u64
+            ^ src as u64
+            ^ mix((dst >> 64) as u64 ^ dst as u64)
+            ^ u64::from(f.dest_qp));
+        // Never 0, which marks an empty place.
+        (flow << 24 | u64::from(f.psn) | 1 << 63, (flow as usize).wrapping_add(f.psn as usize) % STAMPS)
+    }
+
+    fn put<F: Frame>(&mut self, f: &Fast, frame: &F, start: Time) {
+        let (key, at) = Stamps::place(f);
+        let m = frame.meta();
+        self.0[at] = Stamp {
+            key,
+            intended: m.intended,
+            start,
+            src: m.src,
+            flow: m.flow,
+            class: m.class,
+            flags: m.flags,
+        };
+    }
+
+    /// Gives a frame its stamps back; false when they are gone.
+    fn restore<F: Frame>(&self, f: &Fast, frame: &mut F) -> bool {
+        let (key, at) = Stamps::place(f);
+        let s = &self.0[at];
+        let m = frame.meta_mut();
+        if s.key == key {
+            (m.intended, m.start, m.src, m.flow) = (s.intended, s.start, s.src, s.flow);
+            (m.class, m.flags) = (s.class, s.flags);
+        }
+        s.key == key
+    }
+}
+
+/// What a port counted on top of host and device.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct WireStats {
+    /// Frames and bytes (with FCS) handed over.
+    pub tx_frames: u64,
+    pub tx_bytes: u64,
+    /// Frames taken from the device, and bytes.
+    pub rx_frames: u64,
+    pub rx_bytes: u64,
+    /// Times the device took less than it was offered.
+    pub refused: u64,
+    /// PFC frames seen.
+    pub pfc_seen: u64,
+    /// Longest span from an XOFF to the end of the last frame that was handed over before.
+    pub xoff_backlog: Span,
+    /// Neighbours answered.
+    pub answered: u64,
+    /// Frames that are neither RoCEv2 nor PFC nor about neighbours.
+    pub other: u64,
+    /// Data frames whose stamps were gone.
+    pub unstamped: u64,
+}
+
+/// Who we are on a link.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identity {
+    pub mac: [u8; 6],
+    pub vlan: Option<u16>,
+    /// Every address that is answered for.
+    pub ips: Vec<IpAddr>,
+}
+
+/// See the module.
+pub(super) struct LabPort<P: Port, L> {
+    pub device: P,
+    pool: L,
+    pub who: Identity,
+    pfc: PfcMode,
+    timing: LinkTiming,
+    backlog: Span,
+    frame_time: Span,
+    clock: Clock,
+    /// The reckoned wire is busy until then.
+    free_at: Time,
+    stamps: Rc<RefCell<Stamps>>,
+    answers: TxBatch<P::Frame>,
+    /// MACs neighbours have told.
+    pub told: Vec<(IpAddr, [u8; 6])>,
+    pub stats: WireStats,
+    /// Nothing leaves any more.
+    pub silent: bool,
+}
+
+/// What a port is made with, besides its device.
+pub(super) struct Wire {
+    pub who: Identity,
+    pub pfc: PfcMode,
+    pub timing: LinkTiming,
+    /// Bytes ahead of the wire.
+    pub backlog_bytes: u64,
+    pub frame_max: FrameLen,
+    pub clock: Clock,
+}
+
+impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
+    pub fn new(device: P, pool: L, wire: Wire, stamps: Rc<RefCell<Stamps>>) -> LabPort<P, L> {
+        let rate = wire.timing.rate().bits_per_s.max(1);
+        LabPort {
+            device,
+            pool,
+            who: wire.who,
+            pfc: wire.pfc,
+            timing: wire.timing,
+            backlog: Span((u128::from(wire.backlog_bytes) * 8 * 1_000_000_000_000 / u128::from(rate)) as u64),
+            frame_time: wire.timing.wire_time(wire.frame_max),
+            clock: wire.clock,
+            free_at: Time::ZERO,
+            stamps,
+            answers: TxBatch::new(),
+            told: Vec::new(),
+            stats: WireStats::default(),
+            silent: false,
+        }
+    }
+
+    /// Starts the port's time again at `origin`.
+    pub fn clock_from(&mut self, origin: u64) {
+        self.clock.origin = origin;
+        self.free_at = Time::ZERO;
+    }
+
+    /// Asks who has `target`.
+    pub fn ask(&mut self, from: IpAddr, target: IpAddr) {
+        let who = (self.who.mac, self.who.vlan);
+        self.speak(|head| neighbour::ask(head, who.1, who.0, from, target));
+    }
+
+    /// The MAC a neighbour has told for an address.
+    pub fn mac_of(&self, ip: IpAddr) -> Option<[u8; 6]> {
+        self.told.iter().find(|(i, _)| *i == ip).map(|(_, mac)| *mac)
+    }
+
+    fn speak(&mut self, write: impl FnOnce(&mut [u8; HEAD_MAX]) -> Option<FrameLen>) {
+        if self.answers.control.len() >= ANSWERS_MAX {
+            return;
+        }
+        let Some(mut frame) = self.pool.take(Fill::Control, FrameLen(HEAD_MAX as u16)) else {
+            return;
+        };
+        let Some(len) = write(frame.head_mut()) else { return self.pool.give(frame) };
+        let m = frame.meta_mut();
+        (m.len, m.head_len, m.flags) = (len, len.0 as u8, flags::PFC);
+        self.pool.seal(&mut frame);
+        self.answers.control.push(frame);
+    }
+
+    /// Sends what is to be said to neighbours.
+    pub fn flush(&mut self) {
+        if self.silent {
+            while let Some(f) = self.answers.control.pop() {
+                self.pool.give(f);
+            }
+        } else if !self.answers.control.is_empty() {
+            let mut answers = std::mem::take(&mut self.answers);
+            self.hand_over(&mut answers);
+            self.answers = answers;
+        }
+    }
+
+    fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
+        let now = self.clock.now();
+        let mut at = self.free_at.max(now);
+        let mut ends: ArrayVec<(Time, u64), { 2 * BURST }> = ArrayVec::new();
+        let mut stamps = self.stamps.borrow_mut();
+        for frame in batch.control.iter().chain(&batch.data) {
+            if frame.meta().flags & flags::DATA != 0
+                && let Ok(f) = fast::parse(frame.head(), frame.len())
+            {
+                stamps.put(&f, frame, now);
+            }
+            at += self.timing.wire_time(frame.len());
+            ends.push((at, u64::from(frame.len().0.max(60)) + 4));
+        }
+        drop(stamps);
+        let sent = self.device.tx_burst(batch);
+        if let Some((end, _)) = sent.checked_sub(1).and_then(|last| ends.get(last)) {
+            self.free_at = *end;
+        }
+        self.stats.tx_frames += sent as u64;
+        self.stats.tx_bytes += ends.iter().take(sent).map(|(_, bytes)| bytes).sum::<u64>();
+        self.stats.refused += u64::from(!batch.is_empty());
+        sent
+    }
+
+    /// What becomes of an arrived frame: true when the host is to have it.
+    fn sort(&mut self, now: Time, frame: &mut P::Frame) -> bool {
+        self.stats.rx_frames += 1;
+        self.stats.rx_bytes += u64::from(frame.len().0.max(60)) + 4;
+        match fast::parse(frame.head(), frame.len()) {
+            Ok(f) if f.kind == Kind::Roce => {
+                let known = self.stamps.borrow().restore(&f, frame);
+                if !known {
+                    let m = frame.meta_mut();
+                    (m.intended, m.start) = (now, now);
+                    self.stats.unstamped += u64::from(f.payload_len > 0);
+                }
+                true
+            }
+            Ok(f) if f.kind == Kind::Pfc => {
+                self.stats.pfc_seen += 1;
+                let xoff = PfcFrame::parse(frame.head(), frame.len())
+                    .is_some_and(|p| (0..8).any(|i| p.quanta_of(i).is_some_and(|q| q > 0)));
+                if xoff {
+                    self.stats.xoff_backlog = self.stats.xoff_backlog.max(self.free_at.since(now));
+                }
+                self.pfc == PfcMode::Software
+            }
+            _ => {
+                let head = &frame.head()[..usize::from(frame.len().0).min(HEAD_MAX)];
+                match neighbour::parse(head) {
+                    Some(Neighbour::Asks { ip, mac, target }) if self.who.ips.contains(&target) => {
+                        let (us, vlan) = (self.who.mac, self.who.vlan);
+                        self.stats.answered += 1;
+                        self.speak(|head| neighbour::tell(head, vlan, us, target, (mac, ip)));
+                    }
+                    Some(Neighbour::Tells { ip, mac }) => {
+                        match self.told.iter().position(|(i, _)| *i == ip) {
+                            Some(at) => self.told[at].1 = mac,
+                            None if self.told.len() < TOLD_MAX => self.told.push((ip, mac)),
+                            None => {}
+                        }
+                    }
+                    Some(_) => {}
+                    None => self.stats.other += 1,
+                }
+                false
+            }
+        }
+    }
+}
+
+impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
+    type Frame = P::Frame;
+
+    fn rx_burst(&mut self, out: &mut Burst<P::Frame>) -> usize {
+        let before = out.len();
+        if self.device.rx_burst(out) == 0 {
+            self.flush();
+            return 0;
+        }
+        let now = self.clock.now();
+        let mut kept: Burst<P::Frame> = Burst::new();
+        for mut frame in out.drain(before..) {
+            if self.sort(now, &mut frame) {
+                kept.push(frame);
+            } else {
+                self.pool.give(frame);
+            }
+        }
+        out.extend(kept);
+        self.flush();
+        out.len() - before
+    }
+
+    fn tx_room(&mut self) -> usize {
+        if self.silent {
+            return 0;
+        }
+        let ahead = self.free_at.since(self.clock.now());
+        if ahead == Span::ZERO {
+            return self.device.tx_room().min(((self.backlog.0 / self.frame_time.0.max(1)) as usize).max(1));
+        }
+        let room = self.backlog.0.saturating_sub(ahead.0) / self.frame_time.0.max(1);
+        self.device.tx_room().min(room as usize)
+    }
+
+    fn tx_burst(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
+        if self.silent { 0 } else { self.hand_over(batch) }
+    }
+
+    fn wait(&mut self, at_most: Span) {
+        self.device.wait(at_most);
+    }
+
+    fn caps(&self) -> PortCaps {
+        self.device.caps()
+    }
+}

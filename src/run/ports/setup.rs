@@ -1,0 +1,183 @@
+//! Before the first frame: what is refused, and the devices opened.
+
+use std::net::IpAddr;
+
+use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufPool, PoolSpec, PortSpec};
+use crate::limits::BURST;
+use crate::plan::device::DeviceKind;
+use crate::plan::lab::{PfcMode, backlog_default};
+use crate::plan::{Plan, device::DeviceSpec};
+use crate::run::assemble::data_frame_bytes;
+use crate::sys::interface::{Interface, InterfaceError};
+use crate::wire::HEAD_MAX;
+use crate::workload::config::Action;
+
+/// Frames each port may hold of each kind besides its device: shelves of two lenders, batches, answers.
+const FRAMES_AT_HAND: u32 = 4 * BURST as u32 + 256;
+
+/// The devices of a run.
+pub(super) struct Open {
+    /// In port order. Before the pools, as devices hold frames of them.
+    pub ports: Vec<EthPort>,
+    /// Control frames, data frames.
+    pub control: MbufPool,
+    pub data: MbufPool,
+    /// All pools, to be asked at the end what is still lent.
+    pub pools: Vec<MbufPool>,
+    /// Longest frame without FCS.
+    pub frame_max: u16,
+}
+
+/// Longest frame of the plan without FCS.
+fn frame_max(plan: &Plan) -> u16 {
+    let (_, longest, _) = data_frame_bytes(plan);
+    // What a schedule says of sizes is with room for every header.
+    longest.max(HEAD_MAX as u64) as u16
+}
+
+fn devices(plan: &Plan) -> impl Iterator<Item = (&str, &crate::plan::lab::LabPort, &DeviceSpec)> {
+    let ports = plan.hosts.iter().zip(&plan.lab.ports);
+    ports.filter_map(|(h, p)| Some((h.name.as_str(), p, p.device.as_ref()?)))
+}
+
+/// Refuses what would harm a network, or is not there yet. Each refusal names the line that overrides it, where one may.
+pub(super) fn refuse(plan: &Plan, capture: bool) -> Result<(), String> {
+    if devices(plan).count() != plan.hosts.len() {
+        return Err("--on ports needs a [[port]] with its device for each of the run's ports".into());
+    }
+    if !plan.faults.is_empty() {
+        return Err("[[fault]] is not supported with --on ports yet: use --on rings or --on virtual".into());
+    }
+    if capture {
+        return Err(
+            "--pcap is not supported with --on ports yet: capture at the device (dpdk-dumpcap, tcpdump)"
+                .into(),
+        );
+    }
+    if !plan.links.events.is_empty() {
+        return Err(
+            "failures of cables ([[at]] with link) are not made with --on ports, where the cables are \
+                    real: use --on rings or --on virtual"
+                .into(),
+        );
+    }
+    if plan.actions.iter().any(|a| matches!(a.action, Action::Snapshot { .. })) {
+        return Err(
+            "snapshots show queues of the embedded switch, and --on ports has none: leave them out".into()
+        );
+    }
+    let pauses = |h: &crate::host::config::HostConfig| {
+        let sends =
+            |a: &Action| matches!(a, Action::Pause { .. } | Action::Release { .. } | Action::Pfc { .. });
+        h.receive.is_some() || h.actions.iter().any(|a| sends(&a.action))
+    };
+    if plan.hosts.iter().any(pauses) && !plan.lab.allow_pfc {
+        return Err(
+            "the profile sends pauses into a real network, which can stop it: add allow_pfc = true to [run] if it is yours"
+                .into(),
+        );
+    }
+    if let Some(ip) = plan.lab.forbidden(plan.ranks.iter().map(|r| r.ip)) {
+        let bits = if ip.is_ipv4() { 24 } else { 64 };
+        return Err(format!(
+            "{ip} is outside the networks for tests (198.18.0.0/15, 2001:2::/48): add allow = [\"{ip}/{bits}\"] (the \
+             network it is in) to [run] if nobody else lives there"
+        ));
+    }
+    for (name, port, device) in devices(plan) {
+        if port.pfc == PfcMode::Hardware && device.kind != DeviceKind::Pci {
+            return Err(format!(
+                "port {name}: {} obeys no pauses itself; use pfc = \"software\" or \"ignore\"",
+                device.text
+            ));
+        }
+        let needed = u32::from(frame_max(plan)) - 14;
+        for interface in device.interfaces() {
+            let found = Interface::find(interface).map_err(|e| format!("port {name}: {e}"))?;
+            match found.refuse_in_use() {
+                Err(InterfaceError::InUse { reason, .. }) if !port.allow_in_use => {
+                    return Err(format!(
+                        "port {name}: interface {interface} {reason}: test traffic is refused there; use an interface of \
+                         its own, or add allow_in_use = true to [[port]] {name}"
+                    ));
+                }
+                Err(e @ (InterfaceError::Missing(_) | InterfaceError::Unreadable { .. })) => {
+                    return Err(format!("port {name}: {e}"));
+                }
+                _ => {}
+            }
+            if found.mtu + 4 < needed {
+                return Err(format!(
+                    "port {name}: interface {interface} has an MTU of {} and {needed} is needed: ip link set {interface} mtu \
+                     {needed}",
+                    found.mtu
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens the devices.
+pub(super) fn open(plan: &Plan) -> Result<Open, String> {
+    let text = |e: DpdkError| e.to_string();
+    let frame_max = frame_max(plan);
+    let specs: Vec<PortSpec> = devices(plan)
+        .map(|(_, p, device)| PortSpec {
+            device: device.clone(),
+            frame_bytes_max: frame_max,
+            promiscuous: p.mac.is_some(),
+        })
+        .collect();
+    let count = specs.len() as u32;
+    let held: u32 = specs.iter().map(|s| s.tx_frames() + FRAMES_AT_HAND).sum();
+    let mut pools = vec![
+        PoolSpec { name: "rs_control".into(), frames: held, frame_bytes_max: HEAD_MAX as u16, cache: 0 },
+        PoolSpec { name: "rs_data".into(), frames: held, frame_bytes_max: frame_max, cache: 0 },
+    ];
+    for (i, s) in specs.iter().enumerate() {
+        pools.push(s.rx_pool(format!("rs_rx_{i}")).map_err(text)?);
+    }
+    let memory_bytes = pools.iter().map(PoolSpec::memory_bytes).sum::<u64>()
+        + u64::from(count) * (LoopCable::memory_bytes() + (4 << 20));
+    let pci = specs.iter().any(|s| s.device.kind == DeviceKind::Pci);
+    let eal = Eal::init(EalOptions { memory_bytes, pci, ..EalOptions::default() }).map_err(text)?;
+    let pools: Result<Vec<MbufPool>, DpdkError> = pools.iter().map(|p| MbufPool::create(eal, p)).collect();
+    let pools = pools.map_err(text)?;
+    let mut cables: Vec<(String, LoopCable)> = Vec::new();
+    let mut ports = Vec::new();
+    for (i, spec) in specs.iter().enumerate() {
+        let rx = &pools[2 + i];
+        let port = if spec.device.kind == DeviceKind::Loop {
+            let known = cables.iter().position(|(n, _)| *n == spec.device.name);
+            let (end, cable) = match known {
+                Some(at) => (1, cables[at].1.clone()),
+                None => {
+                    let cable = LoopCable::create(eal, &spec.device.name).map_err(text)?;
+                    cables.push((spec.device.name.clone(), cable.clone()));
+                    (0, cable)
+                }
+            };
+            cable.open(eal, end, spec, rx)
+        } else {
+            EthPort::open(eal, spec, rx)
+        };
+        ports.push(port.map_err(text)?);
+    }
+    Ok(Open { ports, control: pools[0].clone(), data: pools[1].clone(), pools, frame_max })
+}
+
+/// Bytes a port may hand to its device ahead of the wire.
+pub(super) fn backlog(plan: &Plan, port: usize, frame_max: u16) -> u64 {
+    let typed = plan.lab.ports.get(port).and_then(|p| p.tx_backlog);
+    typed.unwrap_or_else(|| backlog_default(plan.hosts[port].rate.bits_per_s, frame_max)).0
+}
+
+/// Next hop of a port towards `ip`, and our address to ask from.
+pub(super) fn next_hop(plan: &Plan, port: usize, from: IpAddr, ip: IpAddr) -> (IpAddr, IpAddr) {
+    let p = &plan.lab.ports[port];
+    match p.gateway {
+        Some(gateway) => (p.address.unwrap_or(from), gateway),
+        None => (from, ip),
+    }
+}
