@@ -90,12 +90,12 @@ fn discovery(from: [u8; 6], b: &[u8]) -> Option<Neighbour> {
     let ip = |b: &[u8], at: usize| Some(IpAddr::V6(Ipv6Addr::from(*bytes_at::<16>(b, at)?)));
     let (source, target) = (ip(b, 8)?, ip(icmp, 8)?);
     let options = icmp.get(ND_HEAD..)?;
-    match icmp.first()? {
-        &SOLICITATION => {
+    match *icmp.first()? {
+        SOLICITATION => {
             let mac = option(options, OPTION_SOURCE).unwrap_or(from);
             Some(Neighbour::Asks { ip: source, mac, target })
         }
-        &ADVERTISEMENT => Some(Neighbour::Tells { ip: target, mac: option(options, OPTION_TARGET)? }),
+        ADVERTISEMENT => Some(Neighbour::Tells { ip: target, mac: option(options, OPTION_TARGET)? }),
         _ => None,
     }
 }
