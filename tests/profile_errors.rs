@@ -169,7 +169,7 @@ leaves = 2
     ("[expect]", r#"[fabric]
 kind = "leaf-spine"
 [expect]"#,
-        "p.toml:12:19: count = 5: does not act with a leaf-spine: leaves, spines and hosts_per_leaf set the ports; remove it"),
+        "p.toml:12:19: count = 5: does not act with a fabric of several switches: its own keys set the ports; remove it"),
     ("[expect]", r#"[[port]]
 rate = "10G"
 [expect]"#,
