@@ -54,6 +54,13 @@ fn no_entry_point_breaks_on_mutated_input() {
 fn what_fuzzing_found_stays_mended() {
     // The count of a map doubled beyond 64 bits.
     entries::run("hpcc", b"KMIN_MAP 9951084489762988944 3 100\n");
+    // The headroom of a cable that is days long, and hosts that no memory holds.
+    let scenario = String::from_utf8(seeds::of("hpcc").remove(0)).unwrap();
+    for (was, is) in [("1000ns", "999999s"), ("\x004 1 3", "\x004294967295 1 3")] {
+        let changed = scenario.replace(was, is);
+        assert_ne!(changed, scenario);
+        entries::run("hpcc", changed.as_bytes());
+    }
 }
 
 /// Writes the first inputs of every target below the folder that `RANKSTORM_FUZZ_SEEDS` names; `tools/fuzz` does so.

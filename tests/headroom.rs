@@ -81,6 +81,7 @@ fn lost(len: FrameLen, blocking: FrameLen, headroom_cells: u64, way: Span, respo
         f.head_mut()[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0x02]);
         let meta = f.meta_mut();
         (meta.dst, meta.priority, meta.flags, meta.head_len) = (1, 3, flags::PARSED, 54);
+        meta.ttl = 64;
         match s.on_frame(now, 0, f, &mut NoRecord) {
             Admit::Queued => {}
             Admit::Dropped(_, f) | Admit::Consumed(f) => {

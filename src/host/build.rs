@@ -11,7 +11,7 @@ use super::{Cold, Failure, Host, HostEvent, NONE, Timers};
 use crate::hint;
 use crate::limits::PRIORITIES;
 use crate::measure::stats::{ClassStats, HostStats};
-use crate::transport::config::{ClassConfig, QpConfig};
+use crate::transport::config::{AckReqPolicy, ClassConfig, QpConfig};
 use crate::transport::messages::Messages;
 use crate::transport::qp::{Markings, NO_TEMPLATE, Qp, Shared};
 use crate::transport::rate::{RateControl, Reaction};
@@ -163,7 +163,8 @@ impl Builder {
         let markings = Markings::of(class);
         self.keys.push((key.0, key.1, key.2, markings.err()));
         shared.markings = markings.unwrap_or_default();
-        if shared.ack_timeout != Span::ZERO {
+        // A policy that says exactly when to ask is left alone.
+        if shared.ack_timeout != Span::ZERO && workload.rc.ack_req == AckReqPolicy::Count {
             let frame = cfg.rate.time_for(u64::from(shared.mtu + shared.base_len + WIRE_OVERHEAD_BYTES));
             let frames = shared.ack_timeout.0 / 2 / frame.0.max(1);
             shared.frames_in_timeout = u32::try_from(frames).unwrap_or(u32::MAX);

@@ -298,6 +298,14 @@ fn port_profile(
             "KMIN_MAP has no entry for {rate}, the rate of a port of switch {node}"
         )));
     }
+    // Whole bytes and nanoseconds, in this order.
+    let headroom = u128::from(rate.bits_per_s / 8) * u128::from(delay.0 / 1_000) / 1_000_000_000 * 3;
+    let headroom = u64::try_from(headroom).ok().filter(|bytes| *bytes <= folder.config.buffer.0).ok_or_else(|| {
+        HpccError::Refused(format!(
+            "switch {node}: the headroom of a cable of {delay} at {rate} is larger than BUFFER_SIZE; use a shorter \
+             delay or a larger buffer"
+        ))
+    })?;
     let (mut shift, mut above) = (ALPHA_SHIFT, rate.bits_per_s);
     while above > nic_rate.bits_per_s && shift > 0 {
         shift -= 1;
@@ -310,7 +318,7 @@ fn port_profile(
         lossless: true,
         limit: Limit::Dynamic(1, 1 << shift),
         reserved: RESERVED,
-        headroom: Bytes(rate.bits_per_s / 8 * (delay.0 / 1_000) / 1_000_000_000 * 3),
+        headroom: Bytes(headroom),
         xon_offset: RESUME_OFFSET,
         wred: marking.filter(|_| folder.config.ecn).map(wred),
         ..idle

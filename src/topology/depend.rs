@@ -53,13 +53,16 @@ fn up_then_down(fabric: &Fabric, wiring: &Wiring, routes: &[Routes], all: &[u32]
     })
 }
 
+/// Where an endpoint hangs, and the ports towards it of every other switch.
+type Ways = (u16, Vec<Option<Arc<[u16]>>>);
+
 /// One endpoint for each set of endpoints that all switches but the last treat alike.
 fn destinations(fabric: &Fabric, homes: &[u16], routes: &[Routes]) -> Vec<u32> {
     if fabric.given.is_empty() {
         let mut seen = BTreeSet::new();
         return (0..fabric.endpoints).filter(|e| seen.insert(homes[*e as usize])).collect();
     }
-    let mut seen: BTreeSet<(u16, Vec<Option<Arc<[u16]>>>)> = BTreeSet::new();
+    let mut seen: BTreeSet<Ways> = BTreeSet::new();
     let key = |e: u32| {
         let home = homes[e as usize];
         let of = |(s, r): (usize, &Routes)| {

@@ -190,9 +190,9 @@ pub fn ring(shape: &Ring) -> Result<Fabric, TopologyError> {
         b.cable_host(e, e / each, rate, 0)?;
     }
     let mut onward = vec![Vec::new(); n];
-    for s in 0..n {
+    for (s, ports) in onward.iter_mut().enumerate() {
         for _ in 0..uplinks {
-            onward[s].push(b.ports(s) as u16);
+            ports.push(b.ports(s) as u16);
             b.cable_switches(s, (s + 1) % n, shape.uplink_rate, shape.uplink_cable)?;
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::flows::{self, Flow};
 use super::lines::{Lines, time};
 use super::{ImportError, append};
-use crate::limits::MESSAGE_BYTES_MAX;
+use crate::limits::{MESSAGE_BYTES_MAX, PORTS_MAX};
 use crate::units::{Bytes, RankId, Rate, Span, Time};
 use crate::workload::schedule::{OpId, OpKind, Schedule};
 
@@ -284,6 +284,9 @@ fn map(text: &str) -> Option<Vec<(u64, f64)>> {
         .collect()
 }
 
+/// Nodes of a topology: all tester ports, and as many switches as have numbers.
+const NODES_MAX: u32 = PORTS_MAX as u32 + (1 << 16);
+
 /// A cable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cable {
@@ -322,6 +325,9 @@ impl Topology {
         let [nodes, switch_count, cable_count] = counts[..] else {
             return Err(lines.error("expected three numbers: nodes, switches, links"));
         };
+        if nodes > NODES_MAX {
+            return Err(lines.error(format!("{nodes} nodes; this tool takes at most {NODES_MAX}")));
+        }
         let mut t = Topology { nodes, ..Topology::default() };
         while t.switches.len() < switch_count as usize {
             let line = lines.next()?.ok_or_else(short)?;

@@ -65,7 +65,7 @@ pub fn sonic(data: &[u8]) {
     for (cell, headroom) in [(None, false), (Some(254), true)] {
         let port = WantedPort { name: None, speed: 100_000, cable: Some(5) };
         let trunks = headroom
-            .then(|| WantedPort { name: None, speed: 400_000, cable: Some(40) })
+            .then_some(WantedPort { name: None, speed: 400_000, cable: Some(40) })
             .into_iter()
             .collect();
         let wanted = Wanted { ports: vec![port; 4], trunks, cell, buffer: None, headroom };
