@@ -234,6 +234,10 @@ pub struct WorkerStats {
     pub busy_s: f64,
     /// TSC seconds in all.
     pub total_s: f64,
+    /// TSC seconds of turns in which the kernel gave the core to others; not in `busy_s`. Real ports only.
+    pub stolen_s: f64,
+    /// CPU seconds of the thread. Real ports only.
+    pub cpu_s: f64,
 }
 
 /// Speed of virtual time.

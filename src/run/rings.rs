@@ -216,6 +216,7 @@ impl Worker {
                 frames: self.engine.stats.link_transmissions,
                 busy_s: pace.tsc.span(busy.saturating_sub(waited)).as_s_f64(),
                 total_s: pace.tsc.span(total).as_s_f64(),
+                ..WorkerStats::default()
             },
             engine_stats: self.engine.stats,
             lag_ps_max,

@@ -17,6 +17,7 @@ use crate::host::{Host, HostEvent};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::HostStats;
 use crate::plan::Plan;
+use crate::plan::device::DeviceSpec;
 use crate::run::phases::{Milestone, Phases, Shared};
 use crate::run::realtime::{Between, Realtime};
 use crate::run::result::{PortFigures, WorkerStats};
@@ -39,6 +40,10 @@ const HEART_MAX: Span = Span::from_ms(2_000);
 const DRAIN: Span = Span::from_ms(20);
 /// Turns without a frame before others may have the core.
 const IDLE_TURNS: u32 = 2_000;
+/// A turn that took longer may have been interrupted: the kernel is asked.
+const TURN_LONG: Span = Span::from_us(20);
+/// Next hop on a device where nobody is ([`DeviceSpec::is_sink`]).
+const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0];
 /// Events kept.
 const EVENTS_MAX: usize = 1_000;
 
@@ -155,7 +160,9 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
         let qps = h.qps.iter().map(|q| (q.local_ip, q.peer_ip));
         for (from, to) in qps.chain(h.stream_to.iter().map(|s| (first, s.ip))) {
             let (from, hop) = setup::next_hop(job.plan, i, from, to);
-            wanted.entry((i, hop)).or_insert(from);
+            if !sink(job.plan, i) {
+                wanted.entry((i, hop)).or_insert(from);
+            }
         }
     }
     let mut ask_at = Time::ZERO;
@@ -194,7 +201,8 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
     for (i, h) in hosts.iter_mut().enumerate() {
         h.mac = ports[i].who.mac;
         let first = h.ranks.first().map_or(IpAddr::from([0, 0, 0, 0]), |r| r.ip);
-        let mac = |from, to| ports[i].mac_of(setup::next_hop(job.plan, i, from, to).1).unwrap_or_default();
+        let unknown = if sink(job.plan, i) { NOBODY } else { [0; 6] };
+        let mac = |from, to| ports[i].mac_of(setup::next_hop(job.plan, i, from, to).1).unwrap_or(unknown);
         for q in &mut h.qps {
             q.peer_mac = mac(q.local_ip, q.peer_ip);
         }
@@ -203,6 +211,11 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
         }
     }
     Ok(hosts)
+}
+
+/// Nobody is behind this port.
+fn sink(plan: &Plan, port: usize) -> bool {
+    plan.lab.ports.get(port).and_then(|p| p.device.as_ref()).is_some_and(DeviceSpec::is_sink)
 }
 
 /// Turns all ports.
@@ -223,6 +236,10 @@ struct Turner<'j, 'a> {
     links: Vec<bool>,
     events: Vec<String>,
     busy: u64,
+    /// Ticks of turns in which others had the core, and how often that was.
+    stolen: u64,
+    preemptions: u64,
+    cpu_from: f64,
     look_at: Time,
     keep_alive_at: Time,
 }
@@ -243,6 +260,9 @@ impl<'j, 'a> Turner<'j, 'a> {
             stall: Span::ZERO,
             events: Vec::new(),
             busy: 0,
+            stolen: 0,
+            preemptions: sys::cpu::thread_preemptions(),
+            cpu_from: sys::cpu::thread_cpu_s(),
             look_at: Time::ZERO,
             keep_alive_at: Time::ZERO + KEEP_ALIVE,
             job,
@@ -255,6 +275,7 @@ impl<'j, 'a> Turner<'j, 'a> {
     fn go(&mut self) -> Option<String> {
         let mut last = self.clock.now();
         let mut idle = 0;
+        let long = self.clock.tsc.ticks_in(TURN_LONG);
         loop {
             let now = self.clock.now();
             self.stall = self.stall.max(now.since(last));
@@ -307,7 +328,12 @@ impl<'j, 'a> Turner<'j, 'a> {
             }
             last = now;
             if moved {
-                self.busy += ticks() - before;
+                let took = ticks() - before;
+                if took > long && self.was_preempted() {
+                    self.stolen += took;
+                } else {
+                    self.busy += took;
+                }
                 idle = 0;
             } else {
                 idle += 1;
@@ -320,6 +346,13 @@ impl<'j, 'a> Turner<'j, 'a> {
                 }
             }
         }
+    }
+
+    /// Others had the core since the last question.
+    #[cold]
+    fn was_preempted(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.preemptions, sys::cpu::thread_preemptions());
+        self.preemptions > before
     }
 
     /// Takes up what the phases have agreed on, at its time.
@@ -420,6 +453,8 @@ impl<'j, 'a> Turner<'j, 'a> {
                 frames: ports.iter().map(|p| p.tx_frames + p.rx_frames).sum(),
                 busy_s: self.clock.tsc.span(self.busy).as_s_f64(),
                 total_s,
+                stolen_s: self.clock.tsc.span(self.stolen).as_s_f64(),
+                cpu_s: sys::cpu::thread_cpu_s() - self.cpu_from,
             },
             ports,
             events: self.events,
