@@ -40,6 +40,7 @@ mod tests;
 mod tx;
 
 pub use datagrams::QKEY;
+pub use stream::base_len as stream_base_len;
 pub use tx::RKEY;
 
 use std::collections::VecDeque;

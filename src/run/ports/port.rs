@@ -12,21 +12,21 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use arrayvec::ArrayVec;
-
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
 use crate::plan::lab::PfcMode;
 use crate::rng::mix;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
-use crate::wire::HEAD_MAX;
 use crate::wire::fast::{self, Fast, Kind};
 use crate::wire::neighbour::{self, Neighbour};
 use crate::wire::pfc::PfcFrame;
+use crate::wire::{HEAD_MAX, be32, psn};
 
 /// Frames whose stamps are kept; a power of two. More in flight than this lose theirs, and are counted.
 const STAMPS: usize = 1 << 16;
+/// Bytes of the last word of a BTH, which ends in the PSN.
+const PSN_WORD: usize = 4;
 /// Answers to neighbours that wait for room.
 const ANSWERS_MAX: usize = BURST;
 /// Neighbours remembered.
@@ -64,19 +64,21 @@ impl Stamps {
         Rc::new(RefCell::new(Stamps(vec![Stamp::default(); STAMPS])))
     }
 
-    /// Consecutive packets of a queue pair take consecutive places.
-    fn place(f: &Fast) -> (u64, usize) {
+    /// What a queue pair is known by.
+    fn flow(f: &Fast) -> u64 {
         let (src, dst) = (f.src.0, f.dst.0);
-        let flow = mix((src >> 64) as u64
-            ^ src as u64
-            ^ mix((dst >> 64) as u64 ^ dst as u64)
-            ^ u64::from(f.dest_qp));
-        // Never 0, which marks an empty place.
-        (flow << 24 | u64::from(f.psn) | 1 << 63, (flow as usize).wrapping_add(f.psn as usize) % STAMPS)
+        mix((src >> 64) as u64 ^ src as u64 ^ mix((dst >> 64) as u64 ^ dst as u64) ^ u64::from(f.dest_qp))
     }
 
-    fn put<F: Frame>(&mut self, f: &Fast, frame: &F, start: Time) {
-        let (key, at) = Stamps::place(f);
+    /// Consecutive packets of a queue pair take consecutive places.
+    #[inline]
+    fn place(flow: u64, psn: u32) -> (u64, usize) {
+        // Never 0, which marks an empty place.
+        (flow << 24 | u64::from(psn) | 1 << 63, (flow as usize).wrapping_add(psn as usize) % STAMPS)
+    }
+
+    #[inline]
+    fn put<F: Frame>(&mut self, (key, at): (u64, usize), frame: &F, start: Time) {
         let m = frame.meta();
         self.0[at] = Stamp {
             key,
@@ -91,7 +93,7 @@ impl Stamps {
 
     /// Gives a frame its stamps back; false when they are gone.
     fn restore<F: Frame>(&self, f: &Fast, frame: &mut F) -> bool {
-        let (key, at) = Stamps::place(f);
+        let (key, at) = Stamps::place(Stamps::flow(f), f.psn);
         let s = &self.0[at];
         let m = frame.meta_mut();
         if s.key == key {
@@ -146,7 +148,10 @@ pub(super) struct LabPort<P: Port, L> {
     clock: Clock,
     /// The reckoned wire is busy until then.
     free_at: Time,
-    stamps: Rc<RefCell<Stamps>>,
+    /// `None` where nothing ever arrives.
+    stamps: Option<Rc<RefCell<Stamps>>>,
+    /// By number of the sending queue pair or stream: [`Stamps::flow`], and where its frames have their PSN.
+    flows: Vec<(u64, usize)>,
     answers: TxBatch<P::Frame>,
     /// MACs neighbours have told.
     pub told: Vec<(IpAddr, [u8; 6])>,
@@ -167,7 +172,7 @@ pub(super) struct Wire {
 }
 
 impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
-    pub fn new(device: P, pool: L, wire: Wire, stamps: Rc<RefCell<Stamps>>) -> LabPort<P, L> {
+    pub fn new(device: P, pool: L, wire: Wire, stamps: Option<Rc<RefCell<Stamps>>>) -> LabPort<P, L> {
         let rate = wire.timing.rate().bits_per_s.max(1);
         LabPort {
             device,
@@ -180,6 +185,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             clock: wire.clock,
             free_at: Time::ZERO,
             stamps,
+            flows: Vec::new(),
             answers: TxBatch::new(),
             told: Vec::new(),
             stats: WireStats::default(),
@@ -233,27 +239,50 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
 
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
         let now = self.clock.now();
-        let mut at = self.free_at.max(now);
-        let mut ends: ArrayVec<(Time, u64), { 2 * BURST }> = ArrayVec::new();
-        let mut stamps = self.stamps.borrow_mut();
-        for frame in batch.control.iter().chain(&batch.data) {
-            if frame.meta().flags & flags::DATA != 0
-                && let Ok(f) = fast::parse(frame.head(), frame.len())
-            {
-                stamps.put(&f, frame, now);
-            }
-            at += self.timing.wire_time(frame.len());
-            ends.push((at, u64::from(frame.len().0.max(60)) + 4));
-        }
-        drop(stamps);
+        self.stamp(now, batch);
+        let on_wire = |port: &LabPort<P, L>, frames: &TxBatch<P::Frame>| {
+            let one = |(span, bytes): (Span, u64), f: &P::Frame| {
+                (span + port.timing.wire_time(f.len()), bytes + u64::from(f.len().0.max(60)) + 4)
+            };
+            frames.control.iter().chain(&frames.data).fold((Span::ZERO, 0), one)
+        };
+        let (span, bytes) = on_wire(self, batch);
         let sent = self.device.tx_burst(batch);
-        if let Some((end, _)) = sent.checked_sub(1).and_then(|last| ends.get(last)) {
-            self.free_at = *end;
+        let (mut left, mut left_bytes) = (Span::ZERO, 0);
+        if !batch.is_empty() {
+            (left, left_bytes) = on_wire(self, batch);
+            self.stats.refused += 1;
+        }
+        if sent > 0 {
+            self.free_at = self.free_at.max(now) + Span(span.0 - left.0);
         }
         self.stats.tx_frames += sent as u64;
-        self.stats.tx_bytes += ends.iter().take(sent).map(|(_, bytes)| bytes).sum::<u64>();
-        self.stats.refused += u64::from(!batch.is_empty());
+        self.stats.tx_bytes += bytes - left_bytes;
         sent
+    }
+
+    /// Puts the stamps of data frames away.
+    #[inline]
+    fn stamp(&mut self, now: Time, batch: &TxBatch<P::Frame>) {
+        let Some(stamps) = &self.stamps else { return };
+        let mut stamps = stamps.borrow_mut();
+        for frame in batch.control.iter().chain(&batch.data) {
+            let m = frame.meta();
+            if m.flags & flags::DATA == 0 {
+                continue;
+            }
+            let number = m.flow as usize;
+            if number >= self.flows.len() {
+                self.flows.resize(number + 1, (0, 0));
+            }
+            let flow = &mut self.flows[number];
+            if flow.1 == 0 {
+                let Ok(f) = fast::parse(frame.head(), frame.len()) else { continue };
+                *flow = (Stamps::flow(&f), usize::from(f.ext_off) - PSN_WORD);
+            }
+            let psn = be32(frame.head(), flow.1) & psn::MASK;
+            stamps.put(Stamps::place(flow.0, psn), frame, now);
+        }
     }
 
     /// What becomes of an arrived frame: true when the host is to have it.
@@ -262,7 +291,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         self.stats.rx_bytes += u64::from(frame.len().0.max(60)) + 4;
         match fast::parse(frame.head(), frame.len()) {
             Ok(f) if f.kind == Kind::Roce => {
-                let known = self.stamps.borrow().restore(&f, frame);
+                let known = self.stamps.as_ref().is_some_and(|s| s.borrow().restore(&f, frame));
                 if !known {
                     let m = frame.meta_mut();
                     (m.intended, m.start) = (now, now);

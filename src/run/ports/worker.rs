@@ -13,7 +13,7 @@ use super::setup::{self, Open};
 use crate::dpdk::{Eal, EthPort, MbufFrames};
 use crate::frame::{Burst, PfcSeen, Port};
 use crate::host::config::HostConfig;
-use crate::host::{Host, HostEvent};
+use crate::host::{Host, HostEvent, stream_base_len};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::HostStats;
 use crate::plan::Plan;
@@ -25,6 +25,7 @@ use crate::sys;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
+use crate::workload::config::Action;
 
 /// Longest wait for links to come up and neighbours to answer.
 const READY_WAIT: Span = Span::from_ms(5_000);
@@ -38,6 +39,10 @@ const LOOK: Span = Span::from_ms(100);
 const HEART_MAX: Span = Span::from_ms(2_000);
 /// Wait for frames on their way when the run is over.
 const DRAIN: Span = Span::from_ms(20);
+/// Payload lengths that checksums are prepared for.
+const PAYLOADS_MAX: usize = 16;
+/// Bytes of the FCS, which the sizes of streams include.
+const FCS: u16 = 4;
 /// Turns without a frame before others may have the core.
 const IDLE_TURNS: u32 = 2_000;
 /// A turn that took longer may have been interrupted: the kernel is asked.
@@ -106,12 +111,25 @@ pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
     Ok(left)
 }
 
-/// Payload lengths of most frames, for quick checksums.
+/// Payload lengths of most frames, for quick checksums: of full packets, and of streams' frames.
 fn payloads(plan: &Plan) -> Vec<u16> {
-    let mut mtus: Vec<u16> = plan.classes.iter().map(|c| c.mtu).collect();
-    mtus.sort_unstable();
-    mtus.dedup();
-    mtus
+    let mut lens: Vec<u16> = plan.classes.iter().map(|c| c.mtu).collect();
+    let bursts = plan.hosts.iter().flat_map(|h| &h.actions).filter_map(|a| match &a.action {
+        Action::Burst(s) => Some(s),
+        _ => None,
+    });
+    for s in plan.hosts.iter().flat_map(|h| &h.streams).chain(bursts) {
+        let v6 = plan.ranks.get(s.from.0 as usize).is_some_and(|r| r.ip.is_ipv6());
+        let base = stream_base_len(&plan.classes[usize::from(s.class.0)], v6, s.verb);
+        for (size, _) in &s.sizes {
+            let payload = size.saturating_sub(FCS + base);
+            if lens.len() < PAYLOADS_MAX && !lens.contains(&payload) {
+                lens.push(payload);
+            }
+        }
+    }
+    lens.dedup();
+    lens
 }
 
 fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
@@ -133,7 +151,12 @@ fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
             frame_max: FrameLen(frame_max),
             clock,
         };
-        LabPort::new(device, MbufFrames::new(&open.control, &open.data, &[]), wire, stamps.clone())
+        LabPort::new(
+            device,
+            MbufFrames::new(&open.control, &open.data, &[]),
+            wire,
+            (!sink(job.plan, i)).then(|| stamps.clone()),
+        )
     });
     wired.collect()
 }
