@@ -237,6 +237,12 @@ impl Host {
             && self.receive.as_ref().is_none_or(|r| r.next() == Time::NEVER)
     }
 
+    /// Frames of streams sent, and frames that their schedules asked for until `now`. Cost: one look at every stream.
+    pub fn stream_progress(&self, now: Time) -> (u64, u64) {
+        let sum = |(sent, due): (u64, u64), (s, d): (u64, u64)| (sent + s, due.saturating_add(d));
+        self.streams.iter().map(|s| s.progress(now)).fold((0, 0), sum)
+    }
+
     /// Takes over the manners of a simulated NIC: an ACK of its own for every data frame, which also carries what a CNP
     /// would say; pauses that hold until they are lifted; pacing in whole nanoseconds over the payload and `overhead`
     /// bytes. Before the first frame only.

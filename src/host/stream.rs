@@ -161,6 +161,18 @@ impl Sender {
         self.fixed.as_ref().map(|f| (f, self.sent as u32 & psn::MASK))
     }
 
+    /// Frames sent, and frames that its schedule asked for until `now`.
+    pub(super) fn progress(&self, now: Time) -> (u64, u64) {
+        let weights: u128 = self.sizes.iter().map(|s| u128::from(s.weight)).sum();
+        let gaps: u128 = self.sizes.iter().map(|s| u128::from(s.weight) * u128::from(s.gap)).sum();
+        let until = Time(self.end.0.saturating_sub(1)).min(now);
+        if self.frames_left == 0 || self.next > until || gaps == 0 {
+            return (self.sent, self.sent);
+        }
+        let behind = u128::from(until.since(self.next).0) * weights / gaps + 1;
+        (self.sent, self.sent + u64::try_from(behind).unwrap_or(u64::MAX).min(self.frames_left))
+    }
+
     /// As [`Sender::sent`] where all frames are of one size.
     #[inline]
     pub(super) fn sent_fixed(&mut self) {
@@ -331,6 +343,22 @@ mod tests {
         assert_eq!(run(&mut s).0, 148_810);
         let mut s = stream(Load::L2(Rate::gbps(10)), &[(1250, 1)], Until::Span(Span::from_us(100)));
         assert_eq!(run(&mut s).0, 100, "a microsecond each");
+    }
+
+    #[test]
+    fn a_stream_knows_how_far_behind_it_is() {
+        // A microsecond each, the first at 1 ns.
+        let mut s = stream(Load::L2(Rate::gbps(10)), &[(1250, 1)], Until::Span(Span::from_us(100)));
+        assert_eq!(s.progress(Time(999)), (0, 0));
+        assert_eq!(s.progress(Time(1_000)), (0, 1));
+        assert_eq!(s.progress(Time(1_000) + Span::from_us(5)), (0, 6));
+        assert_eq!(s.progress(Time(1_000) + Span::from_us(500)), (0, 100), "no more than it has");
+        s.sent_fixed();
+        assert_eq!(s.progress(Time(1_000)), (1, 1));
+        while s.next() != Time::NEVER {
+            s.sent(0);
+        }
+        assert_eq!(s.progress(Time(1_000) + Span::from_us(500)), (100, 100));
     }
 
     #[test]

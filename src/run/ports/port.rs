@@ -4,13 +4,13 @@
 //! the headroom of a switch. So the wire is reckoned here: every frame handed over keeps it busy for its time at the
 //! port's rate, and no more is handed over than `backlog` ahead of it. That paces the port as well.
 //!
-//! **Stamps.** A frame's `intended` and `start` do not travel on a real wire. They wait in a table shared by the ports of
-//! a worker, under queue pair and PSN, until the frame arrives at another of our ports. `start` is the moment the frame is
+//! **Stamps.** A frame's `intended` and `start` do not travel on a real wire. They wait in a table shared by all ports of
+//! the run, under queue pair and PSN, until the frame arrives at another of our ports. `start` is the moment the frame is
 //! handed over: what the device holds back, at most the backlog, is part of the network's delay.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
@@ -27,6 +27,8 @@ use crate::wire::{HEAD_MAX, be32, psn};
 const STAMPS: usize = 1 << 16;
 /// Bytes of the last word of a BTH, which ends in the PSN.
 const PSN_WORD: usize = 4;
+/// Mark of arrived frames that are not for the host.
+const OTHERS: u32 = u32::MAX;
 /// Answers to neighbours that wait for room.
 const ANSWERS_MAX: usize = BURST;
 /// Neighbours remembered.
@@ -40,28 +42,31 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    #[inline]
     pub fn now(&self) -> Time {
         Time::ZERO + self.tsc.span(ticks().saturating_sub(self.origin))
     }
 }
 
-#[derive(Clone, Copy, Default)]
+/// One frame's stamps. Workers share the table without locks: a writer empties the key first and sets it last, and a
+/// reader who finds the same key before and after has read what belongs to it.
+#[derive(Default)]
 struct Stamp {
-    key: u64,
-    intended: Time,
-    start: Time,
-    src: u32,
-    flow: u32,
-    class: u8,
-    flags: u8,
+    key: AtomicU64,
+    intended: AtomicU64,
+    start: AtomicU64,
+    /// Sending port, and its queue pair or stream.
+    sender: AtomicU64,
+    /// Class and flags.
+    kind: AtomicU64,
 }
 
 /// Stamps of frames in flight.
 pub(super) struct Stamps(Vec<Stamp>);
 
 impl Stamps {
-    pub fn shared() -> Rc<RefCell<Stamps>> {
-        Rc::new(RefCell::new(Stamps(vec![Stamp::default(); STAMPS])))
+    pub fn shared() -> Arc<Stamps> {
+        Arc::new(Stamps((0..STAMPS).map(|_| Stamp::default()).collect()))
     }
 
     /// What a queue pair is known by.
@@ -78,29 +83,36 @@ impl Stamps {
     }
 
     #[inline]
-    fn put<F: Frame>(&mut self, (key, at): (u64, usize), frame: &F, start: Time) {
-        let m = frame.meta();
-        self.0[at] = Stamp {
-            key,
-            intended: m.intended,
-            start,
-            src: m.src,
-            flow: m.flow,
-            class: m.class,
-            flags: m.flags,
-        };
+    fn put<F: Frame>(&self, (key, at): (u64, usize), frame: &F, start: Time) {
+        let (s, m) = (&self.0[at], frame.meta());
+        s.key.store(0, Ordering::Relaxed);
+        fence(Ordering::Release);
+        s.intended.store(m.intended.0, Ordering::Relaxed);
+        s.start.store(start.0, Ordering::Relaxed);
+        s.sender.store(u64::from(m.src) << 32 | u64::from(m.flow), Ordering::Relaxed);
+        s.kind.store(u64::from(m.class) << 8 | u64::from(m.flags), Ordering::Relaxed);
+        s.key.store(key, Ordering::Release);
     }
 
     /// Gives a frame its stamps back; false when they are gone.
+    #[inline]
     fn restore<F: Frame>(&self, f: &Fast, frame: &mut F) -> bool {
         let (key, at) = Stamps::place(Stamps::flow(f), f.psn);
         let s = &self.0[at];
-        let m = frame.meta_mut();
-        if s.key == key {
-            (m.intended, m.start, m.src, m.flow) = (s.intended, s.start, s.src, s.flow);
-            (m.class, m.flags) = (s.class, s.flags);
+        if s.key.load(Ordering::Acquire) != key {
+            return false;
         }
-        s.key == key
+        let (intended, start) = (s.intended.load(Ordering::Relaxed), s.start.load(Ordering::Relaxed));
+        let (sender, kind) = (s.sender.load(Ordering::Relaxed), s.kind.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        if s.key.load(Ordering::Relaxed) != key {
+            return false;
+        }
+        let m = frame.meta_mut();
+        (m.intended, m.start) = (Time(intended), Time(start));
+        (m.src, m.flow) = ((sender >> 32) as u32, sender as u32);
+        (m.class, m.flags) = ((kind >> 8) as u8, kind as u8);
+        true
     }
 }
 
@@ -149,10 +161,14 @@ pub(super) struct LabPort<P: Port, L> {
     /// The reckoned wire is busy until then.
     free_at: Time,
     /// `None` where nothing ever arrives.
-    stamps: Option<Rc<RefCell<Stamps>>>,
+    stamps: Option<Arc<Stamps>>,
     /// By number of the sending queue pair or stream: [`Stamps::flow`], and where its frames have their PSN.
     flows: Vec<(u64, usize)>,
     answers: TxBatch<P::Frame>,
+    /// Streams' frames have this number or a higher one as their `flow`.
+    streams_from: u32,
+    /// How late the oldest stream's frame of the last burst was handed over.
+    pub lateness: Option<Span>,
     /// MACs neighbours have told.
     pub told: Vec<(IpAddr, [u8; 6])>,
     pub stats: WireStats,
@@ -168,11 +184,13 @@ pub(super) struct Wire {
     /// Bytes ahead of the wire.
     pub backlog_bytes: u64,
     pub frame_max: FrameLen,
+    /// Number of the first stream among the senders of the port.
+    pub streams_from: u32,
     pub clock: Clock,
 }
 
 impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
-    pub fn new(device: P, pool: L, wire: Wire, stamps: Option<Rc<RefCell<Stamps>>>) -> LabPort<P, L> {
+    pub fn new(device: P, pool: L, wire: Wire, stamps: Option<Arc<Stamps>>) -> LabPort<P, L> {
         let rate = wire.timing.rate().bits_per_s.max(1);
         LabPort {
             device,
@@ -187,6 +205,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             stamps,
             flows: Vec::new(),
             answers: TxBatch::new(),
+            streams_from: wire.streams_from,
+            lateness: None,
             told: Vec::new(),
             stats: WireStats::default(),
             silent: false,
@@ -240,17 +260,14 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
         let now = self.clock.now();
         self.stamp(now, batch);
-        let on_wire = |port: &LabPort<P, L>, frames: &TxBatch<P::Frame>| {
-            let one = |(span, bytes): (Span, u64), f: &P::Frame| {
-                (span + port.timing.wire_time(f.len()), bytes + u64::from(f.len().0.max(60)) + 4)
-            };
-            frames.control.iter().chain(&frames.data).fold((Span::ZERO, 0), one)
-        };
-        let (span, bytes) = on_wire(self, batch);
+        if let Some(m) = batch.data.first().map(Frame::meta).filter(|m| m.flow >= self.streams_from) {
+            self.lateness = Some(now.since(m.intended));
+        }
+        let (span, bytes) = self.on_wire(batch);
         let sent = self.device.tx_burst(batch);
         let (mut left, mut left_bytes) = (Span::ZERO, 0);
         if !batch.is_empty() {
-            (left, left_bytes) = on_wire(self, batch);
+            (left, left_bytes) = self.on_wire(batch);
             self.stats.refused += 1;
         }
         if sent > 0 {
@@ -261,11 +278,23 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         sent
     }
 
+    /// How long the frames of a batch keep the wire busy, and their bytes with FCS.
+    #[inline]
+    fn on_wire(&self, batch: &TxBatch<P::Frame>) -> (Span, u64) {
+        let (mut span, mut bytes) = (Span::ZERO, 0);
+        for frames in [&batch.control, &batch.data] {
+            for f in frames {
+                span += self.timing.wire_time(f.len());
+                bytes += u64::from(f.len().0.max(60)) + 4;
+            }
+        }
+        (span, bytes)
+    }
+
     /// Puts the stamps of data frames away.
     #[inline]
     fn stamp(&mut self, now: Time, batch: &TxBatch<P::Frame>) {
         let Some(stamps) = &self.stamps else { return };
-        let mut stamps = stamps.borrow_mut();
         for frame in batch.control.iter().chain(&batch.data) {
             let m = frame.meta();
             if m.flags & flags::DATA == 0 {
@@ -291,7 +320,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         self.stats.rx_bytes += u64::from(frame.len().0.max(60)) + 4;
         match fast::parse(frame.head(), frame.len()) {
             Ok(f) if f.kind == Kind::Roce => {
-                let known = self.stamps.as_ref().is_some_and(|s| s.borrow().restore(&f, frame));
+                let known = self.stamps.as_ref().is_some_and(|s| s.restore(&f, frame));
                 if !known {
                     let m = frame.meta_mut();
                     (m.intended, m.start) = (now, now);
@@ -342,15 +371,25 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
             return 0;
         }
         let now = self.clock.now();
-        let mut kept: Burst<P::Frame> = Burst::new();
-        for mut frame in out.drain(before..) {
-            if self.sort(now, &mut frame) {
-                kept.push(frame);
-            } else {
-                self.pool.give(frame);
+        let mut others = false;
+        for frame in &mut out[before..] {
+            let ours = self.sort(now, frame);
+            // Who is not for the host is marked, and taken out afterwards: rare.
+            if !ours {
+                frame.meta_mut().driver = OTHERS;
+                others = true;
             }
         }
-        out.extend(kept);
+        if others {
+            let all = std::mem::take(out);
+            for (i, frame) in all.into_iter().enumerate() {
+                if i >= before && frame.meta().driver == OTHERS {
+                    self.pool.give(frame);
+                } else {
+                    out.push(frame);
+                }
+            }
+        }
         self.flush();
         out.len() - before
     }

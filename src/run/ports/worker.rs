@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
@@ -17,7 +17,7 @@ use crate::host::{Host, HostEvent, stream_base_len};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::HostStats;
 use crate::plan::Plan;
-use crate::plan::device::DeviceSpec;
+use crate::plan::device::{DeviceKind, DeviceSpec};
 use crate::run::phases::{Milestone, Phases, Shared};
 use crate::run::realtime::{Between, Realtime};
 use crate::run::result::{PortFigures, WorkerStats};
@@ -55,8 +55,52 @@ const EVENTS_MAX: usize = 1_000;
 type LivePort = LabPort<EthPort, MbufFrames>;
 type Live = Realtime<LivePort, MbufFrames>;
 
+/// How long before the common start it is agreed on.
+const START_AHEAD: Span = Span::from_us(500);
+/// Closer deadlines are waited for by looking at the clock alone, without turning ports meanwhile.
+const DEADLINE_NEAR: Span = Span::from_ns(150);
+/// With a deadline closer than this no breath is taken between two turns.
+const DEADLINE_SOON: Span = Span::from_us(2);
+
+/// Where the workers of a run meet before their first frame.
+#[derive(Debug)]
+pub(super) struct Gate {
+    workers: u32,
+    ready: AtomicU32,
+    /// Ticks of the common start; 0 until all are ready.
+    start: AtomicU64,
+    failed: AtomicBool,
+}
+
+impl Gate {
+    pub fn new(workers: usize) -> Arc<Gate> {
+        let (ready, start, failed) = (AtomicU32::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Gate { workers: workers as u32, ready, start, failed })
+    }
+
+    /// One worker will not come.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// This worker's ports are ready; the last one sets the start.
+    fn arrive(&self, tsc: &Tsc) {
+        if self.ready.fetch_add(1, Ordering::AcqRel) + 1 == self.workers {
+            self.start.store(ticks() + tsc.ticks_in(START_AHEAD), Ordering::Release);
+        }
+    }
+
+    fn start(&self) -> Option<u64> {
+        Some(self.start.load(Ordering::Acquire)).filter(|s| *s != 0)
+    }
+}
+
 pub(super) struct Job<'a> {
     pub plan: &'a Plan,
+    /// Number of the first port of this worker.
+    pub first: usize,
+    pub gate: Arc<Gate>,
+    pub stamps: Arc<Stamps>,
     pub tsc: Tsc,
     pub core: Option<usize>,
     pub shared: Arc<Shared>,
@@ -74,11 +118,11 @@ pub(super) struct Left {
     pub ports: Vec<PortFigures>,
     pub events: Vec<String>,
     pub why: Vec<String>,
-    pub lateness_ps: Option<[u64; 3]>,
+    pub lateness: Option<Histogram<u64>>,
     pub late: u64,
 }
 
-/// Runs to the agreed end. `Err`: the lab is not ready.
+/// Runs to the agreed end. `Err`: the lab is not ready, or, empty, that of another worker is not.
 pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
     let mut core = job.core;
     if let Some(c) = core
@@ -96,19 +140,58 @@ pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
         return Err("interrupted before the first frame".into());
     }
     let mtus = payloads(job.plan);
-    let origin = ticks();
     let mut lives: Vec<Live> = Vec::new();
-    for (cfg, mut port) in hosts.into_iter().zip(ports) {
-        port.clock_from(origin);
+    for (i, (cfg, port)) in hosts.into_iter().zip(ports).enumerate() {
         let pool = MbufFrames::new(&open.control, &open.data, &mtus);
-        lives.push(Realtime::new(Host::new(cfg), port, pool, job.tsc, Between::checked()));
+        // What travels in our own memory cannot be changed on its way.
+        let check_icrc = job.device(i).is_none_or(|d| d.kind != DeviceKind::Loop);
+        let between = Between { check_icrc, ..Between::checked() };
+        lives.push(Realtime::new(Host::new(cfg), port, pool, job.tsc, between));
+    }
+    let origin = meet(&job, &mut lives)?;
+    for live in &mut lives {
+        live.clock_from(origin);
+        live.port.clock_from(origin);
     }
     let clock = Clock { tsc: job.tsc, origin };
     let mut turner = Turner::new(&job, clock, lives);
+    while ticks() < origin {}
+    turner.started_late = clock.now().since(Time::ZERO);
     let why_stopped = turner.go();
     let left = turner.finish(core, open.frame_max, why_stopped);
     drop(open);
     Ok(left)
+}
+
+/// Waits until every worker is ready, answering neighbours meanwhile, and says when all start.
+fn meet(job: &Job<'_>, lives: &mut [Live]) -> Result<u64, String> {
+    job.gate.arrive(&job.tsc);
+    let mut nothing: Burst<crate::dpdk::MbufFrame> = Burst::new();
+    loop {
+        if let Some(start) = job.gate.start() {
+            return Ok(start);
+        }
+        if job.gate.failed.load(Ordering::Acquire) || job.stop.is_raised() {
+            return Err(String::new());
+        }
+        for live in lives.iter_mut() {
+            live.port.rx_burst(&mut nothing);
+            nothing.clear();
+        }
+        std::thread::yield_now();
+    }
+}
+
+impl Job<'_> {
+    /// The device of a port of this worker.
+    fn device(&self, i: usize) -> Option<&DeviceSpec> {
+        self.plan.lab.ports.get(self.first + i).and_then(|p| p.device.as_ref())
+    }
+
+    /// Nobody is behind this port of this worker.
+    fn sink(&self, i: usize) -> bool {
+        self.device(i).is_some_and(DeviceSpec::is_sink)
+    }
 }
 
 /// Payload lengths of most frames, for quick checksums: of full packets, and of streams' frames.
@@ -133,11 +216,11 @@ fn payloads(plan: &Plan) -> Vec<u16> {
 }
 
 fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
-    let stamps = Stamps::shared();
     let vlan = job.plan.classes.iter().find_map(|c| c.vlan);
     let frame_max = open.frame_max;
     let wired = std::mem::take(&mut open.ports).into_iter().enumerate().map(|(i, device)| {
-        let (host, lab) = (&job.plan.hosts[i], &job.plan.lab.ports[i]);
+        let at = job.first + i;
+        let (host, lab) = (&job.plan.hosts[at], &job.plan.lab.ports[at]);
         let who = Identity {
             mac: lab.mac.unwrap_or_else(|| device.mac()),
             vlan,
@@ -147,15 +230,16 @@ fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
             who,
             pfc: lab.pfc,
             timing: LinkTiming::new(host.rate, Span::ZERO),
-            backlog_bytes: setup::backlog(job.plan, i, frame_max),
+            backlog_bytes: setup::backlog(job.plan, at, frame_max),
             frame_max: FrameLen(frame_max),
+            streams_from: host.qps.len() as u32,
             clock,
         };
         LabPort::new(
             device,
             MbufFrames::new(&open.control, &open.data, &[]),
             wire,
-            (!sink(job.plan, i)).then(|| stamps.clone()),
+            (!job.sink(i)).then(|| job.stamps.clone()),
         )
     });
     wired.collect()
@@ -166,7 +250,7 @@ fn wait_for_links(job: &Job<'_>, ports: &[LivePort], clock: Clock) -> Result<(),
         let down = ports.iter().position(|p| !p.device.link().is_ok_and(|l| l.up));
         let Some(down) = down else { return Ok(()) };
         if clock.now() > Time::ZERO + READY_WAIT || job.stop.is_raised() {
-            let (name, device) = (&job.plan.hosts[down].name, ports[down].device.name());
+            let (name, device) = (&job.plan.hosts[job.first + down].name, ports[down].device.name());
             return Err(format!("port {name} ({device}): no link; is the cable in and the other end up?"));
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -175,15 +259,15 @@ fn wait_for_links(job: &Job<'_>, ports: &[LivePort], clock: Clock) -> Result<(),
 
 /// Asks for every next hop and puts the answers where headers are made from.
 fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<HostConfig>, String> {
-    let mut hosts = job.plan.hosts.clone();
+    let mut hosts = job.plan.hosts[job.first..job.first + ports.len()].to_vec();
     // (port, next hop) -> our address.
     let mut wanted: BTreeMap<(usize, IpAddr), IpAddr> = BTreeMap::new();
     for (i, h) in hosts.iter().enumerate() {
         let Some(first) = h.ranks.first().map(|r| r.ip) else { continue };
         let qps = h.qps.iter().map(|q| (q.local_ip, q.peer_ip));
         for (from, to) in qps.chain(h.stream_to.iter().map(|s| (first, s.ip))) {
-            let (from, hop) = setup::next_hop(job.plan, i, from, to);
-            if !sink(job.plan, i) {
+            let (from, hop) = setup::next_hop(job.plan, job.first + i, from, to);
+            if !job.sink(i) {
                 wanted.entry((i, hop)).or_insert(from);
             }
         }
@@ -200,6 +284,9 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
         let now = clock.now();
         if open.is_empty() {
             break;
+        }
+        if job.gate.failed.load(Ordering::Acquire) {
+            return Err(String::new());
         }
         if now > give_up || job.stop.is_raised() {
             let (port, hop, _) = open[0];
@@ -224,8 +311,10 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
     for (i, h) in hosts.iter_mut().enumerate() {
         h.mac = ports[i].who.mac;
         let first = h.ranks.first().map_or(IpAddr::from([0, 0, 0, 0]), |r| r.ip);
-        let unknown = if sink(job.plan, i) { NOBODY } else { [0; 6] };
-        let mac = |from, to| ports[i].mac_of(setup::next_hop(job.plan, i, from, to).1).unwrap_or(unknown);
+        let unknown = if job.sink(i) { NOBODY } else { [0; 6] };
+        let mac = |from, to| {
+            ports[i].mac_of(setup::next_hop(job.plan, job.first + i, from, to).1).unwrap_or(unknown)
+        };
         for q in &mut h.qps {
             q.peer_mac = mac(q.local_ip, q.peer_ip);
         }
@@ -234,11 +323,6 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
         }
     }
     Ok(hosts)
-}
-
-/// Nobody is behind this port.
-fn sink(plan: &Plan, port: usize) -> bool {
-    plan.lab.ports.get(port).and_then(|p| p.device.as_ref()).is_some_and(DeviceSpec::is_sink)
 }
 
 /// Turns all ports.
@@ -256,6 +340,7 @@ struct Turner<'j, 'a> {
     lateness: Option<Histogram<u64>>,
     late: u64,
     stall: Span,
+    started_late: Span,
     links: Vec<bool>,
     events: Vec<String>,
     busy: u64,
@@ -281,6 +366,7 @@ impl<'j, 'a> Turner<'j, 'a> {
             lateness: Histogram::new(3).ok(),
             late: 0,
             stall: Span::ZERO,
+            started_late: Span::ZERO,
             events: Vec::new(),
             busy: 0,
             stolen: 0,
@@ -312,13 +398,14 @@ impl<'j, 'a> Turner<'j, 'a> {
                 // Each port by its own reading: frames that another one has just sent may be here.
                 let now = self.clock.now();
                 let due = live.host.next_deadline();
-                if due != Time::ZERO && due < now {
+                moved |= live.turn(now, &mut self.recorder);
+                let other = || (due != Time::ZERO && due < now).then(|| now.since(due));
+                if let Some(late) = live.port.lateness.take().or_else(other) {
                     self.late += 1;
                     if let Some(h) = &mut self.lateness {
-                        h.saturating_record(now.since(due).0.max(1));
+                        h.saturating_record(late.0.max(1));
                     }
                 }
-                moved |= live.turn(now, &mut self.recorder);
                 while let Some(event) = live.host.poll_event() {
                     match event {
                         HostEvent::IterationDone { iteration, at } => self.phases.host_done(iteration, at),
@@ -359,6 +446,14 @@ impl<'j, 'a> Turner<'j, 'a> {
                 }
                 idle = 0;
             } else {
+                let due = self.lives.iter().map(|l| l.host.next_deadline()).min().unwrap_or(Time::NEVER);
+                if due < now + DEADLINE_SOON {
+                    // Nothing else may come between: what arrives meanwhile waits no longer than a turn takes.
+                    if due < self.clock.now() + DEADLINE_NEAR {
+                        while self.clock.now() < due {}
+                    }
+                    continue;
+                }
                 idle += 1;
                 std::hint::spin_loop();
                 if idle > IDLE_TURNS {
@@ -405,7 +500,8 @@ impl<'j, 'a> Turner<'j, 'a> {
         for (i, live) in self.lives.iter().enumerate() {
             let up = live.port.device.link().is_ok_and(|l| l.up);
             if up != self.links[i] && self.events.len() < EVENTS_MAX {
-                let (name, word) = (&self.job.plan.hosts[i].name, if up { "up" } else { "down" });
+                let (name, word) =
+                    (&self.job.plan.hosts[self.job.first + i].name, if up { "up" } else { "down" });
                 self.events.push(format!("port {name}: link {word} at {:.1} s", now.0 as f64 / 1e12));
             }
             self.links[i] = up;
@@ -413,9 +509,10 @@ impl<'j, 'a> Turner<'j, 'a> {
         if now >= self.keep_alive_at {
             self.keep_alive_at = now + KEEP_ALIVE;
             for (i, live) in self.lives.iter_mut().enumerate() {
-                let Some(rank) = self.job.plan.hosts[i].ranks.first() else { continue };
-                let peer = self.job.plan.hosts[i].qps.first().map_or(rank.ip, |q| q.peer_ip);
-                let (from, hop) = setup::next_hop(self.job.plan, i, rank.ip, peer);
+                let host = &self.job.plan.hosts[self.job.first + i];
+                let Some(rank) = host.ranks.first() else { continue };
+                let peer = host.qps.first().map_or(rank.ip, |q| q.peer_ip);
+                let (from, hop) = setup::next_hop(self.job.plan, self.job.first + i, rank.ip, peer);
                 live.port.ask(from, hop);
             }
         }
@@ -443,8 +540,8 @@ impl<'j, 'a> Turner<'j, 'a> {
         let mut ports = Vec::new();
         for (i, live) in self.lives.iter_mut().enumerate() {
             live.finish(&mut self.recorder);
-            let figures = figures(self.job.plan, i, live, frame_max, end);
-            let allowed = self.job.plan.hosts[i].pfc_response.as_ns_f64();
+            let figures = figures(self.job.plan, self.job.first + i, live, frame_max, end);
+            let allowed = self.job.plan.hosts[self.job.first + i].pfc_response.as_ns_f64();
             if let Some(took) = figures.xoff_response_ns.filter(|took| *took > allowed) {
                 why.push(format!(
                     "port {}: frames left for {took:.0} ns after an XOFF and {allowed:.0} ns are allowed (pfc_response): \
@@ -471,25 +568,32 @@ impl<'j, 'a> Turner<'j, 'a> {
             hosts,
             now: end,
             worker: WorkerStats {
-                name: format!("ports 0-{}", self.lives.len().saturating_sub(1)),
+                name: match self.lives.len() {
+                    1 => format!("port {}", self.job.first),
+                    n => format!("ports {}-{}", self.job.first, (self.job.first + n).saturating_sub(1)),
+                },
                 core,
                 frames: ports.iter().map(|p| p.tx_frames + p.rx_frames).sum(),
                 busy_s: self.clock.tsc.span(self.busy).as_s_f64(),
                 total_s,
                 stolen_s: self.clock.tsc.span(self.stolen).as_s_f64(),
                 cpu_s: sys::cpu::thread_cpu_s() - self.cpu_from,
+                lateness_ps: self.lateness.as_ref().filter(|h| !h.is_empty()).map(percentiles),
+                started_late_ps: Some(self.started_late.0),
             },
             ports,
             events: self.events,
             why,
-            lateness_ps: self
-                .lateness
-                .filter(|h| !h.is_empty())
-                .map(|h| [h.value_at_quantile(0.5), h.value_at_quantile(0.99), h.max()]),
+            lateness: self.lateness.filter(|h| !h.is_empty()),
             late: self.late,
             recorder: self.recorder,
         }
     }
+}
+
+/// p50, p99, max.
+pub(super) fn percentiles(h: &Histogram<u64>) -> [u64; 3] {
+    [h.value_at_quantile(0.5), h.value_at_quantile(0.99), h.max()]
 }
 
 fn figures(plan: &Plan, i: usize, live: &Live, frame_max: u16, end: Time) -> PortFigures {
@@ -520,6 +624,10 @@ fn figures(plan: &Plan, i: usize, live: &Live, frame_max: u16, end: Time) -> Por
         icrc_errors: live.stats().rx_icrc_errors,
         rx_other: s.other,
         answered: s.answered,
+        rate_error: match live.host.stream_progress(end) {
+            (_, 0) => None,
+            (sent, due) => Some(sent as f64 / due as f64 - 1.0),
+        },
         device_tx_frames: counted.map(|c| c.tx_frames),
         device_rx_frames: counted.map(|c| c.rx_frames),
     }
