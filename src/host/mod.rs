@@ -282,6 +282,11 @@ impl Host {
         (rows + size_of::<Reaction>() + lists) as u64
     }
 
+    /// Bytes of memory behind one stream's sending end.
+    pub const fn bytes_per_stream() -> u64 {
+        (stream::BYTES_PER_STREAM + 2 * wheel::BYTES_PER_TIMER + ready::BYTES_PER_ENTRY) as u64
+    }
+
     /// Bytes of memory behind one port, its queue pairs and ranks not counted.
     pub const fn bytes_per_port() -> u64 {
         (size_of::<Host>() + wheel::BYTES_PER_WHEEL) as u64

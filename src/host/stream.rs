@@ -68,6 +68,8 @@ pub(super) struct Sender {
     pub(super) template: Template,
 }
 
+/// Bytes of a stream of one frame size.
+pub(super) const BYTES_PER_STREAM: usize = size_of::<Sender>() + size_of::<Size>();
 /// Cache lines of a [`Sender`] that every frame touches.
 pub(super) const HOT_LINES: usize = 3;
 const _: () = assert!(std::mem::offset_of!(Sender, sizes) <= 64 * HOT_LINES);

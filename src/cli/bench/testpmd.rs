@@ -23,9 +23,9 @@ const FRAME_BYTES: u16 = 1_082;
 pub(super) struct Testpmd(PathBuf);
 
 /// Packets sent since the start, and CPU nanoseconds of every thread.
-struct Sample {
-    packets: u64,
-    threads: BTreeMap<String, u64>,
+pub(super) struct Sample {
+    pub(super) packets: u64,
+    pub(super) threads: BTreeMap<String, u64>,
 }
 
 impl Testpmd {
@@ -55,7 +55,8 @@ impl Testpmd {
         rate(first, last).with_context(|| format!("{PROGRAM} sent nothing between two of its statistics"))
     }
 
-    fn start(&self, mode: &str, device: &str, frame_bytes: u16) -> anyhow::Result<Child> {
+    /// Starts it; `timeout` ends it after [`SECONDS`].
+    pub(super) fn start(&self, mode: &str, device: &str, frame_bytes: u16) -> anyhow::Result<Child> {
         let cores = sys::affinity::cores();
         let (first, last) = (cores.first().unwrap_or(&0), cores.last().unwrap_or(&0));
         let lcores = format!("0@{first},1@{last}");
@@ -83,7 +84,7 @@ fn read(lines: impl BufRead, parent: u32) -> Vec<Sample> {
     for line in lines.lines().map_while(Result::ok) {
         // The summary at the end has a TX-total.
         if let Some(packets) = packets(&line).filter(|_| !line.contains("TX-total")) {
-            samples.push(Sample { packets, threads: threads_of_child(parent) });
+            samples.push(Sample { packets, threads: threads_below(parent) });
         }
     }
     samples
@@ -95,19 +96,23 @@ fn packets(line: &str) -> Option<u64> {
 }
 
 /// Packets per CPU second of the thread that used most CPU between two samples: the one that forwards.
-fn rate(first: &Sample, last: &Sample) -> Option<f64> {
+pub(super) fn rate(first: &Sample, last: &Sample) -> Option<f64> {
     let used = |(tid, ns): (&String, &u64)| ns.checked_sub(*first.threads.get(tid)?);
     let busiest = last.threads.iter().filter_map(used).max().filter(|ns| *ns > 0)?;
     let packets = last.packets.checked_sub(first.packets).filter(|n| *n > 0)?;
     Some(packets as f64 * 1e9 / busiest as f64)
 }
 
-/// CPU nanoseconds of every thread of the only child of `parent`.
-fn threads_of_child(parent: u32) -> BTreeMap<String, u64> {
+/// CPU nanoseconds of every thread of every process that comes from `parent`.
+pub(super) fn threads_below(parent: u32) -> BTreeMap<String, u64> {
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    let Some(child) = children.split_ascii_whitespace().next() else { return BTreeMap::new() };
-    let Ok(tasks) = fs::read_dir(format!("/proc/{child}/task")) else { return BTreeMap::new() };
-    tasks.flatten().filter_map(|t| Some((t.file_name().to_str()?.to_owned(), cpu_ns(&t.path())?))).collect()
+    let mut threads = BTreeMap::new();
+    for child in children.split_ascii_whitespace().filter_map(|c| c.parse().ok()) {
+        let tasks = fs::read_dir(format!("/proc/{child}/task")).into_iter().flatten().flatten();
+        threads.extend(tasks.filter_map(|t| Some((t.file_name().to_str()?.to_owned(), cpu_ns(&t.path())?))));
+        threads.extend(threads_below(child));
+    }
+    threads
 }
 
 /// The first number of `schedstat`: nanoseconds on a core.

@@ -39,6 +39,8 @@ const LOOK: Span = Span::from_ms(100);
 const HEART_MAX: Span = Span::from_ms(2_000);
 /// Wait for frames on their way when the run is over.
 const DRAIN: Span = Span::from_ms(20);
+/// Longest lateness told apart: 17 s, in picoseconds.
+const LATENESS_MAX: u64 = 1 << 44;
 /// Payload lengths that checksums are prepared for.
 const PAYLOADS_MAX: usize = 16;
 /// Bytes of the FCS, which the sizes of streams include.
@@ -363,7 +365,7 @@ impl<'j, 'a> Turner<'j, 'a> {
             base: None,
             open_loop_done: false,
             open_loop_look: Time::ZERO,
-            lateness: Histogram::new(3).ok(),
+            lateness: Histogram::new_with_bounds(1, LATENESS_MAX, 3).ok(),
             late: 0,
             stall: Span::ZERO,
             started_late: Span::ZERO,
