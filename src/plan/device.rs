@@ -128,6 +128,11 @@ impl DeviceSpec {
         }
     }
 
+    /// What is sent there ends there, and nobody answers.
+    pub fn is_sink(&self) -> bool {
+        self.driver() == "net_null"
+    }
+
     /// The value of an argument.
     pub fn arg(&self, key: &str) -> Option<&str> {
         self.args.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
