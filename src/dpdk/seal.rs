@@ -56,7 +56,7 @@ impl Sealer {
             Fill::Const => self.prepared_for(payload_len, pad).map(|p| p.finish(register)),
             _ => None,
         };
-        let Some(icrc) = icrc.filter(|_| whole) else { return self.seal(meta, room) };
+        let Some(icrc) = icrc.filter(|_| whole) else { return self.seal_read(meta, room) };
         Self::clean_head(meta, room);
         if pad != 0 {
             zero(room, pad_at, end - ICRC_LEN);
@@ -65,6 +65,13 @@ impl Sealer {
             tail.copy_from_slice(&icrc.to_le_bytes());
         }
         pad_at..end
+    }
+
+    /// As [`Sealer::seal`], seldom.
+    #[cold]
+    #[inline(never)]
+    fn seal_read(&self, meta: &FrameMeta, room: &mut [u8]) -> Range<usize> {
+        self.seal(meta, room)
     }
 
     #[inline]

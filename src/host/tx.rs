@@ -61,6 +61,12 @@ impl Host {
             } else if !out.control.is_full() && self.control.any(self.pfc_rx.mask()) {
                 self.send_control(now, pool, out)
             } else if !out.data.is_full() {
+                if !self.streams.is_empty() {
+                    sent += self.send_streams(now, room - sent, pool, out);
+                    if sent == room || out.data.is_full() {
+                        break;
+                    }
+                }
                 self.send_data(now, pool, out, rec)
             } else {
                 Step::Nobody
@@ -427,6 +433,31 @@ impl Host {
         None
     }
 
+    /// Sends from streams as long as one is next among all senders and nothing else can come in between: they make no
+    /// control frames, and one list is all there is. Returns how many left.
+    #[inline]
+    fn send_streams<P: FramePool>(
+        &mut self,
+        now: Time,
+        room: usize,
+        pool: &mut P,
+        out: &mut TxBatch<P::Frame>,
+    ) -> usize {
+        let Some(list) = self.ready.only(self.pfc_rx.mask()) else { return 0 };
+        let first = self.qps.len() as u32;
+        let mut sent = 0;
+        while sent < room && !out.data.is_full() {
+            let Some(id) = self.ready.behind(list, 0).filter(|id| *id >= first) else { break };
+            if self.send_stream(now, list, id, pool, out) != Step::Sent {
+                // Counted where it is met again.
+                break;
+            }
+            sent += 1;
+        }
+        sent
+    }
+
+    #[inline]
     fn send_stream<P: FramePool>(
         &mut self,
         now: Time,
@@ -513,7 +544,7 @@ impl Host {
     }
 
     /// Completes a frame whose headers are written.
-    #[inline]
+    #[inline(always)]
     pub(super) fn seal<P: FramePool>(
         &mut self,
         now: Time,

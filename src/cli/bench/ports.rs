@@ -4,6 +4,8 @@
 //! own. A figure is frames per TSC second in which the worker moved frames; turns in which the kernel gave the core to
 //! others are left out. Peers are measured per CPU second of the thread that forwards.
 
+use std::sync::Arc;
+
 use anyhow::bail;
 
 use super::testpmd::{NOT_INSTALLED, Testpmd};
@@ -13,8 +15,9 @@ use crate::plan::{Mode, Plan};
 use crate::profile::{self, Overrides};
 use crate::run::result::RunResult;
 use crate::run::{self, Options};
-use crate::units::{Rate, Span};
+use crate::units::{RankId, Rate, Span};
 use crate::workload::config::Load;
+use crate::workload::schedule::{Op, OpKind, Schedule};
 
 /// Frame lengths with FCS of frames of 0, 1,024 and 4,096 B of payload. The first is 62 B as it is handed over; a MAC
 /// makes it 64.
@@ -31,19 +34,21 @@ const BEYOND: Rate = Rate::gbps(8_000);
 const BEYOND_FPS: f64 = 1e10;
 /// Nominal length of a run.
 const LENGTH: Span = Span::from_ms(400);
+/// Bytes each queue pair of the closed loop has to write.
+const MESSAGE: u64 = 64 << 20;
 /// Preamble and gap.
 const L1_BYTES: f64 = 20.0;
 /// Where frames of SEND ONLY end.
 const NULL: [&str; 2] = ["net_null0,no-rx=1", "net_null1,no-rx=1"];
 
-fn profile(devices: [&str; 2], traffic: &str) -> anyhow::Result<Plan> {
+fn profile(devices: [&str; 2], traffic: &str, overrides: &Overrides) -> anyhow::Result<Plan> {
     let port = |d: &str| format!("[[port]]\ndevice = \"{d}\"\nrate = \"800G\"\n");
     let text = format!(
         "schema = 1\nname = \"bench-ports\"\n[run]\non = \"ports\"\nlimit = \"60 s\"\nstall_max = \"30 s\"\nworkers = 1\n{}{}{traffic}",
         port(devices[0]),
         port(devices[1])
     );
-    let mut plan = profile::from_str("built-in", &text, &Overrides::default())?;
+    let mut plan = profile::from_str("built-in", &text, overrides)?;
     plan.limit = LENGTH;
     Ok(plan)
 }
@@ -56,7 +61,7 @@ fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> Load)
             1 - from
         )
     };
-    let mut plan = profile(devices, &(stream(0) + &stream(1)))?;
+    let mut plan = profile(devices, &(stream(0) + &stream(1)), &Overrides::default())?;
     for (h, host) in plan.hosts.iter_mut().enumerate() {
         let (Some(stream), Some(to)) = (host.streams.first().cloned(), host.stream_to.first().copied())
         else {
@@ -93,12 +98,17 @@ fn beyond(qps: u32) -> Load {
 /// Port 0 writes to port 1 over a cable of rings, [`QPS`] queue pairs, an ACK for every fourth frame.
 fn closed_loop(mtu: u16) -> anyhow::Result<Plan> {
     let traffic = format!(
-        "[class.roce]\ndscp = 3\nmtu = {mtu}\n[[workload]]\nkind = \"incast\"\nsenders = 1\nmessage = \"1 GiB\"\nclass = \"roce\"\n\
+        "[class.roce]\ndscp = 3\nmtu = {mtu}\n[[workload]]\nkind = \"replay\"\nfile = \"writes\"\nclass = \"roce\"\n\
          qps_per_pair = {QPS}\nrate_control = \"none\"\nack_every = 4\n"
     );
-    let mut plan = profile(["loop:bench", "loop:bench"], &traffic)?;
+    // One message per queue pair, far more than a run can send.
+    let send = |tag| Op::new(OpKind::Send { peer: RankId(1), bytes: MESSAGE, tag });
+    let recv = |tag| Op::new(OpKind::Recv { peer: RankId(0), bytes: MESSAGE, tag });
+    let ranks = vec![(0..QPS).map(send).collect(), (0..QPS).map(recv).collect()];
+    let writes = Arc::new(Schedule { ranks, ..Schedule::default() });
+    let overrides = Overrides { schedules: vec![("writes".to_owned(), writes)], ..Overrides::default() };
+    let mut plan = profile(["loop:bench", "loop:bench"], &traffic, &overrides)?;
     plan.hosts.iter_mut().for_each(|h| h.rate = BEYOND);
-    plan.repeats = 100;
     Ok(plan)
 }
 
