@@ -217,6 +217,8 @@ table! {
         chunk: Option<Size>,
         /// ring-all-reduce: span a rank computes before it forwards a chunk.
         reduce: Option<Dur>,
+        /// ring-all-reduce: ranks of one node; above 1 hierarchical, a ring over the nodes for each of them.
+        per_node: Option<u32>,
         /// replay: the file, relative to the profile.
         file: Option<String>,
         /// replay: format of the file; `"auto"` recognises it.

@@ -587,7 +587,7 @@ impl RunReport {
         }
     }
     /// A deadlock ended the run, and the profile expected one.
-    fn ended_as_expected(&self) -> bool {
+    pub(super) fn ended_as_expected(&self) -> bool {
         let expected = |e: &Judged| e.name == "deadlocks" && e.pass && e.limit > 0.0;
         !self.fabric.deadlocks.is_empty() && self.expectations.iter().any(expected)
     }
