@@ -382,6 +382,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         let now = self.clock.now();
         let mut others = false;
         for frame in &mut out[before..] {
+            frame.meta_mut().arrive = now;
             let ours = self.sort(now, frame);
             // Who is not for the host is marked, and taken out afterwards: rare.
             if !ours {
