@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::measure::distribution::Percentiles;
 use crate::measure::rates::{FLOWS_MAX, FlowKey, RateSeries};
 use crate::measure::recorder::{Recorder, RecorderConfig};
 use crate::measure::stats::{HostStats, SwitchStats};
@@ -211,6 +212,16 @@ pub struct PortFigures {
     pub rx_missed: u64,
     /// Frames with a wrong ICRC.
     pub icrc_errors: u64,
+    /// Data frames of this run that arrived with CE.
+    pub ce_rx: u64,
+    /// From being handed over at the sending port to being taken in here, data frames of this run, nanoseconds. Without
+    /// those of `delay_blurred`.
+    pub delay_ns: Percentiles,
+    /// Data frames whose delay is left out, as the tester was away from its port for longer than its backlog lasts.
+    pub delay_blurred: u64,
+    /// Depth of the queue that feeds this port, inferred: delay above the least one, at this port's rate, bytes with FCS.
+    /// Wrong where the port's rate is not what the queue drains at.
+    pub queue_bytes_inferred: Percentiles,
     /// Frames that are nobody's here: other protocols, other machines.
     pub rx_other: u64,
     /// Neighbours that asked for our addresses.

@@ -16,6 +16,7 @@ use arrayvec::ArrayVec;
 
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
+use crate::measure::distribution::{Distribution, Percentiles};
 use crate::plan::lab::PfcMode;
 use crate::rng::mix;
 use crate::sys::tsc::{Tsc, ticks};
@@ -29,6 +30,8 @@ use crate::wire::pfc::PfcFrame;
 const STAMPS: usize = 1 << 16;
 /// Answers to neighbours that wait for room.
 const ANSWERS_MAX: usize = BURST;
+/// Longest delay told apart, nanoseconds.
+const DELAY_NS_MAX: u64 = 10_000_000_000;
 /// Neighbours remembered.
 const TOLD_MAX: usize = 1 << 16;
 
@@ -125,6 +128,64 @@ pub(super) struct WireStats {
     pub unstamped: u64,
 }
 
+/// What a port saw of the way its data frames came: delays by our own stamps, and marks.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// From being handed over to being taken in, nanoseconds.
+    delay_ns: Distribution<u32>,
+    /// Bytes of these frames with FCS.
+    bytes: u64,
+    /// Data frames with CE.
+    pub ce: u64,
+    /// Data frames that were taken in too late for their delay to say anything about the way.
+    pub blurred: u64,
+}
+
+impl Seen {
+    fn new() -> Seen {
+        Seen { delay_ns: Distribution::new(DELAY_NS_MAX, 3), bytes: 0, ce: 0, blurred: 0 }
+    }
+
+    /// A data frame that took so long; not `sharp`: it may have waited for us.
+    fn frame(&mut self, took: Span, sharp: bool, bytes: u64, ce: bool) {
+        self.ce += u64::from(ce);
+        if sharp {
+            self.delay_ns.record(took.0 / 1_000);
+            self.bytes += bytes;
+        } else {
+            self.blurred += 1;
+        }
+    }
+
+    /// Delay by our own stamps.
+    pub fn delay_ns(&self) -> Percentiles {
+        self.delay_ns.percentiles()
+    }
+
+    /// Depth of the queue that the frames waited in, as the delay above the least of them says when it drains at the
+    /// rate of `timing`: bytes with FCS.
+    pub fn queue_bytes(&self, timing: &LinkTiming) -> Percentiles {
+        let p = self.delay_ns();
+        let (Some(least), Some(mean)) = (p.min, (p.n > 0).then(|| self.bytes as f64 / p.n as f64)) else {
+            return p;
+        };
+        let per_ns = timing.rate().bits_per_s as f64 / 8e9 * mean / (mean + 20.0);
+        let bytes = |ns: Option<f64>| ns.map(|ns| ((ns - least) * per_ns).round());
+        Percentiles {
+            n: p.n,
+            min: bytes(p.min),
+            mean: bytes(p.mean),
+            p50: bytes(p.p50),
+            p90: bytes(p.p90),
+            p95: bytes(p.p95),
+            p99: bytes(p.p99),
+            p999: bytes(p.p999),
+            p9999: bytes(p.p9999),
+            max: bytes(p.max),
+        }
+    }
+}
+
 /// Who we are on a link.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Identity {
@@ -140,17 +201,20 @@ pub(super) struct LabPort<P: Port, L> {
     pool: L,
     pub who: Identity,
     pfc: PfcMode,
-    timing: LinkTiming,
+    pub timing: LinkTiming,
     backlog: Span,
     frame_time: Span,
     clock: Clock,
     /// The reckoned wire is busy until then.
     free_at: Time,
+    /// When the device had nothing more for us: what comes later has arrived since.
+    emptied_at: Time,
     stamps: Rc<RefCell<Stamps>>,
     answers: TxBatch<P::Frame>,
     /// MACs neighbours have told.
     pub told: Vec<(IpAddr, [u8; 6])>,
     pub stats: WireStats,
+    pub seen: Seen,
     /// Nothing leaves any more.
     pub silent: bool,
 }
@@ -179,10 +243,12 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             frame_time: wire.timing.wire_time(wire.frame_max),
             clock: wire.clock,
             free_at: Time::ZERO,
+            emptied_at: Time::ZERO,
             stamps,
             answers: TxBatch::new(),
             told: Vec::new(),
             stats: WireStats::default(),
+            seen: Seen::new(),
             silent: false,
         }
     }
@@ -191,6 +257,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     pub fn clock_from(&mut self, origin: u64) {
         self.clock.origin = origin;
         self.free_at = Time::ZERO;
+        self.emptied_at = Time::ZERO;
     }
 
     /// Asks who has `target`.
@@ -257,13 +324,16 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     }
 
     /// What becomes of an arrived frame: true when the host is to have it.
-    fn sort(&mut self, now: Time, frame: &mut P::Frame) -> bool {
+    fn sort(&mut self, now: Time, sharp: bool, frame: &mut P::Frame) -> bool {
+        let bytes = u64::from(frame.len().0.max(60)) + 4;
         self.stats.rx_frames += 1;
-        self.stats.rx_bytes += u64::from(frame.len().0.max(60)) + 4;
+        self.stats.rx_bytes += bytes;
         match fast::parse(frame.head(), frame.len()) {
             Ok(f) if f.kind == Kind::Roce => {
                 let known = self.stamps.borrow().restore(&f, frame);
-                if !known {
+                if known {
+                    self.seen.frame(now.since(frame.meta().start), sharp, bytes, f.ecn == 3);
+                } else {
                     let m = frame.meta_mut();
                     (m.intended, m.start) = (now, now);
                     self.stats.unstamped += u64::from(f.payload_len > 0);
@@ -308,14 +378,21 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
 
     fn rx_burst(&mut self, out: &mut Burst<P::Frame>) -> usize {
         let before = out.len();
-        if self.device.rx_burst(out) == 0 {
+        let room = out.remaining_capacity();
+        let taken = self.device.rx_burst(out);
+        let now = self.clock.now();
+        // As exact as what is handed over ahead of the wire.
+        let sharp = now.since(self.emptied_at) <= self.backlog;
+        if taken < room {
+            self.emptied_at = now;
+        }
+        if taken == 0 {
             self.flush();
             return 0;
         }
-        let now = self.clock.now();
         let mut kept: Burst<P::Frame> = Burst::new();
         for mut frame in out.drain(before..) {
-            if self.sort(now, &mut frame) {
+            if self.sort(now, sharp, &mut frame) {
                 kept.push(frame);
             } else {
                 self.pool.give(frame);
