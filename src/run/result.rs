@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::preflight::Preflight;
 use crate::measure::distribution::Percentiles;
 use crate::measure::rates::{FLOWS_MAX, FlowKey, RateSeries};
 use crate::measure::recorder::{Recorder, RecorderConfig};
@@ -165,6 +166,10 @@ pub struct TesterStats {
     pub why: Vec<String>,
     /// Lateness of handling, picoseconds nominal: p50, p99, max. Zero by construction with elastic time.
     pub lateness_ps: Option<[u64; 3]>,
+    /// What was found before the run.
+    pub preflight: Option<Preflight>,
+    /// From the wish to stop (Ctrl-C) to the last frame that was handed over, picoseconds; 0 when none was. Real ports.
+    pub stop_ps: Option<u64>,
     /// Real ports, in port order.
     pub ports: Vec<PortFigures>,
     /// What happened to real ports meanwhile ("port a: link down at 1.2 s").

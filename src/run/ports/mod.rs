@@ -5,6 +5,7 @@
 //! hash; what the tester itself did wrong is measured and makes the result untrustworthy.
 
 mod port;
+mod preflight;
 mod setup;
 mod worker;
 
@@ -16,14 +17,28 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 
 use super::assemble::{self, Assembled};
+use super::preflight::Preflight;
 use super::result::{Conservation, RunResult, TesterStats};
 use super::{Options, Progress, RunError};
 use crate::plan::{Mode, Plan};
 use crate::sys;
+use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{CALIBRATION_WINDOW, Tsc};
 
 /// The control thread's heart beats this often.
 const BEAT: Duration = Duration::from_millis(50);
+
+/// Looks at the lab of `plan` and runs nothing.
+///
+/// # Errors
+/// What is refused or cannot be opened; what was found wrong on the wire is in the result.
+pub fn preflight(plan: &Plan, stop: &StopFlag) -> Result<Preflight, RunError> {
+    let setup = |e: String| RunError::Setup(e);
+    setup::refuse(plan, false).map_err(setup)?;
+    let tsc = Tsc::calibrate(CALIBRATION_WINDOW).map_err(|e| RunError::Setup(e.to_string()))?;
+    let mut lab = setup::open(plan).map_err(setup)?;
+    Ok(preflight::examine(plan, tsc, stop, true, &mut lab))
+}
 
 /// Runs `plan` on its ports.
 ///
@@ -34,7 +49,14 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     setup::refuse(plan, opts.pcap.is_some()).map_err(setup)?;
     let cores = sys::affinity::cores();
     let tsc = Tsc::calibrate(CALIBRATION_WINDOW).map_err(|e| RunError::Setup(e.to_string()))?;
-    let lab = setup::open(plan).map_err(setup)?;
+    let mut lab = setup::open(plan).map_err(setup)?;
+    let found = opts.preflight.then(|| preflight::examine(plan, tsc, &opts.stop, false, &mut lab));
+    if opts.stop.is_raised() {
+        return Err(RunError::Setup("interrupted before the first frame".into()));
+    }
+    if let Some(refusal) = found.as_ref().and_then(Preflight::refusal) {
+        return Err(RunError::Setup(refusal));
+    }
     let pools = lab.pools.clone();
     let shared = assemble::agreement(plan, 1);
     let heart = Arc::new(AtomicU64::new(sys::tsc::ticks()));
@@ -102,6 +124,8 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         late_frames: left.late,
         why: left.why,
         ports: left.ports,
+        preflight: found,
+        stop_ps: left.stop.map(|s| s.0),
         events: left.events,
         ..TesterStats::default()
     };

@@ -22,9 +22,12 @@ use crate::rng::mix;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 use crate::wire::HEAD_MAX;
-use crate::wire::fast::{self, Fast, Kind};
+use crate::wire::fast::{self, Fast, IpKey, Kind};
+use crate::wire::headers::{Deth, Ext, Opcode};
+use crate::wire::icrc;
 use crate::wire::neighbour::{self, Neighbour};
 use crate::wire::pfc::PfcFrame;
+use crate::wire::template::{BthFields, Template};
 
 /// Frames whose stamps are kept; a power of two. More in flight than this lose theirs, and are counted.
 const STAMPS: usize = 1 << 16;
@@ -34,6 +37,26 @@ const ANSWERS_MAX: usize = BURST;
 const DELAY_NS_MAX: u64 = 10_000_000_000;
 /// Neighbours remembered.
 const TOLD_MAX: usize = 1 << 16;
+
+/// Queue pair of probes: behind ours, before those of streams.
+const PROBE_QPN: u32 = 0x00ef_fff0;
+/// Their queue key, which is not a privileged one.
+const PROBE_QKEY: u32 = 0x0072_7370;
+/// Probes kept until somebody looks.
+const PROBES_MAX: usize = 1_024;
+
+/// A probe that came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probe {
+    pub at: Time,
+    /// Number it was sent with.
+    pub number: u32,
+    pub dscp: u8,
+    pub ecn: u8,
+    pub pcp: Option<u8>,
+    /// Its ICRC is right.
+    pub intact: bool,
+}
 
 /// The time all ports of a run go by.
 #[derive(Clone, Copy, Debug)]
@@ -215,6 +238,8 @@ pub(super) struct LabPort<P: Port, L> {
     pub told: Vec<(IpAddr, [u8; 6])>,
     pub stats: WireStats,
     pub seen: Seen,
+    /// Probes that came in for us.
+    pub probes: Vec<Probe>,
     /// Nothing leaves any more.
     pub silent: bool,
 }
@@ -249,6 +274,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             told: Vec::new(),
             stats: WireStats::default(),
             seen: Seen::new(),
+            probes: Vec::new(),
             silent: false,
         }
     }
@@ -271,6 +297,39 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         self.told.iter().find(|(i, _)| *i == ip).map(|(_, mac)| *mac)
     }
 
+    /// Sends probe `number`: a datagram of `len` bytes without FCS (its payload cut to whole words) that no host answers.
+    /// `None` when there is no room for it.
+    pub fn probe(&mut self, template: &Template, number: u32, len: u16) -> Option<Time> {
+        if self.answers.data.is_full() {
+            return None;
+        }
+        let mut frame = self.pool.take(Fill::Const, FrameLen(len.max(HEAD_MAX as u16)))?;
+        let bth = BthFields {
+            opcode: Opcode::UdSendOnly.into(),
+            dest_qp: PROBE_QPN,
+            psn: number,
+            ..BthFields::default()
+        };
+        let ext = Ext::Deth(Deth { qkey: PROBE_QKEY, resv8: 0, src_qp: PROBE_QPN });
+        let empty = template.write(frame.head_mut(), &bth, &ext, 0);
+        let payload = len.saturating_sub(empty.len.0) & !3;
+        let wire = template.write(frame.head_mut(), &bth, &ext, payload);
+        let m = frame.meta_mut();
+        (m.len, m.head_len, m.flags) = (wire.len, wire.head_len, 0);
+        self.pool.seal(&mut frame);
+        self.answers.data.push(frame);
+        let at = self.clock.now();
+        self.flush();
+        Some(at)
+    }
+
+    /// Asks the far end to hold one priority for so many quanta; 0 releases it.
+    pub fn pause(&mut self, priority: u8, quanta: u16) {
+        let mac = self.who.mac;
+        self.speak(|head| Some(PfcFrame::one(priority, quanta).write(head, mac).len));
+        self.flush();
+    }
+
     fn speak(&mut self, write: impl FnOnce(&mut [u8; HEAD_MAX]) -> Option<FrameLen>) {
         if self.answers.control.len() >= ANSWERS_MAX {
             return;
@@ -288,10 +347,11 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     /// Sends what is to be said to neighbours.
     pub fn flush(&mut self) {
         if self.silent {
-            while let Some(f) = self.answers.control.pop() {
+            let TxBatch { control, data } = &mut self.answers;
+            for f in control.drain(..).chain(data.drain(..)) {
                 self.pool.give(f);
             }
-        } else if !self.answers.control.is_empty() {
+        } else if !self.answers.is_empty() {
             let mut answers = std::mem::take(&mut self.answers);
             self.hand_over(&mut answers);
             self.answers = answers;
@@ -329,6 +389,20 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         self.stats.rx_frames += 1;
         self.stats.rx_bytes += bytes;
         match fast::parse(frame.head(), frame.len()) {
+            Ok(f) if f.kind == Kind::Roce && f.dest_qp == PROBE_QPN => {
+                let ours = self.who.ips.iter().any(|ip| IpKey::from(*ip) == f.dst);
+                if ours && self.probes.len() < PROBES_MAX {
+                    self.probes.push(Probe {
+                        at: now,
+                        number: f.psn,
+                        dscp: f.dscp,
+                        ecn: f.ecn,
+                        pcp: f.vlan.map(|v| v.pcp),
+                        intact: frame.wire_bytes().is_some_and(|b| icrc::verify(b) == Ok(true)),
+                    });
+                }
+                false
+            }
             Ok(f) if f.kind == Kind::Roce => {
                 let known = self.stamps.borrow().restore(&f, frame);
                 if known {

@@ -66,6 +66,8 @@ pub(super) struct Left {
     pub why: Vec<String>,
     pub lateness_ps: Option<[u64; 3]>,
     pub late: u64,
+    /// From the wish to stop to the moment from which nothing was handed over.
+    pub stop: Option<Span>,
 }
 
 /// Runs to the agreed end. `Err`: the lab is not ready.
@@ -368,6 +370,11 @@ impl<'j, 'a> Turner<'j, 'a> {
     fn finish(mut self, core: Option<usize>, frame_max: u16, why_stopped: Option<String>) -> Left {
         let end = self.clock.now();
         let stopped = self.job.stop.is_raised() || why_stopped.is_some();
+        let asked = self.job.stop.raised_at().map(|t| t.saturating_sub(self.clock.origin));
+        let stop = asked.map(|t| end.since(Time::ZERO + self.clock.tsc.span(t)));
+        if let Some(after) = stop {
+            self.events.push(format!("asked to stop: nothing was handed over later than {after} after that"));
+        }
         // Nothing leaves from here on; what is on its way is still counted when the run ended by itself.
         self.lives.iter_mut().for_each(|l| l.port.silent = true);
         while !stopped && self.clock.now() < end + DRAIN {
@@ -429,6 +436,7 @@ impl<'j, 'a> Turner<'j, 'a> {
                 .filter(|h| !h.is_empty())
                 .map(|h| [h.value_at_quantile(0.5), h.value_at_quantile(0.99), h.max()]),
             late: self.late,
+            stop,
             recorder: self.recorder,
         }
     }
