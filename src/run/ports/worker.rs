@@ -122,6 +122,8 @@ pub(super) struct Left {
     pub why: Vec<String>,
     pub lateness: Option<Histogram<u64>>,
     pub late: u64,
+    /// From the wish to stop to the moment from which nothing was handed over.
+    pub stop: Option<Span>,
 }
 
 /// Runs to the agreed end. `Err`: the lab is not ready, or, empty, that of another worker is not.
@@ -523,6 +525,11 @@ impl<'j, 'a> Turner<'j, 'a> {
     fn finish(mut self, core: Option<usize>, frame_max: u16, why_stopped: Option<String>) -> Left {
         let end = self.clock.now();
         let stopped = self.job.stop.is_raised() || why_stopped.is_some();
+        let asked = self.job.stop.raised_at().map(|t| t.saturating_sub(self.clock.origin));
+        let stop = asked.map(|t| end.since(Time::ZERO + self.clock.tsc.span(t)));
+        if let Some(after) = stop {
+            self.events.push(format!("asked to stop: nothing was handed over later than {after} after that"));
+        }
         // Nothing leaves from here on; what is on its way is still counted when the run ended by itself.
         self.lives.iter_mut().for_each(|l| l.port.silent = true);
         while !stopped && self.clock.now() < end + DRAIN {
@@ -588,6 +595,7 @@ impl<'j, 'a> Turner<'j, 'a> {
             why,
             lateness: self.lateness.filter(|h| !h.is_empty()),
             late: self.late,
+            stop,
             recorder: self.recorder,
         }
     }
@@ -624,6 +632,10 @@ fn figures(plan: &Plan, i: usize, live: &Live, frame_max: u16, end: Time) -> Por
         tx_refused: s.refused,
         rx_missed: counted.map_or(0, |c| c.rx_missed + c.rx_no_buffer),
         icrc_errors: live.stats().rx_icrc_errors,
+        ce_rx: live.port.seen.ce,
+        delay_ns: live.port.seen.delay_ns(),
+        delay_blurred: live.port.seen.blurred,
+        queue_bytes_inferred: live.port.seen.queue_bytes(&live.port.timing),
         rx_other: s.other,
         answered: s.answered,
         rate_error: match live.host.stream_progress(end) {
