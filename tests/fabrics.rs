@@ -101,8 +101,7 @@ fn a_bounced_path_deadlocks_and_the_watchdog_frees_it() {
             format!("switch.pfc_watchdog={{detect=\"2 ms\",restore=\"2 ms\",action=\"{action}\"}}");
         let (result, r) = conserved(&plan("deadlock-bounce", &[go_on, &watchdog]));
         assert!(!r.fabric.deadlocks.is_empty());
-        let storms: u64 =
-            result.switches.iter().flat_map(|s| &s.ports).map(|p| p.watchdog[3].storms).sum();
+        let storms: u64 = result.switches.iter().flat_map(|s| &s.ports).map(|p| p.watchdog[3].storms).sum();
         let restored: u64 =
             result.switches.iter().flat_map(|s| &s.ports).map(|p| p.watchdog[3].restored).sum();
         assert!(storms >= 4 && restored == storms, "{action}: {storms} storms, {restored} restored");
