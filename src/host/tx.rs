@@ -493,11 +493,11 @@ impl Host {
         self.stats.stream_tx += 1;
         self.stats.classes[usize::from(s.class)].transmissions += 1;
         let next = s.next();
-        self.ready.leave(list);
         self.pfc_rx.left(now, list, wire.len);
         if next <= now {
-            self.ready.join(list, id);
+            self.ready.rotate(list);
         } else {
+            self.ready.leave(list);
             self.wheel.set(id, next);
         }
         self.seal(now, &mut frame, wire, after, id, pool);
