@@ -23,8 +23,6 @@ use crate::workload::schedule::Op;
 const PROGRAM_BYTES: u64 = 14 << 20;
 /// Frames in buffers that are allocated before the start; more come when queues grow so long.
 const READY_FRAMES: usize = 1 << 16;
-/// What the C library adds to a small allocation.
-const MALLOC_BYTES: u64 = 16;
 /// One queue of a switch port, with its priority group and their counters.
 const QUEUE_BYTES: u64 = 256;
 /// Per operation of a captured program: what the interpreter keeps beside the schedule.
@@ -87,7 +85,7 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
         recorder_config(b.hosts.len(), b.classes, b.workloads, b.fabric, b.iterations - b.repeats, b.repeats);
     let (recorder_bytes, flows_bytes) = Recorder::bytes_for(&config);
     let (frames_max, frames) = pool_frames(b.fabric, b.hosts.len());
-    let bytes_per_frame = boxed::BYTES_PER_FRAME as u64 + MALLOC_BYTES;
+    let bytes_per_frame = boxed::BYTES_PER_FRAME as u64;
     let frames_bytes = frames as u64 * bytes_per_frame;
     let queues: u64 = b.fabric.switches.iter().map(|s| (s.ports.len() * PRIORITIES) as u64).sum();
     let routes = b.fabric.switches.len() as u64 * ranks;
