@@ -149,6 +149,8 @@ pub(super) struct WireStats {
     pub other: u64,
     /// Data frames whose stamps were gone.
     pub unstamped: u64,
+    /// Frames lost because the link was down.
+    pub lost_down: u64,
 }
 
 /// What a port saw of the way its data frames came: delays by our own stamps, and marks.
@@ -242,6 +244,8 @@ pub(super) struct LabPort<P: Port, L> {
     pub probes: Vec<Probe>,
     /// Nothing leaves any more.
     pub silent: bool,
+    /// There is no link: what is sent is lost, as on any cable, rather than kept by a device that takes nothing.
+    pub down: bool,
 }
 
 /// What a port is made with, besides its device.
@@ -276,6 +280,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             seen: Seen::new(),
             probes: Vec::new(),
             silent: false,
+            down: false,
         }
     }
 
@@ -360,6 +365,9 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
 
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
         let now = self.clock.now();
+        if self.down {
+            return self.lose(now, batch);
+        }
         let mut at = self.free_at.max(now);
         let mut ends: ArrayVec<(Time, u64), { 2 * BURST }> = ArrayVec::new();
         let mut stamps = self.stamps.borrow_mut();
@@ -381,6 +389,19 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         self.stats.tx_bytes += ends.iter().take(sent).map(|(_, bytes)| bytes).sum::<u64>();
         self.stats.refused += u64::from(!batch.is_empty());
         sent
+    }
+
+    /// Sends into a link that is down.
+    #[cold]
+    fn lose(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) -> usize {
+        let lost = batch.frames();
+        self.free_at = self.free_at.max(now);
+        for f in batch.control.drain(..).chain(batch.data.drain(..)) {
+            self.free_at += self.timing.wire_time(f.len());
+            self.pool.give(f);
+        }
+        self.stats.lost_down += lost as u64;
+        lost
     }
 
     /// What becomes of an arrived frame: true when the host is to have it.
@@ -482,6 +503,9 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
             return 0;
         }
         let ahead = self.free_at.since(self.clock.now());
+        if self.down {
+            return if ahead == Span::ZERO { BURST } else { 0 };
+        }
         if ahead == Span::ZERO {
             return self.device.tx_room().min(((self.backlog.0 / self.frame_time.0.max(1)) as usize).max(1));
         }
