@@ -89,7 +89,12 @@ fn what_could_harm_is_refused_with_the_line_that_allows_it() {
             "10.1.0.1 is outside the networks for tests",
             "allow = [\"10.1.0.1/24\"]",
         ),
-        ("silent", ports(&["t0", "net_tap0,iface=rs0"], "1G"), "nobody answers for 198.18.0.2", "gateway"),
+        (
+            "silent",
+            ports(&["t0", "net_tap0,iface=rs0"], "1G") + "[class.roce]\nmtu = 1024\n",
+            "nobody answers for 198.18.0.2",
+            "gateway",
+        ),
     ];
     let mut script = "ip addr add 10.9.0.1/24 dev t1; ip link set t2 mtu 1500\n".to_owned();
     for (name, devices, ..) in &cases {

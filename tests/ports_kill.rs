@@ -166,7 +166,7 @@ fn a_killed_peer_ends_the_run_with_a_report() {
         .unwrap();
     std::thread::sleep(Duration::from_secs(3));
     let devices = ports(&[&memif(0, "client"), &memif(1, "client")], "1G");
-    write(dir.path(), "memif.toml", &format!("{}{devices}{}", long_run(5_000), incast(1, "64 KiB")));
+    write(dir.path(), "memif.toml", &format!("{}{devices}{}", long_run(50_000), incast(1, "64 KiB")));
     let mut child = start(dir.path(), "memif.toml", "out");
     std::thread::sleep(Duration::from_secs(5));
     let alive = child.try_wait().unwrap().is_none();
