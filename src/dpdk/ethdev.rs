@@ -8,8 +8,8 @@
 //! but not bytes.
 
 use std::ffi::CStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -523,8 +523,12 @@ fn drop_unfit(out: &mut Burst<MbufFrame>, from: usize) -> u64 {
     (before - out.len()) as u64
 }
 
+/// Ports are closed one at a time: DPDK's list of devices has no lock of its own for that.
+static CLOSING: Mutex<()> = Mutex::new(());
+
 impl Drop for EthPort {
     fn drop(&mut self) {
+        let _one_at_a_time = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
         self.stop();
         // SAFETY: the port is open and nobody uses it any more; its device goes with it. Frames it held go back to their
         // pools, which `_rx_pool` and the caller's clones keep alive.

@@ -497,7 +497,14 @@ impl Screen {
         if t.trustworthy {
             parts.extend(r.dilation.map(|k| format!("time ran {}x slower", significant(k))));
             if let Some(p) = &t.pacing_error_ns {
-                parts.push(format!("lateness p99 {} nominal", time(p.p99)));
+                let point = t.pacing_point.as_deref().filter(|p| *p == "enqueue").unwrap_or("nominal");
+                parts.push(format!("lateness p99 {} {point}", time(p.p99)));
+            }
+            parts.extend(t.rate_error.map(|e| format!("rate off by {} %", significant(e * 100.0))));
+            if t.workers.len() > 1
+                && let Some(ns) = t.start_spread_ns
+            {
+                parts.push(format!("{} workers started within {}", t.workers.len(), time(ns)));
             }
             if let Some(s) = &r.sim {
                 let speed =

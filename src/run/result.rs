@@ -172,6 +172,10 @@ pub struct TesterStats {
     pub stop_ps: Option<u64>,
     /// Real ports, in port order.
     pub ports: Vec<PortFigures>,
+    /// Drift of the TSC against CLOCK_MONOTONIC_RAW over a run on real ports, parts per million, and the doubt in it.
+    pub tsc_drift_ppm: Option<[f64; 2]>,
+    /// Where the control plane of a run on real ports had its core.
+    pub control: Option<String>,
     /// What happened to real ports meanwhile ("port a: link down at 1.2 s").
     pub events: Vec<String>,
 }
@@ -235,6 +239,8 @@ pub struct PortFigures {
     pub rx_other: u64,
     /// Neighbours that asked for our addresses.
     pub answered: u64,
+    /// Frames sent over frames that streams asked for until the end, less one; `None` without streams.
+    pub rate_error: Option<f64>,
     /// What the device itself counted.
     pub device_tx_frames: Option<u64>,
     /// Likewise.
@@ -254,6 +260,14 @@ pub struct WorkerStats {
     pub busy_s: f64,
     /// TSC seconds in all.
     pub total_s: f64,
+    /// TSC seconds of turns in which the kernel gave the core to others; not in `busy_s`. Real ports only.
+    pub stolen_s: f64,
+    /// CPU seconds of the thread. Real ports only.
+    pub cpu_s: f64,
+    /// From the time a frame was meant for to its being handed to the device, picoseconds: p50, p99, max. Real ports only.
+    pub lateness_ps: Option<[u64; 3]>,
+    /// From the agreed start to the first turn, picoseconds. Real ports only.
+    pub started_late_ps: Option<u64>,
 }
 
 /// Speed of virtual time.

@@ -1,4 +1,5 @@
 //! Network namespaces of a test's own with a bridge in them, and profiles for ports there.
+#![allow(clippy::print_stderr)] // says why tests are skipped
 
 use std::path::Path;
 use std::process::{Command, Output};

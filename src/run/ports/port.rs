@@ -4,15 +4,13 @@
 //! the headroom of a switch. So the wire is reckoned here: every frame handed over keeps it busy for its time at the
 //! port's rate, and no more is handed over than `backlog` ahead of it. That paces the port as well.
 //!
-//! **Stamps.** A frame's `intended` and `start` do not travel on a real wire. They wait in a table shared by the ports of
-//! a worker, under queue pair and PSN, until the frame arrives at another of our ports. `start` is the moment the frame is
+//! **Stamps.** A frame's `intended` and `start` do not travel on a real wire. They wait in a table shared by all ports of
+//! the run, under queue pair and PSN, until the frame arrives at another of our ports. `start` is the moment the frame is
 //! handed over: what the device holds back, at most the backlog, is part of the network's delay.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
-use std::rc::Rc;
-
-use arrayvec::ArrayVec;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
@@ -21,16 +19,20 @@ use crate::plan::lab::PfcMode;
 use crate::rng::mix;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
-use crate::wire::HEAD_MAX;
 use crate::wire::fast::{self, Fast, IpKey, Kind};
 use crate::wire::headers::{Deth, Ext, Opcode};
 use crate::wire::icrc;
 use crate::wire::neighbour::{self, Neighbour};
 use crate::wire::pfc::PfcFrame;
 use crate::wire::template::{BthFields, Template};
+use crate::wire::{HEAD_MAX, be32, psn};
 
 /// Frames whose stamps are kept; a power of two. More in flight than this lose theirs, and are counted.
 const STAMPS: usize = 1 << 16;
+/// Bytes of the last word of a BTH, which ends in the PSN.
+const PSN_WORD: usize = 4;
+/// Mark of arrived frames that are not for the host.
+const OTHERS: u32 = u32::MAX;
 /// Answers to neighbours that wait for room.
 const ANSWERS_MAX: usize = BURST;
 /// Longest delay told apart, nanoseconds.
@@ -66,65 +68,77 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    #[inline]
     pub fn now(&self) -> Time {
         Time::ZERO + self.tsc.span(ticks().saturating_sub(self.origin))
     }
 }
 
-#[derive(Clone, Copy, Default)]
+/// One frame's stamps. Workers share the table without locks: a writer empties the key first and sets it last, and a
+/// reader who finds the same key before and after has read what belongs to it.
+#[derive(Default)]
 struct Stamp {
-    key: u64,
-    intended: Time,
-    start: Time,
-    src: u32,
-    flow: u32,
-    class: u8,
-    flags: u8,
+    key: AtomicU64,
+    intended: AtomicU64,
+    start: AtomicU64,
+    /// Sending port, and its queue pair or stream.
+    sender: AtomicU64,
+    /// Class and flags.
+    kind: AtomicU64,
 }
 
 /// Stamps of frames in flight.
 pub(super) struct Stamps(Vec<Stamp>);
 
 impl Stamps {
-    pub fn shared() -> Rc<RefCell<Stamps>> {
-        Rc::new(RefCell::new(Stamps(vec![Stamp::default(); STAMPS])))
+    pub fn shared() -> Arc<Stamps> {
+        Arc::new(Stamps((0..STAMPS).map(|_| Stamp::default()).collect()))
+    }
+
+    /// What a queue pair is known by.
+    fn flow(f: &Fast) -> u64 {
+        let (src, dst) = (f.src.0, f.dst.0);
+        mix((src >> 64) as u64 ^ src as u64 ^ mix((dst >> 64) as u64 ^ dst as u64) ^ u64::from(f.dest_qp))
     }
 
     /// Consecutive packets of a queue pair take consecutive places.
-    fn place(f: &Fast) -> (u64, usize) {
-        let (src, dst) = (f.src.0, f.dst.0);
-        let flow = mix((src >> 64) as u64
-            ^ src as u64
-            ^ mix((dst >> 64) as u64 ^ dst as u64)
-            ^ u64::from(f.dest_qp));
+    #[inline]
+    fn place(flow: u64, psn: u32) -> (u64, usize) {
         // Never 0, which marks an empty place.
-        (flow << 24 | u64::from(f.psn) | 1 << 63, (flow as usize).wrapping_add(f.psn as usize) % STAMPS)
+        (flow << 24 | u64::from(psn) | 1 << 63, (flow as usize).wrapping_add(psn as usize) % STAMPS)
     }
 
-    fn put<F: Frame>(&mut self, f: &Fast, frame: &F, start: Time) {
-        let (key, at) = Stamps::place(f);
-        let m = frame.meta();
-        self.0[at] = Stamp {
-            key,
-            intended: m.intended,
-            start,
-            src: m.src,
-            flow: m.flow,
-            class: m.class,
-            flags: m.flags,
-        };
+    #[inline]
+    fn put<F: Frame>(&self, (key, at): (u64, usize), frame: &F, start: Time) {
+        let (s, m) = (&self.0[at], frame.meta());
+        s.key.store(0, Ordering::Relaxed);
+        fence(Ordering::Release);
+        s.intended.store(m.intended.0, Ordering::Relaxed);
+        s.start.store(start.0, Ordering::Relaxed);
+        s.sender.store(u64::from(m.src) << 32 | u64::from(m.flow), Ordering::Relaxed);
+        s.kind.store(u64::from(m.class) << 8 | u64::from(m.flags), Ordering::Relaxed);
+        s.key.store(key, Ordering::Release);
     }
 
     /// Gives a frame its stamps back; false when they are gone.
+    #[inline]
     fn restore<F: Frame>(&self, f: &Fast, frame: &mut F) -> bool {
-        let (key, at) = Stamps::place(f);
+        let (key, at) = Stamps::place(Stamps::flow(f), f.psn);
         let s = &self.0[at];
-        let m = frame.meta_mut();
-        if s.key == key {
-            (m.intended, m.start, m.src, m.flow) = (s.intended, s.start, s.src, s.flow);
-            (m.class, m.flags) = (s.class, s.flags);
+        if s.key.load(Ordering::Acquire) != key {
+            return false;
         }
-        s.key == key
+        let (intended, start) = (s.intended.load(Ordering::Relaxed), s.start.load(Ordering::Relaxed));
+        let (sender, kind) = (s.sender.load(Ordering::Relaxed), s.kind.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        if s.key.load(Ordering::Relaxed) != key {
+            return false;
+        }
+        let m = frame.meta_mut();
+        (m.intended, m.start) = (Time(intended), Time(start));
+        (m.src, m.flow) = ((sender >> 32) as u32, sender as u32);
+        (m.class, m.flags) = ((kind >> 8) as u8, kind as u8);
+        true
     }
 }
 
@@ -234,8 +248,15 @@ pub(super) struct LabPort<P: Port, L> {
     free_at: Time,
     /// When the device had nothing more for us: what comes later has arrived since.
     emptied_at: Time,
-    stamps: Rc<RefCell<Stamps>>,
+    /// `None` where nothing ever arrives.
+    stamps: Option<Arc<Stamps>>,
+    /// By number of the sending queue pair or stream: [`Stamps::flow`], and where its frames have their PSN.
+    flows: Vec<(u64, usize)>,
     answers: TxBatch<P::Frame>,
+    /// Streams' frames have this number or a higher one as their `flow`.
+    streams_from: u32,
+    /// How late the oldest stream's frame of the last burst was handed over.
+    pub lateness: Option<Span>,
     /// MACs neighbours have told.
     pub told: Vec<(IpAddr, [u8; 6])>,
     pub stats: WireStats,
@@ -256,11 +277,13 @@ pub(super) struct Wire {
     /// Bytes ahead of the wire.
     pub backlog_bytes: u64,
     pub frame_max: FrameLen,
+    /// Number of the first stream among the senders of the port.
+    pub streams_from: u32,
     pub clock: Clock,
 }
 
 impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
-    pub fn new(device: P, pool: L, wire: Wire, stamps: Rc<RefCell<Stamps>>) -> LabPort<P, L> {
+    pub fn new(device: P, pool: L, wire: Wire, stamps: Option<Arc<Stamps>>) -> LabPort<P, L> {
         let rate = wire.timing.rate().bits_per_s.max(1);
         LabPort {
             device,
@@ -274,7 +297,10 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             free_at: Time::ZERO,
             emptied_at: Time::ZERO,
             stamps,
+            flows: Vec::new(),
             answers: TxBatch::new(),
+            streams_from: wire.streams_from,
+            lateness: None,
             told: Vec::new(),
             stats: WireStats::default(),
             seen: Seen::new(),
@@ -368,26 +394,22 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         if self.down {
             return self.lose(now, batch);
         }
-        let mut at = self.free_at.max(now);
-        let mut ends: ArrayVec<(Time, u64), { 2 * BURST }> = ArrayVec::new();
-        let mut stamps = self.stamps.borrow_mut();
-        for frame in batch.control.iter().chain(&batch.data) {
-            if frame.meta().flags & flags::DATA != 0
-                && let Ok(f) = fast::parse(frame.head(), frame.len())
-            {
-                stamps.put(&f, frame, now);
-            }
-            at += self.timing.wire_time(frame.len());
-            ends.push((at, u64::from(frame.len().0.max(60)) + 4));
+        self.stamp(now, batch);
+        if let Some(m) = batch.data.first().map(Frame::meta).filter(|m| m.flow >= self.streams_from) {
+            self.lateness = Some(now.since(m.intended));
         }
-        drop(stamps);
+        let (span, bytes) = self.on_wire(batch);
         let sent = self.device.tx_burst(batch);
-        if let Some((end, _)) = sent.checked_sub(1).and_then(|last| ends.get(last)) {
-            self.free_at = *end;
+        let (mut left, mut left_bytes) = (Span::ZERO, 0);
+        if !batch.is_empty() {
+            (left, left_bytes) = self.on_wire(batch);
+            self.stats.refused += 1;
+        }
+        if sent > 0 {
+            self.free_at = self.free_at.max(now) + Span(span.0 - left.0);
         }
         self.stats.tx_frames += sent as u64;
-        self.stats.tx_bytes += ends.iter().take(sent).map(|(_, bytes)| bytes).sum::<u64>();
-        self.stats.refused += u64::from(!batch.is_empty());
+        self.stats.tx_bytes += bytes - left_bytes;
         sent
     }
 
@@ -402,6 +424,42 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         }
         self.stats.lost_down += lost as u64;
         lost
+    }
+
+    /// How long the frames of a batch keep the wire busy, and their bytes with FCS.
+    #[inline]
+    fn on_wire(&self, batch: &TxBatch<P::Frame>) -> (Span, u64) {
+        let (mut span, mut bytes) = (Span::ZERO, 0);
+        for frames in [&batch.control, &batch.data] {
+            for f in frames {
+                span += self.timing.wire_time(f.len());
+                bytes += u64::from(f.len().0.max(60)) + 4;
+            }
+        }
+        (span, bytes)
+    }
+
+    /// Puts the stamps of data frames away.
+    #[inline]
+    fn stamp(&mut self, now: Time, batch: &TxBatch<P::Frame>) {
+        let Some(stamps) = &self.stamps else { return };
+        for frame in batch.control.iter().chain(&batch.data) {
+            let m = frame.meta();
+            if m.flags & flags::DATA == 0 {
+                continue;
+            }
+            let number = m.flow as usize;
+            if number >= self.flows.len() {
+                self.flows.resize(number + 1, (0, 0));
+            }
+            let flow = &mut self.flows[number];
+            if flow.1 == 0 {
+                let Ok(f) = fast::parse(frame.head(), frame.len()) else { continue };
+                *flow = (Stamps::flow(&f), usize::from(f.ext_off) - PSN_WORD);
+            }
+            let psn = be32(frame.head(), flow.1) & psn::MASK;
+            stamps.put(Stamps::place(flow.0, psn), frame, now);
+        }
     }
 
     /// What becomes of an arrived frame: true when the host is to have it.
@@ -425,7 +483,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
                 false
             }
             Ok(f) if f.kind == Kind::Roce => {
-                let known = self.stamps.borrow().restore(&f, frame);
+                let known = self.stamps.as_ref().is_some_and(|s| s.restore(&f, frame));
                 if known {
                     self.seen.frame(now.since(frame.meta().start), sharp, bytes, f.ecn == 3);
                 } else {
@@ -485,15 +543,25 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
             self.flush();
             return 0;
         }
-        let mut kept: Burst<P::Frame> = Burst::new();
-        for mut frame in out.drain(before..) {
-            if self.sort(now, sharp, &mut frame) {
-                kept.push(frame);
-            } else {
-                self.pool.give(frame);
+        let mut others = false;
+        for frame in &mut out[before..] {
+            let ours = self.sort(now, sharp, frame);
+            // Who is not for the host is marked, and taken out afterwards: rare.
+            if !ours {
+                frame.meta_mut().driver = OTHERS;
+                others = true;
             }
         }
-        out.extend(kept);
+        if others {
+            let all = std::mem::take(out);
+            for (i, frame) in all.into_iter().enumerate() {
+                if i >= before && frame.meta().driver == OTHERS {
+                    self.pool.give(frame);
+                } else {
+                    out.push(frame);
+                }
+            }
+        }
         self.flush();
         out.len() - before
     }

@@ -54,8 +54,9 @@ fn port(takes: usize, pool: &WholePool) -> LabPort<Device, WholePool> {
         backlog_bytes: 1 << 20,
         frame_max: FrameLen(4_200),
         clock: Clock { tsc, origin: ticks() },
+        streams_from: u32::MAX,
     };
-    LabPort::new(Device { takes, inside: VecDeque::new() }, pool.clone(), wire, Stamps::shared())
+    LabPort::new(Device { takes, inside: VecDeque::new() }, pool.clone(), wire, Some(Stamps::shared()))
 }
 
 fn to_ourselves() -> Template {

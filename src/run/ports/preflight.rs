@@ -13,7 +13,7 @@ use crate::dpdk::{EthPort, MbufFrame, MbufFrames};
 use crate::frame::{Burst, Port};
 use crate::measure::distribution::Distribution;
 use crate::plan::Plan;
-use crate::plan::device::DeviceKind;
+use crate::plan::device::{DeviceKind, DeviceSpec};
 use crate::run::preflight::{Check, Outcome, PairFigures, Preflight};
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
@@ -120,8 +120,9 @@ fn lab_ports(plan: &Plan, open: &mut Open, clock: Clock) -> Vec<LivePort> {
             backlog_bytes: setup::backlog(plan, i, open.frame_max),
             frame_max: FrameLen(open.frame_max),
             clock,
+            streams_from: host.qps.len() as u32,
         };
-        LabPort::new(device, MbufFrames::new(&open.control, &open.data, &[]), wire, stamps.clone())
+        LabPort::new(device, MbufFrames::new(&open.control, &open.data, &[]), wire, Some(stamps.clone()))
     });
     wired.collect()
 }
@@ -140,8 +141,7 @@ fn longest_frame(plan: &Plan) -> u16 {
 
 /// Sends, and never receives.
 fn sink(plan: &Plan, port: usize) -> bool {
-    let driver = plan.lab.ports[port].device.as_ref().map(|d| d.driver());
-    matches!(driver, Some("net_null" | "net_pcap"))
+    plan.lab.ports[port].device.as_ref().is_some_and(|d: &DeviceSpec| d.is_sink() || d.driver() == "net_pcap")
 }
 
 impl Examiner<'_> {
