@@ -558,6 +558,8 @@ impl Builder<'_> {
                 let at = if self.result.mode == Mode::Ports { "enqueue" } else { "wire" };
                 at.into()
             }),
+            preflight: t.preflight.clone(),
+            stop_ns: t.stop_ps.map(|ps| ps as f64 / 1e3),
             ports: t.ports.clone(),
             events: t.events.clone(),
             late_fraction: timed.then(|| ratio(t.late_frames as f64, frames as f64)).flatten(),

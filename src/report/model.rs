@@ -3,6 +3,7 @@
 //! Durations are `_ns` and nominal (undilated) except under `tester`; sizes are `_bytes`, rates `_gbps` (10^9 bit/s),
 //! ratios have no unit. `None` is `null`: not measured, never 0.
 
+pub use crate::run::preflight::Preflight;
 pub use crate::run::result::PortFigures;
 use serde::{Deserialize, Serialize};
 
@@ -396,6 +397,12 @@ pub struct Tester {
     /// Where the control plane of real ports had its core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<String>,
+    /// What was found of the lab before the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<Preflight>,
+    /// From Ctrl-C to the last frame handed to a real port; 0 when none was, null when nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_ns: Option<f64>,
     /// Real ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortFigures>,

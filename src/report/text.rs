@@ -10,6 +10,8 @@ pub const WIDTH: usize = 100;
 const KEEP: char = '\u{a0}';
 const LABEL: usize = 30;
 const COLUMN: usize = 10;
+/// Inferred queues of less are not worth a word, bytes.
+const QUEUE_TOLD_MIN: f64 = 20_000.0;
 
 /// The summary of one run. `out` is the directory of its results, named in the commands it suggests.
 pub fn render(r: &RunReport, out: Option<&str>) -> String {
@@ -535,9 +537,19 @@ impl Screen {
             if let Some(ns) = p.xoff_response_ns {
                 parts.push(format!("obeyed XOFF within {}", time(ns)));
             }
-            for (n, what) in
-                [(p.rx_missed, "missed"), (p.icrc_errors, "with a wrong ICRC"), (p.rx_other, "of others")]
-            {
+            if let (Some(p50), Some(max)) = (p.delay_ns.p50, p.delay_ns.max) {
+                parts.push(format!("delay p50 {}, max {}", time(p50), time(max)));
+            }
+            // What the way itself adds varies by a few frames.
+            if let Some(depth) = p.queue_bytes_inferred.max.filter(|b| *b > QUEUE_TOLD_MIN) {
+                parts.push(format!("queue before it up to {} by the delay", bytes(depth as u64)));
+            }
+            for (n, what) in [
+                (p.ce_rx, "with CE"),
+                (p.rx_missed, "missed"),
+                (p.icrc_errors, "with a wrong ICRC"),
+                (p.rx_other, "of others"),
+            ] {
                 if n > 0 {
                     parts.push(format!("{} {what}", grouped(n)));
                 }

@@ -5,6 +5,9 @@
 //! hash; what the tester itself did wrong is measured and makes the result untrustworthy.
 
 mod port;
+#[cfg(test)]
+mod port_tests;
+mod preflight;
 mod setup;
 mod worker;
 
@@ -17,14 +20,16 @@ use crossbeam_channel::bounded;
 use hdrhistogram::Histogram;
 
 use super::assemble::{self, Assembled};
+use super::preflight::Preflight;
 use super::result::{Conservation, PortFigures, RunResult, TesterStats, WorkerStats};
 use super::{Options, Progress, RunError};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::HostStats;
 use crate::plan::{Mode, Plan};
 use crate::sys;
+use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{CALIBRATION_WINDOW, Tsc, Watch};
-use crate::units::Time;
+use crate::units::{Span, Time};
 use port::Stamps;
 use worker::{Gate, Job, Left};
 
@@ -34,6 +39,17 @@ const BEAT: Duration = Duration::from_millis(50);
 /// Most that the TSC may drift against CLOCK_MONOTONIC_RAW besides what cannot be told: as much as Ethernet's own
 /// oscillators may be off (IEEE 802.3).
 const DRIFT_PPM_MAX: f64 = 100.0;
+/// Looks at the lab of `plan` and runs nothing.
+///
+/// # Errors
+/// What is refused or cannot be opened; what was found wrong on the wire is in the result.
+pub fn preflight(plan: &Plan, stop: &StopFlag) -> Result<Preflight, RunError> {
+    let setup = |e: String| RunError::Setup(e);
+    setup::refuse(plan, false).map_err(setup)?;
+    let tsc = Tsc::calibrate(CALIBRATION_WINDOW).map_err(|e| RunError::Setup(e.to_string()))?;
+    let mut lab = setup::open(plan).map_err(setup)?;
+    Ok(preflight::examine(plan, tsc, stop, true, &mut lab))
+}
 
 /// Runs `plan` on its ports.
 ///
@@ -44,7 +60,14 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     setup::refuse(plan, opts.pcap.is_some()).map_err(setup)?;
     let cores = sys::affinity::cores();
     let tsc = Tsc::calibrate(CALIBRATION_WINDOW).map_err(|e| RunError::Setup(e.to_string()))?;
-    let lab = setup::open(plan).map_err(setup)?;
+    let mut lab = setup::open(plan).map_err(setup)?;
+    let found = opts.preflight.then(|| preflight::examine(plan, tsc, &opts.stop, false, &mut lab));
+    if opts.stop.is_raised() {
+        return Err(RunError::Setup("interrupted before the first frame".into()));
+    }
+    if let Some(refusal) = found.as_ref().and_then(Preflight::refusal) {
+        return Err(RunError::Setup(refusal));
+    }
     let pools = lab.pools.clone();
     let count = plan.lab.workers(plan.hosts.len(), cores.len());
     let shared = assemble::agreement(plan, count as u32);
@@ -154,6 +177,8 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         late_frames: left.late,
         why,
         ports: left.ports,
+        preflight: found,
+        stop_ps: left.stop.map(|s| s.0),
         events: left.events,
         ..TesterStats::default()
     };
@@ -213,6 +238,8 @@ struct Sum {
     why: Vec<String>,
     lateness: Option<Histogram<u64>>,
     late: u64,
+    /// The worker that stopped last.
+    stop: Option<Span>,
 }
 
 impl Sum {
@@ -231,6 +258,7 @@ impl Sum {
                 }
             }
             sum.late += left.late;
+            sum.stop = sum.stop.max(left.stop);
             match (&mut sum.lateness, left.lateness) {
                 (Some(all), Some(one)) => {
                     // Of one shape: nothing can be out of range.

@@ -14,13 +14,17 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
+use crate::measure::distribution::{Distribution, Percentiles};
 use crate::plan::lab::PfcMode;
 use crate::rng::mix;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
-use crate::wire::fast::{self, Fast, Kind};
+use crate::wire::fast::{self, Fast, IpKey, Kind};
+use crate::wire::headers::{Deth, Ext, Opcode};
+use crate::wire::icrc;
 use crate::wire::neighbour::{self, Neighbour};
 use crate::wire::pfc::PfcFrame;
+use crate::wire::template::{BthFields, Template};
 use crate::wire::{HEAD_MAX, be32, psn};
 
 /// Frames whose stamps are kept; a power of two. More in flight than this lose theirs, and are counted.
@@ -31,8 +35,30 @@ const PSN_WORD: usize = 4;
 const OTHERS: u32 = u32::MAX;
 /// Answers to neighbours that wait for room.
 const ANSWERS_MAX: usize = BURST;
+/// Longest delay told apart, nanoseconds.
+const DELAY_NS_MAX: u64 = 10_000_000_000;
 /// Neighbours remembered.
 const TOLD_MAX: usize = 1 << 16;
+
+/// Queue pair of probes: behind ours, before those of streams.
+const PROBE_QPN: u32 = 0x00ef_fff0;
+/// Their queue key, which is not a privileged one.
+const PROBE_QKEY: u32 = 0x0072_7370;
+/// Probes kept until somebody looks.
+const PROBES_MAX: usize = 1_024;
+
+/// A probe that came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probe {
+    pub at: Time,
+    /// Number it was sent with.
+    pub number: u32,
+    pub dscp: u8,
+    pub ecn: u8,
+    pub pcp: Option<u8>,
+    /// Its ICRC is right.
+    pub intact: bool,
+}
 
 /// The time all ports of a run go by.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +169,66 @@ pub(super) struct WireStats {
     pub other: u64,
     /// Data frames whose stamps were gone.
     pub unstamped: u64,
+    /// Frames lost because the link was down.
+    pub lost_down: u64,
+}
+
+/// What a port saw of the way its data frames came: delays by our own stamps, and marks.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// From being handed over to being taken in, nanoseconds.
+    delay_ns: Distribution<u32>,
+    /// Bytes of these frames with FCS.
+    bytes: u64,
+    /// Data frames with CE.
+    pub ce: u64,
+    /// Data frames that were taken in too late for their delay to say anything about the way.
+    pub blurred: u64,
+}
+
+impl Seen {
+    fn new() -> Seen {
+        Seen { delay_ns: Distribution::new(DELAY_NS_MAX, 3), bytes: 0, ce: 0, blurred: 0 }
+    }
+
+    /// A data frame that took so long; not `sharp`: it may have waited for us.
+    fn frame(&mut self, took: Span, sharp: bool, bytes: u64, ce: bool) {
+        self.ce += u64::from(ce);
+        if sharp {
+            self.delay_ns.record(took.0 / 1_000);
+            self.bytes += bytes;
+        } else {
+            self.blurred += 1;
+        }
+    }
+
+    /// Delay by our own stamps.
+    pub fn delay_ns(&self) -> Percentiles {
+        self.delay_ns.percentiles()
+    }
+
+    /// Depth of the queue that the frames waited in, as the delay above the least of them says when it drains at the
+    /// rate of `timing`: bytes with FCS.
+    pub fn queue_bytes(&self, timing: &LinkTiming) -> Percentiles {
+        let p = self.delay_ns();
+        let (Some(least), Some(mean)) = (p.min, (p.n > 0).then(|| self.bytes as f64 / p.n as f64)) else {
+            return p;
+        };
+        let per_ns = timing.rate().bits_per_s as f64 / 8e9 * mean / (mean + 20.0);
+        let bytes = |ns: Option<f64>| ns.map(|ns| ((ns - least) * per_ns).round());
+        Percentiles {
+            n: p.n,
+            min: bytes(p.min),
+            mean: bytes(p.mean),
+            p50: bytes(p.p50),
+            p90: bytes(p.p90),
+            p95: bytes(p.p95),
+            p99: bytes(p.p99),
+            p999: bytes(p.p999),
+            p9999: bytes(p.p9999),
+            max: bytes(p.max),
+        }
+    }
 }
 
 /// Who we are on a link.
@@ -160,12 +246,14 @@ pub(super) struct LabPort<P: Port, L> {
     pool: L,
     pub who: Identity,
     pfc: PfcMode,
-    timing: LinkTiming,
+    pub timing: LinkTiming,
     backlog: Span,
     frame_time: Span,
     clock: Clock,
     /// The reckoned wire is busy until then.
     free_at: Time,
+    /// When the device had nothing more for us: what comes later has arrived since.
+    emptied_at: Time,
     /// `None` where nothing ever arrives.
     stamps: Option<Arc<Stamps>>,
     /// By number of the sending queue pair or stream: [`Stamps::flow`], and where its frames have their PSN.
@@ -178,10 +266,15 @@ pub(super) struct LabPort<P: Port, L> {
     /// MACs neighbours have told.
     pub told: Vec<(IpAddr, [u8; 6])>,
     pub stats: WireStats,
+    pub seen: Seen,
+    /// Probes that came in for us.
+    pub probes: Vec<Probe>,
     /// Nothing leaves any more.
     pub silent: bool,
     /// When the turn began: what the room is reckoned from, so that a turn without frames reads no clock.
     pub turn_at: Time,
+    /// There is no link: what is sent is lost, as on any cable, rather than kept by a device that takes nothing.
+    pub down: bool,
 }
 
 /// What a port is made with, besides its device.
@@ -210,6 +303,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             frame_time: wire.timing.wire_time(wire.frame_max),
             clock: wire.clock,
             free_at: Time::ZERO,
+            emptied_at: Time::ZERO,
             stamps,
             flows: Vec::new(),
             answers: TxBatch::new(),
@@ -217,8 +311,11 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             lateness: None,
             told: Vec::new(),
             stats: WireStats::default(),
+            seen: Seen::new(),
+            probes: Vec::new(),
             silent: false,
             turn_at: Time::ZERO,
+            down: false,
         }
     }
 
@@ -226,6 +323,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     pub fn clock_from(&mut self, origin: u64) {
         self.clock.origin = origin;
         self.free_at = Time::ZERO;
+        self.emptied_at = Time::ZERO;
     }
 
     /// Asks who has `target`.
@@ -237,6 +335,39 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     /// The MAC a neighbour has told for an address.
     pub fn mac_of(&self, ip: IpAddr) -> Option<[u8; 6]> {
         self.told.iter().find(|(i, _)| *i == ip).map(|(_, mac)| *mac)
+    }
+
+    /// Sends probe `number`: a datagram of `len` bytes without FCS (its payload cut to whole words) that no host answers.
+    /// `None` when there is no room for it.
+    pub fn probe(&mut self, template: &Template, number: u32, len: u16) -> Option<Time> {
+        if self.answers.data.is_full() {
+            return None;
+        }
+        let mut frame = self.pool.take(Fill::Const, FrameLen(len.max(HEAD_MAX as u16)))?;
+        let bth = BthFields {
+            opcode: Opcode::UdSendOnly.into(),
+            dest_qp: PROBE_QPN,
+            psn: number,
+            ..BthFields::default()
+        };
+        let ext = Ext::Deth(Deth { qkey: PROBE_QKEY, resv8: 0, src_qp: PROBE_QPN });
+        let empty = template.write(frame.head_mut(), &bth, &ext, 0);
+        let payload = len.saturating_sub(empty.len.0) & !3;
+        let wire = template.write(frame.head_mut(), &bth, &ext, payload);
+        let m = frame.meta_mut();
+        (m.len, m.head_len, m.flags) = (wire.len, wire.head_len, 0);
+        self.pool.seal(&mut frame);
+        self.answers.data.push(frame);
+        let at = self.clock.now();
+        self.flush();
+        Some(at)
+    }
+
+    /// Asks the far end to hold one priority for so many quanta; 0 releases it.
+    pub fn pause(&mut self, priority: u8, quanta: u16) {
+        let mac = self.who.mac;
+        self.speak(|head| Some(PfcFrame::one(priority, quanta).write(head, mac).len));
+        self.flush();
     }
 
     fn speak(&mut self, write: impl FnOnce(&mut [u8; HEAD_MAX]) -> Option<FrameLen>) {
@@ -256,10 +387,11 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     /// Sends what is to be said to neighbours.
     pub fn flush(&mut self) {
         if self.silent {
-            while let Some(f) = self.answers.control.pop() {
+            let TxBatch { control, data } = &mut self.answers;
+            for f in control.drain(..).chain(data.drain(..)) {
                 self.pool.give(f);
             }
-        } else if !self.answers.control.is_empty() {
+        } else if !self.answers.is_empty() {
             let mut answers = std::mem::take(&mut self.answers);
             self.hand_over(&mut answers);
             self.answers = answers;
@@ -268,6 +400,9 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
 
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
         let now = self.clock.now();
+        if self.down {
+            return self.lose(now, batch);
+        }
         self.stamp(now, batch);
         if let Some(m) = batch.data.first().map(Frame::meta).filter(|m| m.flow >= self.streams_from) {
             self.lateness = Some(now.since(m.intended));
@@ -285,6 +420,19 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         self.stats.tx_frames += sent as u64;
         self.stats.tx_bytes += bytes - left_bytes;
         sent
+    }
+
+    /// Sends into a link that is down.
+    #[cold]
+    fn lose(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) -> usize {
+        let lost = batch.frames();
+        self.free_at = self.free_at.max(now);
+        for f in batch.control.drain(..).chain(batch.data.drain(..)) {
+            self.free_at += self.timing.wire_time(f.len());
+            self.pool.give(f);
+        }
+        self.stats.lost_down += lost as u64;
+        lost
     }
 
     /// How long the frames of a batch keep the wire busy, and their bytes with FCS.
@@ -324,13 +472,30 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     }
 
     /// What becomes of an arrived frame: true when the host is to have it.
-    fn sort(&mut self, now: Time, frame: &mut P::Frame) -> bool {
+    fn sort(&mut self, now: Time, sharp: bool, frame: &mut P::Frame) -> bool {
+        let bytes = u64::from(frame.len().0.max(60)) + 4;
         self.stats.rx_frames += 1;
-        self.stats.rx_bytes += u64::from(frame.len().0.max(60)) + 4;
+        self.stats.rx_bytes += bytes;
         match fast::parse(frame.head(), frame.len()) {
+            Ok(f) if f.kind == Kind::Roce && f.dest_qp == PROBE_QPN => {
+                let ours = self.who.ips.iter().any(|ip| IpKey::from(*ip) == f.dst);
+                if ours && self.probes.len() < PROBES_MAX {
+                    self.probes.push(Probe {
+                        at: now,
+                        number: f.psn,
+                        dscp: f.dscp,
+                        ecn: f.ecn,
+                        pcp: f.vlan.map(|v| v.pcp),
+                        intact: frame.wire_bytes().is_some_and(|b| icrc::verify(b) == Ok(true)),
+                    });
+                }
+                false
+            }
             Ok(f) if f.kind == Kind::Roce => {
                 let known = self.stamps.as_ref().is_some_and(|s| s.restore(&f, frame));
-                if !known {
+                if known {
+                    self.seen.frame(now.since(frame.meta().start), sharp, bytes, f.ecn == 3);
+                } else {
                     let m = frame.meta_mut();
                     (m.intended, m.start) = (now, now);
                     self.stats.unstamped += u64::from(f.payload_len > 0);
@@ -375,15 +540,24 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
 
     fn rx_burst(&mut self, out: &mut Burst<P::Frame>) -> usize {
         let before = out.len();
-        if self.device.rx_burst(out) == 0 {
+        let room = out.remaining_capacity();
+        let taken = self.device.rx_burst(out);
+        if taken == 0 {
+            // Seen empty after the turn began: good enough, and no clock is read for it.
+            self.emptied_at = self.emptied_at.max(self.turn_at);
             self.flush();
             return 0;
         }
         let now = self.clock.now();
+        // As exact as what is handed over ahead of the wire.
+        let sharp = now.since(self.emptied_at) <= self.backlog;
+        if taken < room {
+            self.emptied_at = now;
+        }
         let mut others = false;
         for frame in &mut out[before..] {
             frame.meta_mut().arrive = now;
-            let ours = self.sort(now, frame);
+            let ours = self.sort(now, sharp, frame);
             // Who is not for the host is marked, and taken out afterwards: rare.
             if !ours {
                 frame.meta_mut().driver = OTHERS;
@@ -409,6 +583,9 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
             return 0;
         }
         let ahead = self.free_at.since(self.turn_at);
+        if self.down {
+            return if ahead == Span::ZERO { BURST } else { 0 };
+        }
         if ahead == Span::ZERO {
             return self.device.tx_room().min(((self.backlog.0 / self.frame_time.0.max(1)) as usize).max(1));
         }

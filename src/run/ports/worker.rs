@@ -122,6 +122,8 @@ pub(super) struct Left {
     pub why: Vec<String>,
     pub lateness: Option<Histogram<u64>>,
     pub late: u64,
+    /// From the wish to stop to the moment from which nothing was handed over.
+    pub stop: Option<Span>,
 }
 
 /// Runs to the agreed end. `Err`: the lab is not ready, or, empty, that of another worker is not.
@@ -224,7 +226,7 @@ fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
         let at = job.first + i;
         let (host, lab) = (&job.plan.hosts[at], &job.plan.lab.ports[at]);
         let who = Identity {
-            mac: lab.mac.unwrap_or_else(|| device.mac()),
+            mac: setup::own_mac(lab, &device),
             vlan,
             ips: host.ranks.iter().map(|r| r.ip).chain(lab.address).collect(),
         };
@@ -506,8 +508,9 @@ impl<'j, 'a> Turner<'j, 'a> {
 
     /// Links that came and went, and a word to the neighbours now and then.
     fn look(&mut self, now: Time) {
-        for (i, live) in self.lives.iter().enumerate() {
+        for (i, live) in self.lives.iter_mut().enumerate() {
             let up = live.port.device.link().is_ok_and(|l| l.up);
+            live.port.down = !up;
             if up != self.links[i] && self.events.len() < EVENTS_MAX {
                 let (name, word) =
                     (&self.job.plan.hosts[self.job.first + i].name, if up { "up" } else { "down" });
@@ -530,6 +533,11 @@ impl<'j, 'a> Turner<'j, 'a> {
     fn finish(mut self, core: Option<usize>, frame_max: u16, why_stopped: Option<String>) -> Left {
         let end = self.clock.now();
         let stopped = self.job.stop.is_raised() || why_stopped.is_some();
+        let asked = self.job.stop.raised_at().map(|t| t.saturating_sub(self.clock.origin));
+        let stop = asked.map(|t| end.since(Time::ZERO + self.clock.tsc.span(t)));
+        if let Some(after) = stop {
+            self.events.push(format!("asked to stop: nothing was handed over later than {after} after that"));
+        }
         // Nothing leaves from here on; what is on its way is still counted when the run ended by itself.
         self.lives.iter_mut().for_each(|l| l.port.silent = true);
         while !stopped && self.clock.now() < end + DRAIN {
@@ -595,9 +603,17 @@ impl<'j, 'a> Turner<'j, 'a> {
             why,
             lateness: self.lateness.filter(|h| !h.is_empty()),
             late: self.late,
+            stop,
             recorder: self.recorder,
         }
     }
+}
+
+/// What the device counted of pauses, under its own names.
+fn pause_counters(device: &EthPort) -> Vec<(String, u64)> {
+    let of_pauses = |n: &str| ["pause", "xoff", "xon", "pfc"].iter().any(|w| n.contains(w));
+    let all = device.xstats().unwrap_or_default();
+    all.into_iter().filter(|(n, v)| *v > 0 && of_pauses(n)).collect()
 }
 
 /// p50, p99, max.
@@ -629,8 +645,14 @@ fn figures(plan: &Plan, i: usize, live: &Live, frame_max: u16, end: Time) -> Por
         rx_bytes: s.rx_bytes,
         tx_utilisation: wire_bits / (end.0.max(1) as f64 / 1e12) / host.rate.bits_per_s.max(1) as f64,
         tx_refused: s.refused,
+        tx_lost_down: s.lost_down,
+        pause_counters: if seen == PfcSeen::Counters { pause_counters(device) } else { Vec::new() },
         rx_missed: counted.map_or(0, |c| c.rx_missed + c.rx_no_buffer),
         icrc_errors: live.stats().rx_icrc_errors,
+        ce_rx: live.port.seen.ce,
+        delay_ns: live.port.seen.delay_ns(),
+        delay_blurred: live.port.seen.blurred,
+        queue_bytes_inferred: live.port.seen.queue_bytes(&live.port.timing),
         rx_other: s.other,
         answered: s.answered,
         rate_error: match live.host.stream_progress(end) {
