@@ -398,6 +398,12 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         }
     }
 
+    /// When the turn began; now where nobody takes turns.
+    #[inline]
+    fn turn_began(&self) -> Time {
+        if self.turn_at == Time::ZERO { self.clock.now() } else { self.turn_at }
+    }
+
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
         let now = self.clock.now();
         if self.down {
@@ -544,7 +550,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         let taken = self.device.rx_burst(out);
         if taken == 0 {
             // Seen empty after the turn began: good enough, and no clock is read for it.
-            self.emptied_at = self.emptied_at.max(self.turn_at);
+            self.emptied_at = self.emptied_at.max(self.turn_began());
             self.flush();
             return 0;
         }
@@ -582,7 +588,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         if self.silent {
             return 0;
         }
-        let ahead = self.free_at.since(self.turn_at);
+        let ahead = self.free_at.since(self.turn_began());
         if self.down {
             return if ahead == Span::ZERO { BURST } else { 0 };
         }
