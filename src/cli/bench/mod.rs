@@ -89,6 +89,8 @@ enum Unit {
     Frames,
     /// Events per link transmission.
     Events,
+    /// Share of the time.
+    Percent,
 }
 
 impl Unit {
@@ -98,13 +100,14 @@ impl Unit {
             Unit::Transmissions => "M link tx/CPU s",
             Unit::Frames => "M frames/busy s",
             Unit::Events => "events/link tx",
+            Unit::Percent => "% of the time",
         }
     }
 
     /// How many times better `ours` is than `theirs`.
     fn ratio(self, ours: f64, theirs: f64) -> f64 {
         match self {
-            Unit::Nanoseconds | Unit::Events => theirs / ours,
+            Unit::Nanoseconds | Unit::Events | Unit::Percent => theirs / ours,
             Unit::Transmissions | Unit::Frames => ours / theirs,
         }
     }
