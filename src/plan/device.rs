@@ -54,6 +54,8 @@ pub enum DeviceError {
 const INTERFACE_NAME_MAX: usize = 15;
 /// Bytes of a packet socket's slot that are not frame: 2048 hold 1982 (measured; TPACKET_V2).
 const AF_PACKET_OVERHEAD: u32 = 66;
+/// Largest slot or buffer for a frame that may be asked for, bytes: the data room of an mbuf has 16 bits.
+const BUFFER_MAX: u32 = 32_768;
 /// Longest frame an AF_XDP chunk of 4096 bytes takes: mbuf, its private area, two headrooms and XDP's own.
 pub const AF_XDP_FRAME_MAX: u32 = 3_300;
 
@@ -124,6 +126,11 @@ impl DeviceSpec {
                 .find(|k| self.name.starts_with(k))
                 .unwrap_or_else(|| self.name.trim_end_matches(|c: char| c.is_ascii_digit())),
         }
+    }
+
+    /// What is sent there ends there, and nobody answers.
+    pub fn is_sink(&self) -> bool {
+        self.driver() == "net_null"
     }
 
     /// The value of an argument.
@@ -197,8 +204,12 @@ impl DeviceSpec {
         }
     }
 
+    /// A size in bytes.
     fn number(&self, key: &str) -> Result<Option<u32>, DeviceError> {
-        let number = |v: &str| v.parse().map_err(|_| self.refuse(format!("{key}={v} must be a number")));
+        let number = |v: &str| match v.parse() {
+            Ok(n @ 1..=BUFFER_MAX) => Ok(n),
+            _ => Err(self.refuse(format!("{key}={v} must be a number from 1 to {BUFFER_MAX}"))),
+        };
         self.arg(key).map(number).transpose()
     }
 
@@ -238,6 +249,8 @@ mod tests {
         };
         assert_eq!(of("0000:3b:00.1"), (DeviceKind::Pci, "pci".into(), String::new()));
         assert_eq!(DeviceSpec::parse("3B:00.1").unwrap().name, "0000:3b:00.1");
+        let huge = arguments("net_af_packet0,iface=eth1,framesz=4294967295", 1_518).unwrap_err();
+        assert!(huge.contains("from 1 to 32768"), "{huge}");
         assert_eq!(of("eth1"), (DeviceKind::Virtual, "net_af_packet".into(), "eth1".into()));
         assert_eq!(of("net_af_xdp7,iface=ens5").2, "ens5");
         assert_eq!(of("net_pcap0,rx_pcap=a,tx_iface=eth2").2, "eth2");

@@ -121,6 +121,11 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         Time::ZERO + self.tsc.span(ticks().wrapping_sub(self.origin))
     }
 
+    /// Time zero is at `origin` ticks.
+    pub fn clock_from(&mut self, origin: u64) {
+        self.origin = origin;
+    }
+
     /// Counters since the start.
     pub fn stats(&self) -> &RealtimeStats {
         &self.stats

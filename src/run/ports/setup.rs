@@ -15,6 +15,9 @@ use crate::workload::config::Action;
 /// Frames each port may hold of each kind besides its device: shelves of two lenders, batches, answers.
 const FRAMES_AT_HAND: u32 = 4 * BURST as u32 + 256;
 
+/// Frames a worker's cache in front of a pool aims at: devices give frames back one by one, and the pool itself is shared.
+const CACHE: u32 = 256;
+
 /// The devices of a run.
 pub(super) struct Open {
     /// In port order. Before the pools, as devices hold frames of them.
@@ -130,10 +133,11 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
         })
         .collect();
     let count = specs.len() as u32;
-    let held: u32 = specs.iter().map(|s| s.tx_frames() + FRAMES_AT_HAND).sum();
+    let at_hand = FRAMES_AT_HAND + 2 * CACHE;
+    let held: u32 = specs.iter().map(|s| s.tx_frames() + at_hand).sum();
     let mut pools = vec![
-        PoolSpec { name: "rs_control".into(), frames: held, frame_bytes_max: HEAD_MAX as u16, cache: 0 },
-        PoolSpec { name: "rs_data".into(), frames: held, frame_bytes_max: frame_max, cache: 0 },
+        PoolSpec { name: "rs_control".into(), frames: held, frame_bytes_max: HEAD_MAX as u16, cache: CACHE },
+        PoolSpec { name: "rs_data".into(), frames: held, frame_bytes_max: frame_max, cache: CACHE },
     ];
     for (i, s) in specs.iter().enumerate() {
         pools.push(s.rx_pool(format!("rs_rx_{i}")).map_err(text)?);
