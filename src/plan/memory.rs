@@ -26,8 +26,6 @@ use crate::workload::schedule::Op;
 const PROGRAM_BYTES: u64 = 14 << 20;
 /// Frames in buffers that are allocated before the start; more come when queues grow so long.
 const READY_FRAMES: usize = 1 << 16;
-/// What the C library adds to an allocation of a frame's size and alignment: glibc hands them out 320 bytes apart.
-const MALLOC_BYTES: u64 = 128;
 /// One queue of a switch port, with its priority group.
 const QUEUE_BYTES: u64 = 128;
 /// What an engine keeps for a link and for the events it may have pending.
@@ -102,7 +100,7 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
     let (recorder_bytes, flows_bytes) = Recorder::bytes_for(&config);
     let network_bytes = NetworkRecord::bytes_for(b.fabric.switches.iter().map(|s| s.ports.len() as u16));
     let (frames_max, frames) = pool_frames(b.fabric, b.hosts, b.classes);
-    let bytes_per_frame = boxed::BYTES_PER_FRAME as u64 + MALLOC_BYTES;
+    let bytes_per_frame = boxed::BYTES_PER_FRAME as u64;
     let frames_bytes = frames as u64 * bytes_per_frame;
     let switches_bytes = switches(b.fabric);
     let schedule_bytes = schedules(b);

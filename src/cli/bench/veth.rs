@@ -70,7 +70,8 @@ pub(super) fn inside() -> anyhow::Result<Vec<Figure>> {
 
 fn measure(scratch: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for (name, size) in SIZES {
+    // The longest frames first: DPDK's memory cannot grow on ordinary pages.
+    for (name, size) in SIZES.into_iter().rev() {
         let frame = frame(size - 4);
         let peers = peers(scratch, &frame)?;
         let plan = plan(size)?;

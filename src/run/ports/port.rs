@@ -70,7 +70,13 @@ pub(super) struct Clock {
 impl Clock {
     #[inline]
     pub fn now(&self) -> Time {
-        Time::ZERO + self.tsc.span(ticks().saturating_sub(self.origin))
+        self.at(ticks())
+    }
+
+    /// The time at this tick.
+    #[inline]
+    pub fn at(&self, tick: u64) -> Time {
+        Time::ZERO + self.tsc.span(tick.saturating_sub(self.origin))
     }
 }
 
@@ -263,6 +269,8 @@ pub(super) struct LabPort<P: Port, L> {
     pub probes: Vec<Probe>,
     /// Nothing leaves any more.
     pub silent: bool,
+    /// When the turn began: what the room is reckoned from, so that a turn without frames reads no clock.
+    pub turn_at: Time,
 }
 
 /// What a port is made with, besides its device.
@@ -302,6 +310,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             seen: Seen::new(),
             probes: Vec::new(),
             silent: false,
+            turn_at: Time::ZERO,
         }
     }
 
@@ -549,7 +558,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         if self.silent {
             return 0;
         }
-        let ahead = self.free_at.since(self.clock.now());
+        let ahead = self.free_at.since(self.turn_at);
         if ahead == Span::ZERO {
             return self.device.tx_room().min(((self.backlog.0 / self.frame_time.0.max(1)) as usize).max(1));
         }
