@@ -76,6 +76,39 @@ fn the_ring_deadlocks_one_way_round_and_not_among_neighbours() {
     assert!(conserved(&neighbours).1.fabric.deadlocks.is_empty());
 }
 
+/// Tagger (Hu et al., CoNEXT 2017): two flows that bounce off aggregation switches below failed links close a circle of
+/// buffers. Without a watchdog nothing of it moves again; with one the queues are freed at the price of their frames, and
+/// what was sent after the circle had closed arrives as well.
+#[test]
+fn a_bounced_path_deadlocks_and_the_watchdog_frees_it() {
+    let (result, r) = virtually(&plan("deadlock-bounce", &[]));
+    assert_eq!(r.fabric.deadlocks.len(), 1);
+    let mut circle: Vec<&str> =
+        r.fabric.deadlocks[0].cycle.iter().filter_map(|q| q.split(' ').next()).collect();
+    circle.sort_unstable();
+    assert_eq!(circle, ["l1", "l3", "s1", "s2"]);
+    assert_eq!((result.conservation.dropped_frames, r.verdict()), (0, Verdict::Pass));
+    assert!(r.answer.starts_with("YES, as expected the run ended early: deadlock"), "{}", r.answer);
+    let stuck = r.classes[0].arrivals;
+
+    let go_on = "run.deadlock=\"go-on\"";
+    let (result, r) = virtually(&plan("deadlock-bounce", &[go_on, "run.limit=\"30 ms\""]));
+    assert_eq!(r.classes[0].arrivals, stuck, "it never moved again");
+    assert!(result.conservation.holds() && result.conservation.inside_frames > 0);
+
+    for action in ["drop", "forward"] {
+        let watchdog =
+            format!("switch.pfc_watchdog={{detect=\"2 ms\",restore=\"2 ms\",action=\"{action}\"}}");
+        let (result, r) = conserved(&plan("deadlock-bounce", &[go_on, &watchdog]));
+        assert!(!r.fabric.deadlocks.is_empty());
+        let storms: u64 = result.switches.iter().flat_map(|s| &s.ports).map(|p| p.watchdog[3].storms).sum();
+        let restored: u64 =
+            result.switches.iter().flat_map(|s| &s.ports).map(|p| p.watchdog[3].restored).sum();
+        assert!(storms >= 4 && restored > 0, "{action}: {storms} storms, {restored} restored");
+        assert!(r.classes[0].arrivals > 4 * stuck && result.conservation.dropped_frames > 0);
+    }
+}
+
 const SPINES: &str = r#"
 [fabric]
 kind = "leaf-spine"

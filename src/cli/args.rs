@@ -33,6 +33,8 @@ pub enum Command {
     Dissect(DissectArgs),
     /// Validate a profile, show every default, predict
     Check(CheckArgs),
+    /// Two seconds on the wire before a real run: is the lab what the profile takes it for?
+    Preflight(PreflightArgs),
     /// Lay the results of runs side by side
     Compare(CompareArgs),
     /// Rebuild report.txt from report.json
@@ -91,6 +93,9 @@ pub struct RunFlags {
     /// Send the PFC frames of [[pfc]]: they stop switches, so only in a lab
     #[arg(long)]
     pub allow_pfc_generation: bool,
+    /// Real ports: run without looking at the lab first
+    #[arg(long)]
+    pub no_preflight: bool,
     /// Also write the frames of the run to a capture file
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
@@ -188,6 +193,35 @@ pub struct CheckArgs {
     /// Print the profile with every default written out, and nothing else
     #[arg(long)]
     pub print_plan: bool,
+    /// Print what a switch needs for a run on real ports (addresses, routes, MTU), and nothing else: sonic
+    #[arg(long, value_enum, value_name = "NOS", conflicts_with = "print_plan")]
+    pub print_dut: Option<Nos>,
+}
+
+/// Whose configuration is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Nos {
+    /// SONiC: a piece of config_db.json
+    Sonic,
+}
+
+/// `preflight`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Two seconds on the wire before a real run: links, neighbours, every pair of ports both ways, the \
+    longest frame, DSCP and ECN, latency, and (with allow_pfc = true) what an XOFF stops. `run` does the same first, \
+    without the XOFF.\n\nExit codes: 0 nothing failed; 2 something did, or the ports could not be opened."
+)]
+pub struct PreflightArgs {
+    /// The profile
+    #[arg(value_name = "PROFILE.toml")]
+    pub profile: PathBuf,
+    /// Change one key of the profile; may be given more than once
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    pub set: Vec<String>,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `compare`.

@@ -155,13 +155,14 @@ fn predictions(plan: &Plan, s: &mut Screen) {
         "memory",
         &format!(
             "{} in virtual time: queue pairs {} ({} x {} B and the plan's list), ranks and ports {}, recorder {}, \
-             flows {}, frames {} ({} x {} B; {} with full buffers), switches {}, schedule {}, program {}",
+             network {}, flows {}, frames {} ({} x {} B; {} with full buffers), switches {}, schedule {}, program {}",
             bytes(m.peak_bytes),
             bytes(m.queue_pairs_bytes),
             grouped(qps as u64),
             m.bytes_per_qp,
             bytes(m.ranks_bytes),
             bytes(m.recorder_bytes),
+            bytes(m.network_bytes),
             bytes(m.flows_bytes),
             bytes(m.frames_bytes),
             grouped(m.frames),
@@ -177,10 +178,9 @@ fn predictions(plan: &Plan, s: &mut Screen) {
 /// Headroom needed and configured: ports with equal figures on one line, those with least margin first.
 fn headroom_lines(plan: &Plan) -> Vec<String> {
     const LINES_MOST: usize = 8;
-    let mut kinds: Vec<(&PortHeadroom, Vec<&str>)> = Vec::new();
+    let mut kinds: Vec<(&PortHeadroom, Vec<String>)> = Vec::new();
     for row in &plan.predicted.headrooms {
-        let switch = plan.fabric.switches.get(usize::from(row.switch));
-        let name = switch.and_then(|s| s.ports.get(usize::from(row.port))).map_or("?", |p| p.name.as_str());
+        let name = port_name(plan, row);
         let like = |k: &PortHeadroom| {
             (k.priority, k.rate, k.delay, k.headroom) == (row.priority, row.rate, row.delay, row.headroom)
         };
@@ -200,14 +200,21 @@ fn headroom_lines(plan: &Plan) -> Vec<String> {
     lines
 }
 
-fn headroom_line(k: &PortHeadroom, names: &[&str]) -> String {
+/// "leaf0 Ethernet3"; on a single switch the port alone.
+fn port_name(plan: &Plan, row: &PortHeadroom) -> String {
+    let Some(switch) = plan.fabric.switches.get(usize::from(row.switch)) else { return "?".into() };
+    let port = switch.ports.get(usize::from(row.port)).map_or("?", |p| p.name.as_str());
+    if plan.fabric.switches.len() > 1 { format!("{} {port}", switch.name) } else { port.into() }
+}
+
+fn headroom_line(k: &PortHeadroom, names: &[String]) -> String {
     let (have, need) = (k.headroom.configured.0, k.headroom.needed.0);
     let margin = match have >= need {
         true => format!("margin {} B", grouped(have - need)),
         false => format!("{} B SHORT", grouped(need - have)),
     };
     let ports = match names {
-        [one] => (*one).to_owned(),
+        [one] => one.clone(),
         [first, .., last] => format!("{} ports, {first} to {last}", names.len()),
         [] => String::new(),
     };
@@ -309,9 +316,10 @@ fn workload_text(w: &WorkloadConfig) -> String {
                 size_text(*message)
             )
         }
-        WorkloadKind::RingAllReduce { vector, chunk, .. } => format!(
-            "ring all-reduce, {} ranks, {} each, chunks of {}",
+        WorkloadKind::RingAllReduce { vector, chunk, per_node, .. } => format!(
+            "ring all-reduce, {} ranks{}, {} each, chunks of {}",
             w.ranks.len(),
+            if *per_node > 1 { format!(" in nodes of {per_node}") } else { String::new() },
             size_text(*vector),
             size_text(*chunk)
         ),

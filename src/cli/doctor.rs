@@ -1,19 +1,20 @@
 //! `doctor`: what works on this machine, and the command that mends the rest.
 
+use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
+use super::devices;
 use crate::report::number::bytes;
-use crate::sys::interface::{Interface, InterfaceError};
 use crate::sys::{affinity, memory, tsc};
 
 /// One line of the examination.
-struct Finding {
-    well: bool,
-    name: &'static str,
-    text: String,
+pub(super) struct Finding {
+    pub well: bool,
+    pub name: &'static str,
+    pub text: String,
     /// The command that mends it.
-    mend: Option<String>,
+    pub mend: Option<String>,
 }
 
 /// Examines the machine. Exit code 0 when `--on virtual` works, which it always does once this program runs; the
@@ -26,7 +27,8 @@ pub fn doctor(out: &mut dyn Write) -> anyhow::Result<u8> {
         env!("RANKSTORM_REVISION"),
         env!("RANKSTORM_DPDK")
     )?;
-    for f in [dpdk(), huge_pages(), cores(), counter(), ram()].into_iter().chain(devices()) {
+    let first = [dpdk(), huge_pages(), cores(), isolation(), governor(), counter(), ram(), rights()];
+    for f in first.into_iter().chain(devices::all()) {
         writeln!(out, "{}  {:<12}  {}", if f.well { "ok  " } else { "note" }, f.name, f.text)?;
         if let Some(mend) = f.mend {
             writeln!(out, "{:20}{mend}", "")?;
@@ -106,44 +108,6 @@ fn counter() -> Finding {
     Finding { well: measured.is_ok() && invariant, name: "TSC", text, mend: None }
 }
 
-/// What could be a port: interfaces nobody uses, NICs bound to vfio-pci.
-fn devices() -> Vec<Finding> {
-    let entries = |path: &str| -> Vec<String> {
-        let list = std::fs::read_dir(path).into_iter().flatten().flatten();
-        let mut names: Vec<String> = list.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
-    };
-    let interface = |name: String| {
-        let found = Interface::find(&name).ok()?;
-        let used = found.refuse_in_use().err().map(|e| match e {
-            InterfaceError::InUse { reason, .. } => format!("in use ({reason}): refused as a port"),
-            other => other.to_string(),
-        });
-        let carries = match found.mtu {
-            ..=1_172 => "too small for path MTU 1024",
-            1_173..=2_196 => "carries path MTU 1024",
-            2_197..=4_164 => "carries path MTU 2048",
-            _ => "carries path MTU 4096",
-        };
-        let mend = (used.is_none() && found.mtu < 4_165).then(|| format!("ip link set {name} mtu 9000"));
-        let text = format!(
-            "{name}: {}",
-            used.clone().unwrap_or_else(|| format!("free, MTU {} {carries}", found.mtu))
-        );
-        Some(Finding { well: used.is_none(), name: "interface", text, mend })
-    };
-    let mut all: Vec<Finding> = entries("/sys/class/net").into_iter().filter_map(interface).collect();
-    let nics = entries("/sys/bus/pci/drivers/vfio-pci").into_iter().filter(|n| n.contains(':'));
-    all.extend(nics.map(|n| Finding {
-        well: true,
-        name: "NIC",
-        text: format!("{n}: bound to vfio-pci"),
-        mend: None,
-    }));
-    all
-}
-
 fn ram() -> Finding {
     let available = memory::available_bytes();
     let text = match available {
@@ -151,4 +115,69 @@ fn ram() -> Finding {
         None => "the system does not say how much is available".into(),
     };
     Finding { well: available.is_some_and(|n| n > 1 << 30), name: "memory", text, mend: None }
+}
+
+/// Cores that the kernel gives to nobody else.
+fn isolation() -> Finding {
+    let read = |name: &str| fs::read_to_string(format!("/sys/devices/system/cpu/{name}")).unwrap_or_default();
+    let (isolated, quiet) = (read("isolated").trim().to_owned(), read("nohz_full").trim().to_owned());
+    let cores = affinity::cores();
+    // The last core is the worker's.
+    let worker = cores.last().copied().unwrap_or(0);
+    let quiet = if quiet.is_empty() || quiet == "(null)" {
+        "no core without a tick".into()
+    } else {
+        format!("no tick on {quiet}")
+    };
+    let well = !isolated.is_empty();
+    let text = match well {
+        true => format!("core {isolated} for nobody else; {quiet}"),
+        false => format!(
+            "none: others may take the worker's core, and a run that loses it is not trusted; {quiet}"
+        ),
+    };
+    let mend =
+        format!("add isolcpus={worker} nohz_full={worker} rcu_nocbs={worker} to the kernel's command line");
+    Finding { well, name: "isolation", text, mend: (!well && cores.len() > 1).then_some(mend) }
+}
+
+/// Whether cores change their clock.
+fn governor() -> Finding {
+    let policies = fs::read_dir("/sys/devices/system/cpu/cpufreq").into_iter().flatten().flatten();
+    let name = |e: fs::DirEntry| fs::read_to_string(e.path().join("scaling_governor")).ok();
+    let mut all: Vec<String> = policies.filter_map(name).map(|n| n.trim().to_owned()).collect();
+    all.sort();
+    all.dedup();
+    let slow = all.iter().any(|g| g != "performance");
+    let text = match all.is_empty() {
+        true => "not ours to choose (a virtual machine, or the firmware decides)".into(),
+        false => format!("{}{}", all.join(", "), if slow { ": cores wake slowly" } else { "" }),
+    };
+    Finding {
+        well: !slow,
+        name: "governor",
+        text,
+        mend: slow.then(|| "cpupower frequency-set -g performance".into()),
+    }
+}
+
+/// What this user may do.
+fn rights() -> Finding {
+    const NET_ADMIN: u64 = 1 << 12;
+    const NET_RAW: u64 = 1 << 13;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status
+        .lines()
+        .find_map(|l| l.strip_prefix("CapEff:"))
+        .and_then(|c| u64::from_str_radix(c.trim(), 16).ok());
+    let held = held.unwrap_or(0);
+    let (raw, admin) = (held & NET_RAW != 0, held & NET_ADMIN != 0);
+    let text = match (raw, admin) {
+        (true, true) => "packet sockets, AF_XDP and taps may be opened",
+        (true, false) => "packet sockets may be opened; AF_XDP and taps need CAP_NET_ADMIN",
+        (false, _) => "no packet sockets (CAP_NET_RAW); vfio, memif and pcap need no rights of the network",
+    };
+    let this = std::env::current_exe().map_or("rankstorm".into(), |p| p.display().to_string());
+    let mend = (!raw).then(|| format!("setcap cap_net_raw,cap_net_admin,cap_ipc_lock+ep {this}"));
+    Finding { well: raw, name: "rights", text: text.into(), mend }
 }

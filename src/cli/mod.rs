@@ -5,10 +5,13 @@ pub mod args;
 pub mod bench;
 pub mod check;
 pub mod compare;
+mod devices;
 pub mod dissect;
 pub mod doctor;
+mod dut;
 pub mod inspect;
 pub mod peer;
+pub mod preflight;
 mod progress;
 pub mod replay;
 pub mod run;
@@ -45,6 +48,7 @@ fn dispatch(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Inspect(a) => inspect::inspect(&a, out),
         Command::Dissect(a) => dissect::dissect(&a.file, a.json, out).map(|()| 0),
         Command::Check(a) => run::check_profile(&a, out),
+        Command::Preflight(a) => preflight::preflight(&a, out),
         Command::Compare(a) => compare::compare(&a, out),
         Command::Report(a) => compare::report(&a, out),
         Command::Peer(a) => peer::peer(&a, out),

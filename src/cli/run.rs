@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 
-use super::args::{CheckArgs, RunArgs, RunFlags};
-use super::{check, progress};
+use super::args::{CheckArgs, Nos, RunArgs, RunFlags};
+use super::{check, dut, progress};
 use crate::plan::{Mode, Plan};
 use crate::profile::{self, Overrides};
 use crate::report::build::Meta;
@@ -27,7 +27,11 @@ pub fn check_profile(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<u8
     let on = args.on.map(Mode::from);
     let overrides = Overrides { seed: args.seed, set: args.set.clone(), on, ..Overrides::default() };
     let plan = profile::load(&args.profile, &overrides)?;
-    let text = if args.print_plan { check::plan_text(&plan) } else { check::check_text(&plan) };
+    let text = match args.print_dut {
+        Some(Nos::Sonic) => dut::sonic(&plan)?,
+        None if args.print_plan => check::plan_text(&plan),
+        None => check::check_text(&plan),
+    };
     write!(out, "{text}")?;
     Ok(0)
 }
@@ -73,6 +77,7 @@ pub(super) fn execute(
         pcap: flags.pcap.clone(),
         progress: progress::reporter(plan, mode, flags.quiet),
         stop: StopFlag::on_signals().context("signal handlers")?,
+        preflight: !flags.no_preflight,
         ..Options::new(mode)
     };
     let result = driver::execute(plan, options)?;

@@ -8,8 +8,8 @@
 //! but not bytes.
 
 use std::ffi::CStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -181,6 +181,8 @@ pub struct EthPort {
     pfc_seen: PfcSeen,
     /// Where the kernel says whether its interfaces have a carrier.
     carriers: Vec<String>,
+    /// What the device had counted when its counters began to matter.
+    base: DeviceStats,
     /// Outlives the port.
     _rx_pool: MbufPool,
     cable: Option<LoopCable>,
@@ -250,6 +252,7 @@ impl EthPort {
             kind: spec.device.kind,
             pfc_seen: PfcSeen::Frames,
             carriers: carriers(&spec.device),
+            base: DeviceStats::default(),
             _rx_pool: rx.clone(),
             cable: None,
         };
@@ -358,16 +361,23 @@ impl EthPort {
         // SAFETY: the port is open and `s` has the layout the shim checks.
         let code = unsafe { dpdk_sys::rs_eth_stats(self.id, &mut s) };
         self.checked("does not tell its counters", code)?;
+        let b = &self.base;
         Ok(DeviceStats {
-            tx_frames: s.opackets,
-            rx_frames: s.ipackets,
-            tx_bytes: s.obytes,
-            rx_bytes: s.ibytes,
-            rx_missed: s.imissed,
-            rx_errors: s.ierrors,
-            tx_errors: s.oerrors,
-            rx_no_buffer: s.rx_nombuf,
+            tx_frames: s.opackets.saturating_sub(b.tx_frames),
+            rx_frames: s.ipackets.saturating_sub(b.rx_frames),
+            tx_bytes: s.obytes.saturating_sub(b.tx_bytes),
+            rx_bytes: s.ibytes.saturating_sub(b.rx_bytes),
+            rx_missed: s.imissed.saturating_sub(b.rx_missed),
+            rx_errors: s.ierrors.saturating_sub(b.rx_errors),
+            tx_errors: s.oerrors.saturating_sub(b.tx_errors),
+            rx_no_buffer: s.rx_nombuf.saturating_sub(b.rx_no_buffer),
         })
+    }
+
+    /// Counters start again from 0.
+    pub fn count_from_here(&mut self) {
+        self.base = DeviceStats::default();
+        self.base = self.stats().unwrap_or_default();
     }
 
     /// All further counters by name; pauses are among them on most NICs.
@@ -513,8 +523,12 @@ fn drop_unfit(out: &mut Burst<MbufFrame>, from: usize) -> u64 {
     (before - out.len()) as u64
 }
 
+/// Ports are closed one at a time: DPDK's list of devices has no lock of its own for that.
+static CLOSING: Mutex<()> = Mutex::new(());
+
 impl Drop for EthPort {
     fn drop(&mut self) {
+        let _one_at_a_time = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
         self.stop();
         // SAFETY: the port is open and nobody uses it any more; its device goes with it. Frames it held go back to their
         // pools, which `_rx_pool` and the caller's clones keep alive.

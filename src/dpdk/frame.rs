@@ -142,12 +142,14 @@ impl MbufFrame {
     }
 
     /// All data bytes of the mbuf, beyond the frame too.
+    #[inline]
     fn room(&self) -> &[u8] {
         // SAFETY: `MbufPool::create` has checked that data lies at DATA_AT and ends with the buffer, and has
         // initialised it; only the owner of the frame can reach it.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().byte_add(DATA_AT).cast(), self.room_bytes()) }
     }
 
+    #[inline]
     fn room_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `room`, and `&mut self` is the only way to it.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_ptr().byte_add(DATA_AT).cast(), self.room_bytes()) }
@@ -210,10 +212,12 @@ impl MbufFrame {
     }
 
     /// The frame lies within its buffer, and has a head.
+    #[inline]
     pub(super) fn has_all_bytes(&self) -> bool {
         usize::from(self.meta().len.0) <= self.room_bytes() && self.room_bytes() >= HEAD_MAX
     }
 
+    #[inline]
     fn mark(&mut self, from: u16, to: u16) {
         self.set(&USER, Mark { from, to }.word());
     }
@@ -298,11 +302,22 @@ impl Frame for MbufFrame {
 struct Shelf {
     frames: ArrayVec<MbufFrame, SHELF_FRAMES>,
     pool: MbufPool,
+    /// Those of `pool`, at hand.
+    frame_bytes_max: u16,
+    raw: *mut rte_mempool,
 }
+
+// SAFETY: `raw` is what `pool` holds, which may go to any thread.
+unsafe impl Send for Shelf {}
 
 impl Shelf {
     fn new(pool: &MbufPool) -> Shelf {
-        Shelf { frames: ArrayVec::new(), pool: pool.clone() }
+        Shelf {
+            frames: ArrayVec::new(),
+            frame_bytes_max: pool.frame_bytes_max(),
+            raw: pool.raw(),
+            pool: pool.clone(),
+        }
     }
 
     #[inline]
@@ -388,7 +403,7 @@ impl FramePool for MbufFrames {
     #[inline]
     fn take(&mut self, fill: Fill, len: FrameLen) -> Option<MbufFrame> {
         let shelf = if fill == Fill::Control { &mut self.control } else { &mut self.data };
-        if len.0 > shelf.pool.frame_bytes_max() {
+        if len.0 > shelf.frame_bytes_max {
             return None;
         }
         let mut frame = shelf.pop()?;
@@ -400,9 +415,9 @@ impl FramePool for MbufFrames {
     #[inline]
     fn give(&mut self, frame: MbufFrame) {
         let pool = frame.get(&POOL);
-        if pool == self.data.pool.raw() {
+        if pool == self.data.raw {
             self.data.push(frame);
-        } else if pool == self.control.pool.raw() {
+        } else if pool == self.control.raw {
             self.control.push(frame);
         }
     }

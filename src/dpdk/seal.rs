@@ -17,15 +17,18 @@ const _: () = assert!(ROOM_BYTES_MIN >= HEAD_MAX + LINE);
 /// Writes pads and ICRCs; fast for the payload lengths it was made for, right for all.
 #[derive(Debug)]
 pub(super) struct Sealer {
-    /// By payload length, in the order of the constructor's list: the most common first.
-    prepared: Vec<(u16, ConstPayload)>,
+    /// By lengths of payload and pad, in the order of the constructor's list: the most common first.
+    prepared: Vec<(u16, u8, ConstPayload)>,
 }
 
 impl Sealer {
-    /// Prepares for messages cut into payloads of these lengths. 4 KiB each.
+    /// Prepares for payloads of these lengths: with their pads, and without, as streams of exact frame lengths have them.
+    /// 4 KiB each.
     pub(super) fn new(payload_lens: &[u16]) -> Sealer {
-        let prepare = |&n: &u16| (n, ConstPayload::new(n, PAYLOAD_BYTE, pad_of(n)));
-        Sealer { prepared: payload_lens.iter().map(prepare).collect() }
+        let prepare = |(n, pad)| (n, pad, ConstPayload::new(n, PAYLOAD_BYTE, pad));
+        let bare = payload_lens.iter().filter(|n| pad_of(**n) != 0).map(|n| (*n, 0));
+        let both = payload_lens.iter().map(|n| (*n, pad_of(*n))).chain(bare);
+        Sealer { prepared: both.map(prepare).collect() }
     }
 
     /// Completes the frame at the front of `room` and returns where its pad and ICRC lie. Leaves a frame that
@@ -50,12 +53,10 @@ impl Sealer {
         let whole = end <= room.len() && pad_at + usize::from(pad) + ICRC_LEN == end;
         let icrc = match meta.fill {
             Fill::Control if payload_len == 0 && pad == 0 => Some(!register),
-            Fill::Const if pad == pad_of(payload_len) => {
-                self.prepared_for(payload_len).map(|p| p.finish(register))
-            }
+            Fill::Const => self.prepared_for(payload_len, pad).map(|p| p.finish(register)),
             _ => None,
         };
-        let Some(icrc) = icrc.filter(|_| whole) else { return self.seal(meta, room) };
+        let Some(icrc) = icrc.filter(|_| whole) else { return self.seal_read(meta, room) };
         Self::clean_head(meta, room);
         if pad != 0 {
             zero(room, pad_at, end - ICRC_LEN);
@@ -66,9 +67,16 @@ impl Sealer {
         pad_at..end
     }
 
+    /// As [`Sealer::seal`], seldom.
+    #[cold]
+    #[inline(never)]
+    fn seal_read(&self, meta: &FrameMeta, room: &mut [u8]) -> Range<usize> {
+        self.seal(meta, room)
+    }
+
     #[inline]
-    fn prepared_for(&self, payload_len: u16) -> Option<&ConstPayload> {
-        self.prepared.iter().find(|(n, _)| *n == payload_len).map(|(_, p)| p)
+    fn prepared_for(&self, payload_len: u16, pad: u8) -> Option<&ConstPayload> {
+        self.prepared.iter().find(|(n, p, _)| (*n, *p) == (payload_len, pad)).map(|(.., p)| p)
     }
 
     /// Puts back what lies behind the headers.
@@ -115,9 +123,8 @@ impl Sealer {
         if f.payload_len == 0 && f.pad == 0 {
             return Some(!icrc::register_after_head(head, f));
         }
-        let constant =
-            meta.fill == Fill::Const && meta.head_len == f.head_len() && f.pad == pad_of(f.payload_len);
-        let prepared = self.prepared_for(f.payload_len).filter(|_| constant)?;
+        let constant = meta.fill == Fill::Const && meta.head_len == f.head_len();
+        let prepared = self.prepared_for(f.payload_len, f.pad).filter(|_| constant)?;
         Some(prepared.icrc(head, f))
     }
 }

@@ -232,7 +232,7 @@ impl Builder {
         };
         let template = Template::new(&spec).map_err(|e| self.refuse(e, (u16::MAX, s.from, s.to))).ok()?;
         let list = if s.obey_pfc { class.priority & 7 } else { UNPAUSED };
-        let base = crate::transport::qp::base_len(class, to.ip.is_ipv6());
+        let base = super::stream_base_len(class, to.ip.is_ipv6(), s.verb);
         Some(Sender::new(s, start, cfg.rate, template, base, to.index, list))
     }
 }

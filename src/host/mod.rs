@@ -40,6 +40,7 @@ mod tests;
 mod tx;
 
 pub use datagrams::QKEY;
+pub use stream::base_len as stream_base_len;
 pub use tx::RKEY;
 
 use std::collections::VecDeque;
@@ -241,6 +242,12 @@ impl Host {
             && self.receive.as_ref().is_none_or(|r| r.next() == Time::NEVER)
     }
 
+    /// Frames of streams sent, and frames that their schedules asked for until `now`. Cost: one look at every stream.
+    pub fn stream_progress(&self, now: Time) -> (u64, u64) {
+        let sum = |(sent, due): (u64, u64), (s, d): (u64, u64)| (sent + s, due.saturating_add(d));
+        self.streams.iter().map(|s| s.progress(now)).fold((0, 0), sum)
+    }
+
     /// Takes over the manners of a simulated NIC: an ACK of its own for every data frame, which also carries what a CNP
     /// would say; pauses that hold until they are lifted; pacing in whole nanoseconds over the payload and `overhead`
     /// bytes. Before the first frame only.
@@ -278,6 +285,11 @@ impl Host {
         let rows = size_of::<Qp>() + size_of::<Template>() + size_of::<Cold>() + size_of::<programs::Route>();
         let lists = 2 * wheel::BYTES_PER_TIMER + 3 * ready::BYTES_PER_ENTRY + messages::BYTES_PER_MESSAGE;
         (rows + size_of::<Reaction>() + lists) as u64
+    }
+
+    /// Bytes of memory behind one stream's sending end.
+    pub const fn bytes_per_stream() -> u64 {
+        (stream::BYTES_PER_STREAM + 2 * wheel::BYTES_PER_TIMER + ready::BYTES_PER_ENTRY) as u64
     }
 
     /// Bytes of memory behind one port, its queue pairs and ranks not counted.

@@ -4,12 +4,16 @@
 //! could not go when it was meant to (link busy, pause) goes late and keeps its intended time; nothing is
 //! left out.
 
-use super::config::HostConfig;
+use super::config::{HostConfig, STREAM_QPN_FIRST};
 use super::rx::addr_of;
+use crate::transport::config::ClassConfig;
 use crate::units::{FrameLen, Rate, Time, WIRE_OVERHEAD_BYTES};
 use crate::wire::fast::{Fast, IpKey};
+use crate::wire::fixed::FixedHead;
+use crate::wire::headers::Ext;
+use crate::wire::opcode::Opcode;
 use crate::wire::psn;
-use crate::wire::template::Template;
+use crate::wire::template::{BthFields, Template};
 use crate::workload::config::{Load, StreamConfig, StreamVerb, Until};
 
 /// Bytes of the FCS, which sizes of streams include and frame lengths do not.
@@ -38,10 +42,21 @@ pub(super) struct StreamFrame {
     pub(super) size: usize,
 }
 
-/// Sending end of a stream.
+/// Sending end of a stream: what every frame touches comes first, in three cache lines.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Sender {
-    pub(super) template: Template,
+    /// The head of its frames, where all are of one size and it fits.
+    fixed: Option<FixedHead>,
+    next: Time,
+    frames_left: u64,
+    sent: u64,
+    carried: u64,
+    /// [`Size::gap`] and [`Size::rem`] where all frames are of one size.
+    gap: u64,
+    rem: u64,
+    den: u64,
+    end: Time,
     /// Bytes of a frame without payload.
     base_len: u16,
     pub(super) verb: StreamVerb,
@@ -50,12 +65,19 @@ pub(super) struct Sender {
     /// Priority it obeys, or [`crate::transport::ready::UNPAUSED`].
     pub(super) list: u8,
     sizes: Vec<Size>,
-    den: u64,
-    carried: u64,
-    next: Time,
-    end: Time,
-    frames_left: u64,
-    sent: u64,
+    pub(super) template: Template,
+}
+
+/// Bytes of a stream of one frame size.
+pub(super) const BYTES_PER_STREAM: usize = size_of::<Sender>() + size_of::<Size>();
+/// Cache lines of a [`Sender`] that every frame touches.
+pub(super) const HOT_LINES: usize = 3;
+const _: () = assert!(std::mem::offset_of!(Sender, sizes) <= 64 * HOT_LINES);
+
+/// Bytes of a stream's frame without payload: headers and ICRC.
+pub fn base_len(class: &ClassConfig, is_v6: bool, verb: StreamVerb) -> u16 {
+    let deth = if verb == StreamVerb::UdSend { 8 } else { 0 };
+    crate::transport::qp::base_len(class, is_v6) + deth
 }
 
 impl Sender {
@@ -96,8 +118,11 @@ impl Sender {
             Until::Span(span) => (u64::MAX, start + span),
         };
         let mut s = Sender {
+            fixed: None,
+            gap: 0,
+            rem: 0,
             template,
-            base_len: base_len + if cfg.verb == StreamVerb::UdSend { 8 } else { 0 },
+            base_len,
             verb: cfg.verb,
             index,
             class: cfg.class.0,
@@ -113,7 +138,60 @@ impl Sender {
         if s.sizes.is_empty() || s.next >= s.end {
             s.frames_left = 0;
         }
+        if let [only] = s.sizes.as_slice() {
+            (s.gap, s.rem) = (only.gap, only.rem);
+            let (bth, ext) = s.headers();
+            let payload_len = only.len.0.saturating_sub(s.base_len);
+            s.fixed = FixedHead::new(&s.template, s.template.flow(), &bth, &ext, payload_len);
+        }
         s
+    }
+
+    /// BTH (with PSN 0) and extended headers of its frames.
+    pub(super) fn headers(&self) -> (BthFields, Ext) {
+        let qp = STREAM_QPN_FIRST + self.index;
+        let (opcode, ext) = match self.verb {
+            StreamVerb::UcSend => (Opcode::UcSendOnly, Ext::None),
+            StreamVerb::UdSend => (Opcode::UdSendOnly, super::datagrams::stream_headers(qp)),
+        };
+        (BthFields { opcode: opcode as u8, dest_qp: qp, ..BthFields::default() }, ext)
+    }
+
+    /// The head that all frames have, and the PSN of the next one.
+    #[inline]
+    pub(super) fn fixed(&self) -> Option<(&FixedHead, u32)> {
+        self.fixed.as_ref().map(|f| (f, self.sent as u32 & psn::MASK))
+    }
+
+    /// Frames sent, and frames that its schedule asked for until `now`.
+    pub(super) fn progress(&self, now: Time) -> (u64, u64) {
+        let weights: u128 = self.sizes.iter().map(|s| u128::from(s.weight)).sum();
+        let gaps: u128 = self.sizes.iter().map(|s| u128::from(s.weight) * u128::from(s.gap)).sum();
+        let until = Time(self.end.0.saturating_sub(1)).min(now);
+        if self.frames_left == 0 || self.next > until || gaps == 0 {
+            return (self.sent, self.sent);
+        }
+        let behind = u128::from(until.since(self.next).0) * weights / gaps + 1;
+        (self.sent, self.sent + u64::try_from(behind).unwrap_or(u64::MAX).min(self.frames_left))
+    }
+
+    /// As [`Sender::sent`] where all frames are of one size.
+    #[inline]
+    pub(super) fn sent_fixed(&mut self) {
+        self.count(self.gap, self.rem);
+    }
+
+    #[inline]
+    fn count(&mut self, gap: u64, rem: u64) {
+        self.sent += 1;
+        self.frames_left -= 1;
+        self.carried += rem;
+        let carry = u64::from(self.carried >= self.den);
+        self.carried -= carry * self.den;
+        self.next = Time(self.next.0.saturating_add(gap + carry));
+        if self.next >= self.end {
+            self.frames_left = 0;
+        }
     }
 
     /// When the next frame is meant to start; `NEVER` when the stream is over.
@@ -146,15 +224,8 @@ impl Sender {
         }
         let s = &mut self.sizes[size];
         s.turn -= total;
-        self.sent += 1;
-        self.frames_left -= 1;
-        self.carried += s.rem;
-        let carry = u64::from(self.carried >= self.den);
-        self.carried -= carry * self.den;
-        self.next = Time(self.next.0.saturating_add(s.gap + carry));
-        if self.next >= self.end {
-            self.frames_left = 0;
-        }
+        let (gap, rem) = (s.gap, s.rem);
+        self.count(gap, rem);
     }
 }
 
@@ -274,6 +345,22 @@ mod tests {
         assert_eq!(run(&mut s).0, 148_810);
         let mut s = stream(Load::L2(Rate::gbps(10)), &[(1250, 1)], Until::Span(Span::from_us(100)));
         assert_eq!(run(&mut s).0, 100, "a microsecond each");
+    }
+
+    #[test]
+    fn a_stream_knows_how_far_behind_it_is() {
+        // A microsecond each, the first at 1 ns.
+        let mut s = stream(Load::L2(Rate::gbps(10)), &[(1250, 1)], Until::Span(Span::from_us(100)));
+        assert_eq!(s.progress(Time(999)), (0, 0));
+        assert_eq!(s.progress(Time(1_000)), (0, 1));
+        assert_eq!(s.progress(Time(1_000) + Span::from_us(5)), (0, 6));
+        assert_eq!(s.progress(Time(1_000) + Span::from_us(500)), (0, 100), "no more than it has");
+        s.sent_fixed();
+        assert_eq!(s.progress(Time(1_000)), (1, 1));
+        while s.next() != Time::NEVER {
+            s.sent(0);
+        }
+        assert_eq!(s.progress(Time(1_000) + Span::from_us(500)), (100, 100));
     }
 
     #[test]

@@ -129,6 +129,13 @@ impl NetworkRecord {
         r
     }
 
+    /// Bytes of memory of a record for switches with so many ports, all its rows in use.
+    pub fn bytes_for(ports: impl IntoIterator<Item = u16>) -> u64 {
+        let slots: usize = ports.into_iter().map(|p| usize::from(p) * PRIORITIES).sum();
+        let rows = XOFF_ROWS_MAX.min(slots * 8);
+        (slots * size_of::<PauseMeter>() + rows * size_of::<XoffRow>()) as u64
+    }
+
     /// Counts losses of these links, in order.
     pub fn watch_links(&mut self, links: impl Iterator<Item = u32>) {
         self.losses = links.map(|link| LinkLoss { link, ..LinkLoss::default() }).collect();
@@ -250,6 +257,7 @@ mod tests {
         assert_eq!((m.paused, m.longest, m.pauses), (Span(230), Span(100), 4));
         assert_eq!(r.meter(0, 1, 3).pauses, 0);
         assert_eq!(r.meter(7, 0, 0).pauses, 0);
+        assert!(NetworkRecord::bytes_for([2, 4]) >= (48 * size_of::<PauseMeter>()) as u64);
     }
 
     #[test]

@@ -54,8 +54,13 @@ pub enum DeviceError {
 const INTERFACE_NAME_MAX: usize = 15;
 /// Bytes of a packet socket's slot that are not frame: 2048 hold 1982 (measured; TPACKET_V2).
 const AF_PACKET_OVERHEAD: u32 = 66;
+/// Largest slot or buffer for a frame that may be asked for, bytes: the data room of an mbuf has 16 bits.
+const BUFFER_MAX: u32 = 32_768;
 /// Longest frame an AF_XDP chunk of 4096 bytes takes: mbuf, its private area, two headrooms and XDP's own.
 pub const AF_XDP_FRAME_MAX: u32 = 3_300;
+
+/// Longest frame of a tap: its driver sends none above its MTU, which it does not let grow.
+pub const TAP_FRAME_MAX: u32 = 1_514;
 
 impl DeviceSpec {
     /// Reads a device name.
@@ -126,6 +131,11 @@ impl DeviceSpec {
         }
     }
 
+    /// What is sent there ends there, and nobody answers.
+    pub fn is_sink(&self) -> bool {
+        self.driver() == "net_null"
+    }
+
     /// The value of an argument.
     pub fn arg(&self, key: &str) -> Option<&str> {
         self.args.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
@@ -175,6 +185,13 @@ impl DeviceSpec {
                 return Err(self.refuse(text));
             }
             "net_af_xdp" => room = AF_XDP_FRAME_MAX + 256,
+            "net_tap" if frame_bytes > TAP_FRAME_MAX => {
+                let text = format!(
+                    "a tap of DPDK carries frames of up to {TAP_FRAME_MAX} B and {frame_bytes} B are needed; use mtu = 1024 or \
+                     less in [class], or net_af_packet"
+                );
+                return Err(self.refuse(text));
+            }
             "net_memif" => {
                 let size =
                     self.number("bsize")?.unwrap_or_else(|| frame_bytes.next_power_of_two().max(2_048));
@@ -197,8 +214,12 @@ impl DeviceSpec {
         }
     }
 
+    /// A size in bytes.
     fn number(&self, key: &str) -> Result<Option<u32>, DeviceError> {
-        let number = |v: &str| v.parse().map_err(|_| self.refuse(format!("{key}={v} must be a number")));
+        let number = |v: &str| match v.parse() {
+            Ok(n @ 1..=BUFFER_MAX) => Ok(n),
+            _ => Err(self.refuse(format!("{key}={v} must be a number from 1 to {BUFFER_MAX}"))),
+        };
         self.arg(key).map(number).transpose()
     }
 
@@ -238,6 +259,8 @@ mod tests {
         };
         assert_eq!(of("0000:3b:00.1"), (DeviceKind::Pci, "pci".into(), String::new()));
         assert_eq!(DeviceSpec::parse("3B:00.1").unwrap().name, "0000:3b:00.1");
+        let huge = arguments("net_af_packet0,iface=eth1,framesz=4294967295", 1_518).unwrap_err();
+        assert!(huge.contains("from 1 to 32768"), "{huge}");
         assert_eq!(of("eth1"), (DeviceKind::Virtual, "net_af_packet".into(), "eth1".into()));
         assert_eq!(of("net_af_xdp7,iface=ens5").2, "ens5");
         assert_eq!(of("net_pcap0,rx_pcap=a,tx_iface=eth2").2, "eth2");
@@ -264,6 +287,8 @@ mod tests {
         assert!(cut.contains("framesz=2048 cuts frames of 1983 B") && cut.contains("framesz=4096"), "{cut}");
         assert!(arguments("net_af_packet0,iface=eth1,framesz=2048", 1_982).is_ok());
         assert!(arguments("net_af_xdp0,iface=eth1", 4_178).unwrap_err().contains("net_af_packet"));
+        assert!(arguments("net_tap0", 4_178).unwrap_err().contains("mtu = 1024"));
+        assert_eq!(arguments("net_tap0", 1_158).unwrap().1, 1_518);
         assert!(arguments("net_memif0,role=client", 4_178).unwrap().0.ends_with(",bsize=8192"));
         assert!(arguments("net_memif0,bsize=2048", 4_178).unwrap_err().contains("bsize=2048 is too small"));
         assert!(arguments("net_memif0,bsize=big", 64).unwrap_err().contains("must be a number"));

@@ -18,6 +18,8 @@ pub struct Lab {
     pub allow_pfc: bool,
     /// Longest time a worker may be away from its ports before the result is not trusted.
     pub stall_max: Span,
+    /// Worker threads; `None`: one per port as far as cores go, less one for the control plane.
+    pub workers: Option<u16>,
 }
 
 /// One tester port in the lab.
@@ -90,6 +92,12 @@ impl Prefix {
 }
 
 impl Lab {
+    /// Worker threads for so many ports on so many cores: never more than either, and at least one.
+    pub fn workers(&self, ports: usize, cores: usize) -> usize {
+        let wanted = self.workers.map_or(cores.saturating_sub(1), usize::from);
+        wanted.min(cores).min(ports).max(1)
+    }
+
     /// The first of `destinations` that the profile does not allow.
     pub fn forbidden(&self, mut destinations: impl Iterator<Item = IpAddr>) -> Option<IpAddr> {
         destinations.find(|ip| !TEST_PREFIXES.iter().chain(&self.allow).any(|p| p.contains(*ip)))
@@ -105,6 +113,17 @@ pub fn backlog_default(bits_per_s: u64, frame_bytes_max: u16) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_leave_a_core_to_the_control_plane_unless_told_otherwise() {
+        let count = |workers, ports, cores| Lab { workers, ..Lab::default() }.workers(ports, cores);
+        assert_eq!(
+            [(4, 16), (4, 4), (4, 2), (4, 1), (4, 0)].map(|(p, c)| count(None, p, c)),
+            [4, 3, 1, 1, 1]
+        );
+        assert_eq!([1, 2, 3, 9].map(|w| count(Some(w), 3, 4)), [1, 2, 3, 3]);
+        assert_eq!(count(Some(2), 4, 2), 2, "the control plane shares one then");
+    }
 
     #[test]
     fn destinations_outside_the_test_networks_need_the_owners_word() {

@@ -9,9 +9,12 @@ use crate::frame::boxed;
 use crate::host::Host;
 use crate::host::config::{HostConfig, RankAddr};
 use crate::limits::PRIORITIES;
+use crate::measure::network::NetworkRecord;
 use crate::measure::recorder::{Recorder, RecorderConfig, SwitchShape};
+use crate::measure::stats::SwitchPortStats;
 use crate::switch::buffer_frames_max;
-use crate::topology::Fabric;
+use crate::switch::config::SwitchPortConfig;
+use crate::topology::{Fabric, Link};
 use crate::transport::config::{ClassConfig, QpConfig, Retransmission};
 use crate::transport::reorder;
 use crate::units::{FrameLen, LinkTiming};
@@ -23,8 +26,16 @@ use crate::workload::schedule::Op;
 const PROGRAM_BYTES: u64 = 14 << 20;
 /// Frames in buffers that are allocated before the start; more come when queues grow so long.
 const READY_FRAMES: usize = 1 << 16;
-/// One queue of a switch port, with its priority group and their counters.
-const QUEUE_BYTES: u64 = 256;
+/// One queue of a switch port, with its priority group.
+const QUEUE_BYTES: u64 = 128;
+/// What an engine keeps for a link and for the events it may have pending.
+const LINK_BYTES: u64 = 160;
+/// Frames in the ring of a link, which grows with what is on the link and not with what could be.
+const RING_FRAMES: usize = 32;
+/// One of them: when it arrives, and its handle.
+const RING_ENTRY_BYTES: u64 = 16;
+/// A route in the form of the packet path.
+const ROUTE_ROW_BYTES: u64 = 8;
 /// Per operation of a captured program: what the interpreter keeps beside the schedule.
 const REPLAY_OP_BYTES: u64 = 24;
 
@@ -34,12 +45,17 @@ pub fn frames_on_link(timing: &LinkTiming) -> usize {
     (timing.propagation().0 / shortest) as usize + 4
 }
 
-/// Frames that can be in flight at most (every buffer full, every link full) and how many to allocate at the start.
-pub fn pool_frames(fabric: &Fabric, ports: usize) -> (usize, usize) {
+/// Frames that can be in flight at most (every buffer full, every link full of the shortest frames) and how many to
+/// allocate at the start: every link full of the shortest full frames of any class or stream, and some to wait in buffers.
+pub fn pool_frames(fabric: &Fabric, hosts: &[HostConfig], classes: &[ClassConfig]) -> (usize, usize) {
     let buffers: usize = fabric.switches.iter().map(buffer_frames_max).sum();
     let links: usize = fabric.links.iter().map(|l| frames_on_link(&l.timing)).sum();
-    let all = buffers + links + 4 * ports + 64;
-    (all, all.min(links + READY_FRAMES))
+    let all = buffers + links + 4 * hosts.len() + 64;
+    let streams = hosts.iter().flat_map(|h| &h.streams).flat_map(|s| &s.sizes).map(|(bytes, _)| *bytes);
+    let shortest = FrameLen(classes.iter().map(|c| c.mtu).chain(streams).min().unwrap_or(0).max(60));
+    let usual = |l: &Link| (l.timing.propagation().0 / l.timing.wire_time(shortest).0.max(1)) as usize + 4;
+    let ready: usize = fabric.links.iter().map(usual).sum();
+    (all, all.min(ready + READY_FRAMES))
 }
 
 /// What the recorder of a run must have room for.
@@ -84,12 +100,11 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
     let config =
         recorder_config(b.hosts.len(), b.classes, b.workloads, b.fabric, b.iterations - b.repeats, b.repeats);
     let (recorder_bytes, flows_bytes) = Recorder::bytes_for(&config);
-    let (frames_max, frames) = pool_frames(b.fabric, b.hosts.len());
+    let network_bytes = NetworkRecord::bytes_for(b.fabric.switches.iter().map(|s| s.ports.len() as u16));
+    let (frames_max, frames) = pool_frames(b.fabric, b.hosts, b.classes);
     let bytes_per_frame = boxed::BYTES_PER_FRAME as u64;
     let frames_bytes = frames as u64 * bytes_per_frame;
-    let queues: u64 = b.fabric.switches.iter().map(|s| (s.ports.len() * PRIORITIES) as u64).sum();
-    let routes = b.fabric.switches.len() as u64 * ranks;
-    let switches_bytes = queues * QUEUE_BYTES + routes * 2 * size_of::<std::sync::Arc<[u16]>>() as u64;
+    let switches_bytes = switches(b.fabric);
     let schedule_bytes = schedules(b);
     let share = (qps * bytes_per_qp).checked_div(ranks).unwrap_or(0);
     MemoryPrediction {
@@ -101,6 +116,7 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
         queue_pairs_bytes,
         ranks_bytes,
         recorder_bytes,
+        network_bytes,
         flows_bytes,
         frames_bytes,
         switches_bytes,
@@ -109,12 +125,27 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
         peak_bytes: queue_pairs_bytes
             + ranks_bytes
             + recorder_bytes
+            + network_bytes
             + flows_bytes
             + frames_bytes
             + switches_bytes
             + schedule_bytes
             + PROGRAM_BYTES,
     }
+}
+
+/// Switches as the plan and the engine have them, their links, counters (three times: as they count, as they stood when the
+/// measurement began, and what is between), and routes: a list per endpoint in the plan, a row in the switch.
+fn switches(fabric: &Fabric) -> u64 {
+    let ports: u64 = fabric.switches.iter().map(|s| s.ports.len() as u64).sum();
+    // A name is a string of its own.
+    let config = 2 * (size_of::<SwitchPortConfig>() as u64 + 32);
+    let per_port = PRIORITIES as u64 * QUEUE_BYTES + config + 3 * size_of::<SwitchPortStats>() as u64;
+    let routes = fabric.switches.len() as u64 * u64::from(fabric.endpoints);
+    let per_route = size_of::<std::sync::Arc<[u16]>>() as u64 + ROUTE_ROW_BYTES;
+    let rings: usize = fabric.links.iter().map(|l| frames_on_link(&l.timing).min(RING_FRAMES)).sum();
+    let links = fabric.links.len() as u64 * (size_of::<Link>() as u64 + LINK_BYTES);
+    ports * per_port + routes * per_route + links + rings as u64 * RING_ENTRY_BYTES
 }
 
 /// Bitmaps of queue pairs with selective repeat.

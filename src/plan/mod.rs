@@ -228,6 +228,8 @@ pub struct MemoryPrediction {
     pub ranks_bytes: u64,
     /// Histograms.
     pub recorder_bytes: u64,
+    /// Pauses between switches and their causes.
+    pub network_bytes: u64,
     /// Rows of flows.csv.
     pub flows_bytes: u64,
     /// `frames` frames.

@@ -204,14 +204,14 @@ fn completion(
     let way = path_extra(b, &loads.flows, framing.full_len());
     let there = way.longest;
     match &w.kind {
-        WorkloadKind::RingAllReduce { vector, chunk, reduce } => {
-            let n = w.ranks.len() as u64;
+        WorkloadKind::RingAllReduce { vector, chunk, reduce, per_node } => {
+            let n = w.ranks.len() as u64 / u64::from((*per_node).max(1));
             let steps = 2 * (n - 1);
             if loads.remote == 0 || steps == 0 {
                 return Span(reduce.0.saturating_mul(n.saturating_sub(1)));
             }
             let part = Span(busy.0 / steps);
-            let bytes = vector.0.div_ceil(n).min(chunk.0);
+            let bytes = vector.0.div_ceil(w.ranks.len() as u64).min(chunk.0);
             let rate = b.hosts.iter().map(|h| h.rate).min().unwrap_or_default();
             // A slower fabric slows a message as much as it slows the whole.
             let message =

@@ -114,7 +114,7 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
         KindDoc::Replay => "replay",
     };
     // (key, it is there, kinds it belongs to, what to write when it must be there)
-    let keys: [(&str, bool, KindDoc, Option<&str>); 10] = [
+    let keys: [(&str, bool, KindDoc, Option<&str>); 11] = [
         ("senders", w.senders.is_some(), KindDoc::Incast, Some("senders = 32")),
         ("message", w.message.is_some(), KindDoc::Incast, Some("message = \"4 MiB\"")),
         ("receiver", w.receiver.is_some(), KindDoc::Incast, None),
@@ -122,6 +122,7 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
         ("vector", w.vector.is_some(), KindDoc::RingAllReduce, Some("vector = \"64 MB\"")),
         ("chunk", w.chunk.is_some(), KindDoc::RingAllReduce, None),
         ("reduce", w.reduce.is_some(), KindDoc::RingAllReduce, None),
+        ("per_node", w.per_node.is_some(), KindDoc::RingAllReduce, None),
         ("file", w.file.is_some(), KindDoc::Replay, Some("file = \"trace.pcap\"")),
         ("format", w.format.is_some(), KindDoc::Replay, None),
         ("timing", w.timing.is_some(), KindDoc::Replay, None),
@@ -138,6 +139,7 @@ fn workload(w: &mut WorkloadDoc, i: usize, class: &str) -> Result<(), Fault> {
     if kind == KindDoc::RingAllReduce {
         w.chunk.get_or_insert(Size(Bytes(1 << 20)));
         w.reduce.get_or_insert(Dur(Span::ZERO));
+        w.per_node.get_or_insert(1);
     }
     if kind == KindDoc::Replay {
         w.format.get_or_insert_with(|| "auto".into());

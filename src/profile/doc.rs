@@ -123,6 +123,9 @@ table! {
         allow_pfc: Option<bool>,
         /// ports: longest absence of a worker from its ports before the result is not trusted.
         stall_max: Option<Dur>,
+        /// ports: worker threads, each on a core of its own with its ports; left out: one per port as far as cores go, less
+        /// one for the control plane.
+        workers: Option<u16>,
     }
 }
 
@@ -214,6 +217,8 @@ table! {
         chunk: Option<Size>,
         /// ring-all-reduce: span a rank computes before it forwards a chunk.
         reduce: Option<Dur>,
+        /// ring-all-reduce: ranks of one node; above 1 hierarchical, a ring over the nodes for each of them.
+        per_node: Option<u32>,
         /// replay: the file, relative to the profile.
         file: Option<String>,
         /// replay: format of the file; `"auto"` recognises it.

@@ -22,6 +22,10 @@ pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
         };
         lab.allow.push(prefix);
     }
+    lab.workers = run.and_then(|r| r.workers);
+    if lab.workers == Some(0) {
+        return fault("run.workers", "must be at least 1; leave it out for one per port as far as cores go");
+    }
     lab.allow_pfc = run.and_then(|r| r.allow_pfc).unwrap_or(false);
     for (i, p) in doc.port.iter().enumerate() {
         let key = |k: &str| format!("port[{i}].{k}");

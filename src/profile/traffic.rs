@@ -47,7 +47,12 @@ fn workload(g: &Ground<'_>, i: usize, w: &WorkloadDoc) -> Result<WorkloadConfig,
             let vector = size(&key("vector"), w.vector.map(|s| s.0), 1, 1 << 44)?;
             let chunk = size(&key("chunk"), w.chunk.map(|s| s.0), 1, MESSAGE_BYTES_MAX)?;
             let reduce = w.reduce.map_or(Span::ZERO, |d| d.0);
-            let kind = WorkloadKind::RingAllReduce { vector, chunk, reduce };
+            let per_node = ranged(&key("per_node"), w.per_node, 1, n / 2)?;
+            if !n.is_multiple_of(per_node) {
+                let text = format!("{per_node} does not divide the {n} ranks; use whole nodes");
+                return fault(key("per_node"), text);
+            }
+            let kind = WorkloadKind::RingAllReduce { vector, chunk, reduce, per_node };
             (kind, choose(g, &key("ranks"), u64::from(n), placement)?)
         }
         _ => {

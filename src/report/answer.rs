@@ -10,6 +10,9 @@ pub fn answer(r: &RunReport) -> String {
     if !r.tester.trustworthy {
         parts
             .push(format!("UNKNOWN: {}", r.tester.why.first().map_or("the tester spoilt the result", |w| w)));
+    } else if !r.complete && r.ended_as_expected() && r.expectations.iter().all(|e| e.pass) {
+        let why = r.missing.first().map_or("it deadlocked", |m| m);
+        parts.push(format!("YES, as expected the run ended early: {why}"));
     } else if !r.complete {
         parts.push(format!("INCOMPLETE: {}", r.missing.first().map_or("it did not run to its end", |m| m)));
     } else if let Some(e) = r.expectations.iter().find(|e| !e.pass) {

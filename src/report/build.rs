@@ -10,7 +10,7 @@ use crate::measure::distribution::{Distribution, Percentiles};
 use crate::measure::iterations::WorkloadIterations;
 use crate::measure::stats::{HostStats, PfcStats, SwitchPortStats, WatchdogStats};
 use crate::plan::{Mode, Plan};
-use crate::run::result::RunResult;
+use crate::run::result::{RunResult, WorkerStats};
 use crate::switch::config::SwitchConfig;
 use crate::topology::End;
 use crate::transport::config::Verb;
@@ -29,6 +29,18 @@ pub struct Meta {
     pub started: String,
     /// The command that repeats it.
     pub repeat: Option<String>,
+}
+
+/// Percentiles in nanoseconds of those in picoseconds.
+fn pacing([p50, p99, max]: [u64; 3]) -> Pacing {
+    Pacing { p50: p50 as f64 / 1e3, p99: p99 as f64 / 1e3, max: max as f64 / 1e3 }
+}
+
+/// From the first turn of the first worker to that of the last, picoseconds; `None` for one worker.
+fn spread(workers: &[WorkerStats]) -> Option<u64> {
+    let late: Vec<u64> = workers.iter().filter_map(|w| w.started_late_ps).collect();
+    let (least, most) = (late.iter().min()?, late.iter().max()?);
+    (late.len() > 1).then(|| most - least)
 }
 
 impl RunReport {
@@ -541,22 +553,29 @@ impl Builder<'_> {
         let timed =
             matches!(self.plan.clock, crate::plan::Clock::Free { .. }) && self.result.mode == Mode::Rings;
         Tester {
-            pacing_error_ns: t.lateness_ps.map(|[p50, p99, max]| Pacing {
-                p50: p50 as f64 / 1e3,
-                p99: p99 as f64 / 1e3,
-                max: max as f64 / 1e3,
-            }),
+            pacing_error_ns: t.lateness_ps.map(pacing),
             pacing_point: t.lateness_ps.map(|_| {
                 let at = if self.result.mode == Mode::Ports { "enqueue" } else { "wire" };
                 at.into()
             }),
+            preflight: t.preflight.clone(),
+            stop_ns: t.stop_ps.map(|ps| ps as f64 / 1e3),
             ports: t.ports.clone(),
             events: t.events.clone(),
             late_fraction: timed.then(|| ratio(t.late_frames as f64, frames as f64)).flatten(),
             tx_refused: t.tx_refused,
             rx_missed: t.rx_missed,
-            rate_error: None,
-            clock: Clock { tsc_hz: t.tsc_hz, lag_ns_max: t.lag_ps_max.map(|ps| ps as f64 / 1e3) },
+            rate_error: t
+                .ports
+                .iter()
+                .filter_map(|p| p.rate_error)
+                .max_by(|a, b| a.abs().total_cmp(&b.abs())),
+            clock: Clock {
+                tsc_hz: t.tsc_hz,
+                lag_ns_max: t.lag_ps_max.map(|ps| ps as f64 / 1e3),
+                tsc_drift_ppm: t.tsc_drift_ppm.map(|d| d[0]),
+                tsc_drift_doubt_ppm: t.tsc_drift_ppm.map(|d| d[1]),
+            },
             wall_s: t.wall_s,
             workers: t
                 .workers
@@ -566,8 +585,13 @@ impl Builder<'_> {
                     core: w.core,
                     frames: w.frames,
                     busy_fraction: ratio(w.busy_s, w.total_s),
+                    stolen_fraction: w.started_late_ps.and_then(|_| ratio(w.stolen_s, w.total_s)),
+                    lateness_ns: w.lateness_ps.map(pacing),
+                    started_late_ns: w.started_late_ps.map(|ps| ps as f64 / 1e3),
                 })
                 .collect(),
+            start_spread_ns: spread(&t.workers).map(|ps| ps as f64 / 1e3),
+            control: t.control.clone(),
             trustworthy: t.trustworthy && why.is_empty(),
             why,
         }

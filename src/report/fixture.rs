@@ -304,8 +304,8 @@ pub fn incast() -> (Plan, RunResult) {
 
 /// A ring all-reduce of 64 MiB over 8 ranks: 4 iterations after 1 of warm-up, ideal 9.52 ms.
 pub fn ring() -> (Plan, RunResult) {
-    let kind =
-        WorkloadKind::RingAllReduce { vector: Bytes(64 << 20), chunk: Bytes(1 << 20), reduce: Span::ZERO };
+    let (vector, chunk, reduce) = (Bytes(64 << 20), Bytes(1 << 20), Span::ZERO);
+    let kind = WorkloadKind::RingAllReduce { vector, chunk, reduce, per_node: 1 };
     let mut plan = plan("ring-8", 8, vec![class("roce", 3, true)], vec![workload("ring", kind, 8)]);
     (plan.warmup, plan.repeats) = (1, 4);
     plan.question = Some("how close to ideal is a ring all-reduce over eight ranks?".into());

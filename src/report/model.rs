@@ -3,6 +3,7 @@
 //! Durations are `_ns` and nominal (undilated) except under `tester`; sizes are `_bytes`, rates `_gbps` (10^9 bit/s),
 //! ratios have no unit. `None` is `null`: not measured, never 0.
 
+pub use crate::run::preflight::Preflight;
 pub use crate::run::result::PortFigures;
 use serde::{Deserialize, Serialize};
 
@@ -390,6 +391,18 @@ pub struct Tester {
     pub wall_s: f64,
     /// Worker threads.
     pub workers: Vec<Worker>,
+    /// From the first turn of the first worker to that of the last; several workers on real ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_spread_ns: Option<f64>,
+    /// Where the control plane of real ports had its core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
+    /// What was found of the lab before the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<Preflight>,
+    /// From Ctrl-C to the last frame handed to a real port; 0 when none was, null when nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_ns: Option<f64>,
     /// Real ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortFigures>,
@@ -422,6 +435,12 @@ pub struct Clock {
     pub tsc_hz: Option<f64>,
     /// Worst lag of a worker behind a free clock, nominal.
     pub lag_ns_max: Option<f64>,
+    /// How far the TSC ran ahead of CLOCK_MONOTONIC_RAW during a run on real ports, parts per million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tsc_drift_ppm: Option<f64>,
+    /// Bound of the error of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tsc_drift_doubt_ppm: Option<f64>,
 }
 
 /// One worker thread.
@@ -436,6 +455,15 @@ pub struct Worker {
     pub frames: u64,
     /// Share of its time with work to do.
     pub busy_fraction: Option<f64>,
+    /// Share of its time in which the kernel gave its core to others while it had work; real ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stolen_fraction: Option<f64>,
+    /// Lateness at the moment a frame is handed to the device (`enqueue`); real ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lateness_ns: Option<Pacing>,
+    /// From the common start to its first turn; real ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_late_ns: Option<f64>,
 }
 
 /// Memory.
@@ -566,7 +594,7 @@ impl RunReport {
         }
     }
     /// A deadlock ended the run, and the profile expected one.
-    fn ended_as_expected(&self) -> bool {
+    pub(super) fn ended_as_expected(&self) -> bool {
         let expected = |e: &Judged| e.name == "deadlocks" && e.pass && e.limit > 0.0;
         !self.fabric.deadlocks.is_empty() && self.expectations.iter().any(expected)
     }

@@ -10,6 +10,8 @@ pub const WIDTH: usize = 100;
 const KEEP: char = '\u{a0}';
 const LABEL: usize = 30;
 const COLUMN: usize = 10;
+/// Inferred queues of less are not worth a word, bytes.
+const QUEUE_TOLD_MIN: f64 = 20_000.0;
 
 /// The summary of one run. `out` is the directory of its results, named in the commands it suggests.
 pub fn render(r: &RunReport, out: Option<&str>) -> String {
@@ -495,7 +497,14 @@ impl Screen {
         if t.trustworthy {
             parts.extend(r.dilation.map(|k| format!("time ran {}x slower", significant(k))));
             if let Some(p) = &t.pacing_error_ns {
-                parts.push(format!("lateness p99 {} nominal", time(p.p99)));
+                let point = t.pacing_point.as_deref().filter(|p| *p == "enqueue").unwrap_or("nominal");
+                parts.push(format!("lateness p99 {} {point}", time(p.p99)));
+            }
+            parts.extend(t.rate_error.map(|e| format!("rate off by {} %", significant(e * 100.0))));
+            if t.workers.len() > 1
+                && let Some(ns) = t.start_spread_ns
+            {
+                parts.push(format!("{} workers started within {}", t.workers.len(), time(ns)));
             }
             if let Some(s) = &r.sim {
                 let speed =
@@ -528,9 +537,19 @@ impl Screen {
             if let Some(ns) = p.xoff_response_ns {
                 parts.push(format!("obeyed XOFF within {}", time(ns)));
             }
-            for (n, what) in
-                [(p.rx_missed, "missed"), (p.icrc_errors, "with a wrong ICRC"), (p.rx_other, "of others")]
-            {
+            if let (Some(p50), Some(max)) = (p.delay_ns.p50, p.delay_ns.max) {
+                parts.push(format!("delay p50 {}, max {}", time(p50), time(max)));
+            }
+            // What the way itself adds varies by a few frames.
+            if let Some(depth) = p.queue_bytes_inferred.max.filter(|b| *b > QUEUE_TOLD_MIN) {
+                parts.push(format!("queue before it up to {} by the delay", bytes(depth as u64)));
+            }
+            for (n, what) in [
+                (p.ce_rx, "with CE"),
+                (p.rx_missed, "missed"),
+                (p.icrc_errors, "with a wrong ICRC"),
+                (p.rx_other, "of others"),
+            ] {
                 if n > 0 {
                     parts.push(format!("{} {what}", grouped(n)));
                 }

@@ -41,7 +41,7 @@ pub fn agreement(plan: &Plan, engines: u32) -> Arc<Shared> {
 
 /// Frames that can be in flight at most (every buffer full, every link full) and how many to allocate at the start.
 pub fn pool_frames(plan: &Plan) -> (usize, usize) {
-    memory::pool_frames(&plan.fabric, plan.hosts.len())
+    memory::pool_frames(&plan.fabric, &plan.hosts, &plan.classes)
 }
 
 /// Data frames of a plan, in bytes with FCS where it matters for cells: the smallest full one, the longest (without

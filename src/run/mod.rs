@@ -14,6 +14,7 @@ mod links;
 pub mod phases;
 #[cfg(feature = "dpdk")]
 pub mod ports;
+pub mod preflight;
 pub mod realtime;
 pub mod result;
 #[cfg(feature = "dpdk")]
@@ -76,12 +77,14 @@ pub struct Options<'a> {
     pub progress: Option<OnProgress<'a>>,
     /// Raised by Ctrl-C: the run ends in order and leaves a partial result.
     pub stop: StopFlag,
+    /// Real ports: look at the lab first, and refuse to run where it is not what the profile takes it for.
+    pub preflight: bool,
 }
 
 impl<'a> Options<'a> {
     /// Options for `mode` with nothing else asked for.
     pub fn new(mode: Mode) -> Options<'a> {
-        Options { mode, pcap: None, progress: None, stop: StopFlag::new() }
+        Options { mode, pcap: None, progress: None, stop: StopFlag::new(), preflight: true }
     }
 
     fn report(&mut self, p: &Progress) {
@@ -109,6 +112,21 @@ pub fn supported(mode: Mode) -> Result<(), RunError> {
         Mode::Rings => Err(RunError::NoDpdk("rings")),
         Mode::Ports if cfg!(feature = "dpdk") => Ok(()),
         Mode::Ports => Err(RunError::NoDpdk("ports")),
+    }
+}
+
+/// Looks at the lab of a plan for real ports, and runs nothing.
+///
+/// # Errors
+/// [`RunError`] when ports cannot be opened; what is wrong with the lab is in the result.
+pub fn preflight(plan: &Plan, stop: &StopFlag) -> Result<preflight::Preflight, RunError> {
+    supported(Mode::Ports)?;
+    #[cfg(feature = "dpdk")]
+    return ports::preflight(plan, stop);
+    #[cfg(not(feature = "dpdk"))]
+    {
+        let _ = (plan, stop);
+        Err(RunError::NoDpdk("ports"))
     }
 }
 

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::preflight::Preflight;
 use super::samples::PARTS;
+use crate::measure::distribution::Percentiles;
 use crate::measure::rates::{FLOWS_MAX, FlowKey, RateSeries};
 use crate::measure::recorder::{Recorder, RecorderConfig};
 use crate::measure::stats::{HostStats, SwitchStats};
@@ -165,8 +167,16 @@ pub struct TesterStats {
     pub why: Vec<String>,
     /// Lateness of handling, picoseconds nominal: p50, p99, max. Zero by construction with elastic time.
     pub lateness_ps: Option<[u64; 3]>,
+    /// What was found before the run.
+    pub preflight: Option<Preflight>,
+    /// From the wish to stop (Ctrl-C) to the last frame that was handed over, picoseconds; 0 when none was. Real ports.
+    pub stop_ps: Option<u64>,
     /// Real ports, in port order.
     pub ports: Vec<PortFigures>,
+    /// Drift of the TSC against CLOCK_MONOTONIC_RAW over a run on real ports, parts per million, and the doubt in it.
+    pub tsc_drift_ppm: Option<[f64; 2]>,
+    /// Where the control plane of a run on real ports had its core.
+    pub control: Option<String>,
     /// What happened to real ports meanwhile ("port a: link down at 1.2 s").
     pub events: Vec<String>,
 }
@@ -208,14 +218,30 @@ pub struct PortFigures {
     pub tx_utilisation: f64,
     /// Times the device took less than offered; nothing is lost by it.
     pub tx_refused: u64,
+    /// Frames that were sent while the link was down, and are lost.
+    pub tx_lost_down: u64,
+    /// Counters of pauses by the device's own names, where it keeps pauses to itself: since it was opened, those above 0.
+    pub pause_counters: Vec<(String, u64)>,
     /// Frames the device lost because nobody took them.
     pub rx_missed: u64,
     /// Frames with a wrong ICRC.
     pub icrc_errors: u64,
+    /// Data frames of this run that arrived with CE.
+    pub ce_rx: u64,
+    /// From being handed over at the sending port to being taken in here, data frames of this run, nanoseconds. Without
+    /// those of `delay_blurred`.
+    pub delay_ns: Percentiles,
+    /// Data frames whose delay is left out, as the tester was away from its port for longer than its backlog lasts.
+    pub delay_blurred: u64,
+    /// Depth of the queue that feeds this port, inferred: delay above the least one, at this port's rate, bytes with FCS.
+    /// Wrong where the port's rate is not what the queue drains at.
+    pub queue_bytes_inferred: Percentiles,
     /// Frames that are nobody's here: other protocols, other machines.
     pub rx_other: u64,
     /// Neighbours that asked for our addresses.
     pub answered: u64,
+    /// Frames sent over frames that streams asked for until the end, less one; `None` without streams.
+    pub rate_error: Option<f64>,
     /// What the device itself counted.
     pub device_tx_frames: Option<u64>,
     /// Likewise.
@@ -235,6 +261,14 @@ pub struct WorkerStats {
     pub busy_s: f64,
     /// TSC seconds in all.
     pub total_s: f64,
+    /// TSC seconds of turns in which the kernel gave the core to others; not in `busy_s`. Real ports only.
+    pub stolen_s: f64,
+    /// CPU seconds of the thread. Real ports only.
+    pub cpu_s: f64,
+    /// From the time a frame was meant for to its being handed to the device, picoseconds: p50, p99, max. Real ports only.
+    pub lateness_ps: Option<[u64; 3]>,
+    /// From the agreed start to the first turn, picoseconds. Real ports only.
+    pub started_late_ps: Option<u64>,
 }
 
 /// Speed of virtual time.

@@ -45,6 +45,8 @@ const FREE_BUDGET: u64 = 4_096;
 const FREE_LAG_S: f64 = 0.25;
 /// What a report then misses.
 const GAVE_UP: &str = "given up: a worker cannot keep up with clock = \"free\"; raise run.dilation";
+/// Longest lag told apart: 17 s, in picoseconds.
+const LATENESS_MAX: u64 = 1 << 44;
 /// Window of the TSC calibration.
 const CALIBRATION: Duration = Duration::from_millis(100);
 /// Worker statistics go to the control thread this often, in real seconds.
@@ -126,7 +128,7 @@ impl Worker {
             std::hint::spin_loop();
         }
         let began = pace.start;
-        let mut lateness = pace.free.then(|| Histogram::new(3).ok()).flatten();
+        let mut lateness = pace.free.then(|| Histogram::new_with_bounds(1, LATENESS_MAX, 3).ok()).flatten();
         let (mut lag_ps_max, mut busy, mut idle_loops) = (0u64, 0u64, 0u32);
         let (mut last, mut worked, mut published) = (began, false, Time::ZERO);
         let report_ticks = pace.tsc.ticks_in(Span((REPORT_S * 1e12) as u64));
@@ -216,6 +218,7 @@ impl Worker {
                 frames: self.engine.stats.link_transmissions,
                 busy_s: pace.tsc.span(busy.saturating_sub(waited)).as_s_f64(),
                 total_s: pace.tsc.span(total).as_s_f64(),
+                ..WorkerStats::default()
             },
             engine_stats: self.engine.stats,
             lag_ps_max,

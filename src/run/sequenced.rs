@@ -472,6 +472,7 @@ fn finish(
             frames: sim.link_transmissions,
             busy_s: cpu_s,
             total_s: wall_s,
+            ..WorkerStats::default()
         }],
         tx_refused: hosts.iter().map(|h| h.pool_empty).sum(),
         ..TesterStats::default()

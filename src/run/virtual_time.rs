@@ -68,6 +68,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
             frames: sim.link_transmissions,
             busy_s: cpu_s,
             total_s: wall_s,
+            ..WorkerStats::default()
         }],
         tx_refused: hosts.iter().map(|h| h.pool_empty).sum(),
         ..TesterStats::default()

@@ -8,6 +8,27 @@ pub fn thread_cpu_s() -> f64 {
     super::clock(libc::CLOCK_THREAD_CPUTIME_ID).as_secs_f64()
 }
 
+/// How often the kernel has taken the core from the calling thread to give it to others (`ru_nivcsw`). Cost: one system
+/// call, about 200 ns. 0 where the system does not tell.
+#[cfg(target_os = "linux")]
+pub fn thread_preemptions() -> u64 {
+    // SAFETY: all zeroes are a valid rusage, which the call fills in; nothing else is touched.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        if libc::getrusage(libc::RUSAGE_THREAD, &mut usage) != 0 {
+            return 0;
+        }
+        usage
+    };
+    u64::try_from(usage.ru_nivcsw).unwrap_or(0)
+}
+
+/// How often the kernel has taken the core from the calling thread: not known here.
+#[cfg(not(target_os = "linux"))]
+pub fn thread_preemptions() -> u64 {
+    0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,14 +3,16 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{flag, low_level};
+
+use super::tsc::ticks;
 
 /// A wish to stop that every worker polls. Clones share one flag.
 #[derive(Clone, Debug, Default)]
-pub struct StopFlag(Arc<AtomicBool>);
+pub struct StopFlag(Arc<AtomicBool>, Arc<AtomicU64>);
 
 impl StopFlag {
     /// A flag nobody has raised and no signal raises.
@@ -26,13 +28,25 @@ impl StopFlag {
         for signal in [SIGINT, SIGTERM] {
             // The order matters: the exit looks at the flag before this signal raises it.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.0))?;
+            let at = Arc::clone(&stop.1);
+            let note = move || {
+                let _ = at.compare_exchange(0, ticks(), Ordering::Relaxed, Ordering::Relaxed);
+            };
+            // SAFETY: the handler reads a counter and stores it; nothing else.
+            unsafe { low_level::register(signal, note)? };
             flag::register(signal, Arc::clone(&stop.0))?;
         }
         Ok(stop)
     }
 
+    /// Ticks of the time stamp counter when it was raised; `None` before that.
+    pub fn raised_at(&self) -> Option<u64> {
+        Some(self.1.load(Ordering::Relaxed)).filter(|t| *t > 0)
+    }
+
     /// Asks everyone to stop.
     pub fn raise(&self) {
+        let _ = self.1.compare_exchange(0, ticks(), Ordering::Relaxed, Ordering::Relaxed);
         self.0.store(true, Ordering::Relaxed);
     }
 

@@ -110,6 +110,27 @@ impl Bracket {
     }
 }
 
+/// Counter and clock at one moment, to be looked at again later.
+#[derive(Clone, Copy)]
+pub struct Watch(Bracket);
+
+impl Watch {
+    /// Starts now.
+    pub fn start() -> Watch {
+        Watch(Bracket::read())
+    }
+
+    /// By how much `tsc` has run ahead of `CLOCK_MONOTONIC_RAW` since the start, parts per million, and the bound of the
+    /// error of that.
+    pub fn drift_ppm(&self, tsc: &Tsc) -> (f64, f64) {
+        let (start, end) = (&self.0, Bracket::read());
+        let ticks = end.middle().wrapping_sub(start.middle());
+        let ns = end.ns.saturating_sub(start.ns).max(1) as f64;
+        let doubt = (start.width() + end.width()) as f64 / 2.0 / ticks.max(1) as f64 + 1.0 / ns;
+        ((tsc.span(ticks).as_ns_f64() / ns - 1.0) * 1e6, doubt * 1e6)
+    }
+}
+
 impl Tsc {
     /// Measures the counter over `window` (sleeping; [`CALIBRATION_WINDOW`] is a good one), again when the
     /// result is not known to 100 ppm.
@@ -205,6 +226,18 @@ mod tests {
         let ns = Tsc::from_counts(50_000_000, 50_000_000, 0.0).unwrap();
         assert_eq!(ns.span(1_234_567_890), Span(1_234_567_890_000));
         assert!(ns.ticks_in(Span::from_ms(1)).abs_diff(1_000_000) <= 1);
+    }
+
+    #[test]
+    fn a_watch_tells_a_wrong_calibration() {
+        let right = Tsc::calibrate(Duration::from_millis(20)).unwrap();
+        let wrong = Tsc::from_counts((right.hz() * 1.001) as u64, 1_000_000_000, 0.0).unwrap();
+        let watch = Watch::start();
+        std::thread::sleep(Duration::from_millis(30));
+        let ((good, doubt), (bad, _)) = (watch.drift_ppm(&right), watch.drift_ppm(&wrong));
+        assert!(good.abs() < doubt + right.error_ppm() + 1.0, "{good} ppm, {doubt} of doubt");
+        // Ticks that are taken for shorter than they are: 1,000 ppm behind.
+        assert!((bad - good + 999.0).abs() < 50.0 + doubt, "{bad} ppm against {good}");
     }
 
     #[test]

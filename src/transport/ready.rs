@@ -66,6 +66,13 @@ impl Ready {
         best.map(|(list, e)| (list, e.sender))
     }
 
+    /// The only list with senders that is not in `paused`; `None` when there are several or none.
+    #[inline]
+    pub fn only(&self, paused: u16) -> Option<u8> {
+        let open = self.occupied & !paused;
+        (open.is_power_of_two()).then(|| open.trailing_zeros() as u8)
+    }
+
     /// Senders in a list: those before the next turn of its front.
     #[inline]
     pub fn len(&self, list: u8) -> usize {
@@ -76,6 +83,16 @@ impl Ready {
     #[inline]
     pub fn behind(&self, list: u8, ahead: usize) -> Option<u32> {
         self.lists[usize::from(list)].get(ahead).map(|e| e.sender)
+    }
+
+    /// The first sender of a list joins its end.
+    #[inline]
+    pub fn rotate(&mut self, list: u8) {
+        let l = &mut self.lists[usize::from(list)];
+        if let Some(Entry { sender, .. }) = l.pop_front() {
+            self.ticket = self.ticket.wrapping_add(1);
+            l.push_back(Entry { ticket: self.ticket, sender });
+        }
     }
 
     /// Removes the first sender of a list.
@@ -110,5 +127,9 @@ mod tests {
         assert_eq!(take(0), Some(10));
         assert_eq!(take(0), Some(12));
         assert_eq!(take(0), None);
+        r.join(3, 1);
+        assert_eq!((r.only(0), r.only(1 << 3)), (Some(3), None));
+        r.join(UNPAUSED, 2);
+        assert_eq!((r.only(0), r.only(1 << 3)), (None, Some(UNPAUSED)));
     }
 }

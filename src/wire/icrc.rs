@@ -264,6 +264,13 @@ pub(super) fn of_transport(sport: u16, udp_len: u16, bth: &BthFields) -> u32 {
         ^ byte(0, w2, 0)
 }
 
+/// What a PSN leaves behind at the end of the extended headers, so many bytes after it (at most 32).
+#[inline(always)]
+pub(super) fn of_psn(psn: u32, after: usize) -> u32 {
+    let byte = |back: usize, shift: u32| TABLES[after + back][usize::from((psn >> shift) as u8)];
+    byte(2, 16) ^ byte(1, 8) ^ byte(0, 0)
+}
+
 /// Register after the whole words of `head[from..to]`.
 #[inline(always)]
 pub(super) fn over_words(register: u32, head: &[u8; HEAD_MAX], from: usize, to: usize) -> u32 {

@@ -13,6 +13,7 @@ pub mod aeth;
 pub mod capture;
 pub mod dissect;
 pub mod fast;
+pub mod fixed;
 pub mod headers;
 pub mod icrc;
 pub mod messages;

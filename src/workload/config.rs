@@ -48,6 +48,9 @@ pub enum WorkloadKind {
         chunk: Bytes,
         /// Span a rank computes (reduces) before it forwards a received chunk.
         reduce: Span,
+        /// Ranks of one node, a divisor of all. 1: one ring over all ranks. More: hierarchical, one ring over the
+        /// nodes for each rank of a node, with that rank's share of the vector; inside a node nothing takes time.
+        per_node: u32,
     },
     /// A captured or imported schedule, run as it stands.
     Replay(Arc<Schedule>),

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use self::incast::Incast;
 use self::replay::Replay;
-use self::ring::{Ring, Split};
+use self::ring::{Ring, ring_of};
 use super::config::{Skew, WorkloadConfig, WorkloadKind};
 use super::interp::Agenda;
 use super::schedule::{OpId, OpKind};
@@ -18,6 +18,19 @@ use crate::units::{RankId, Span, Time};
 /// Why a workload cannot run.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum WorkloadError {
+    /// Nodes that are not whole, or one only.
+    #[error(
+        "workload \"{name}\": {ranks} ranks are no 2 nodes or more of {per_node} ranks each: make ranks a multiple of \
+         per_node, at least twice as many"
+    )]
+    Nodes {
+        /// Name of the workload.
+        name: String,
+        /// Ranks it has.
+        ranks: usize,
+        /// Ranks of a node.
+        per_node: u32,
+    },
     /// Not enough ranks.
     #[error("workload \"{name}\": {kind} needs at least 2 ranks, this one has {ranks}: add ranks")]
     TooFewRanks {
@@ -95,15 +108,20 @@ pub fn check(cfg: &WorkloadConfig) -> Result<(), WorkloadError> {
         WorkloadKind::Incast { message } if message.0 > MESSAGE_BYTES_MAX => Err(long(message.0)),
         WorkloadKind::Incast { .. } => Ok(()),
         WorkloadKind::RingAllReduce { .. } if ranks.len() < 2 => Err(few("ring all-reduce")),
+        WorkloadKind::RingAllReduce { per_node, .. } if !whole_nodes(ranks.len(), *per_node) => {
+            Err(WorkloadError::Nodes { name: name(), ranks: ranks.len(), per_node: *per_node })
+        }
         WorkloadKind::RingAllReduce { chunk, .. } if chunk.0 == 0 => {
             Err(WorkloadError::ChunkZero { name: name() })
         }
-        WorkloadKind::RingAllReduce { vector, chunk, .. } => {
-            let split = Split::new(ranks.len() as u32, vector.0, chunk.0);
+        WorkloadKind::RingAllReduce { vector, chunk, per_node, .. } => {
+            // The first share is as long as any but the last, which may have up to 3 bytes more.
+            let (split, _) = ring_of(ranks.len(), *per_node, vector.0 + 3, chunk.0, 0);
             if split.part_max().min(chunk.0) > MESSAGE_BYTES_MAX {
                 return Err(long(chunk.0));
             }
-            match u32::try_from(split.chunks_max().saturating_mul(2 * (ranks.len() as u64 - 1))) {
+            let steps = 2 * (ranks.len() as u64 / u64::from(*per_node) - 1);
+            match u32::try_from(split.chunks_max().saturating_mul(steps)) {
                 Ok(_) => Ok(()),
                 Err(_) => Err(WorkloadError::TooManyMessages { name: name() }),
             }
@@ -135,8 +153,8 @@ impl Program {
     pub(super) fn new(cfg: &WorkloadConfig, index: usize) -> Option<Program> {
         match &cfg.kind {
             WorkloadKind::Incast { message } => Incast::new(cfg, index, message.0).map(Program::Incast),
-            WorkloadKind::RingAllReduce { vector, chunk, reduce } => {
-                Ring::new(cfg, index, vector.0, chunk.0, *reduce).map(Program::Ring)
+            WorkloadKind::RingAllReduce { vector, chunk, reduce, per_node } => {
+                Ring::new(cfg, index, vector.0, chunk.0, *reduce, *per_node).map(Program::Ring)
             }
             WorkloadKind::Replay(schedule) => {
                 Replay::new(cfg, index, schedule).map(|r| Program::Replay(Box::new(r)))
@@ -237,8 +255,9 @@ pub fn pairs(cfg: &WorkloadConfig) -> Vec<(RankId, RankId)> {
     }
     match &cfg.kind {
         WorkloadKind::Incast { .. } => senders.iter().map(|s| (*s, *last)).collect(),
-        WorkloadKind::RingAllReduce { .. } => {
-            (0..ranks.len()).map(|i| (ranks[i], ranks[(i + 1) % ranks.len()])).collect()
+        WorkloadKind::RingAllReduce { per_node, .. } => {
+            let onward = |i: usize| ranks[(i + *per_node as usize) % ranks.len()];
+            (0..ranks.len()).map(|i| (ranks[i], onward(i))).collect()
         }
         WorkloadKind::Replay(schedule) => {
             let mut out: Vec<(u32, u32)> = Vec::new();
@@ -270,10 +289,10 @@ pub fn traffic(cfg: &WorkloadConfig, mut each: impl FnMut(RankId, RankId, u64, u
         WorkloadKind::Incast { message } => {
             pairs(cfg).into_iter().for_each(|(from, to)| each(from, to, message.0, 1));
         }
-        WorkloadKind::RingAllReduce { vector, chunk, .. } => {
-            let split = Split::new(cfg.ranks.len() as u32, vector.0, chunk.0);
+        WorkloadKind::RingAllReduce { vector, chunk, per_node, .. } => {
             for (index, (from, to)) in pairs(cfg).into_iter().enumerate() {
-                split.sent_by(index as u32, |bytes, count| each(from, to, bytes, count));
+                let (split, place) = ring_of(cfg.ranks.len(), *per_node, vector.0, chunk.0, index);
+                split.sent_by(place, |bytes, count| each(from, to, bytes, count));
             }
         }
         WorkloadKind::Replay(schedule) => {
@@ -291,6 +310,12 @@ pub fn traffic(cfg: &WorkloadConfig, mut each: impl FnMut(RankId, RankId, u64, u
             }
         }
     }
+}
+
+/// Whether `ranks` are two or more whole nodes.
+fn whole_nodes(ranks: usize, per_node: u32) -> bool {
+    let g = per_node as usize;
+    g > 0 && ranks.is_multiple_of(g) && ranks >= 2 * g
 }
 
 /// Payload bytes of one iteration, all ranks together.

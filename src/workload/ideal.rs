@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::config::{Skew, WorkloadConfig, WorkloadKind};
-use super::generate::ring::Split;
+use super::generate::ring::{Split, ring_of};
 use super::generate::{pairs, traffic};
 use super::interp::Interp;
 use crate::transport::config::{ClassConfig, Verb};
@@ -100,9 +100,9 @@ pub fn ideal(cfg: &WorkloadConfig, framing: Framing, endpoint: impl Fn(RankId) -
     let load = busiest_port(cfg, framing, &endpoint);
     match &cfg.kind {
         WorkloadKind::Incast { .. } => load,
-        WorkloadKind::RingAllReduce { vector, chunk, reduce } => {
-            let split = Split::new(cfg.ranks.len() as u32, vector.0, chunk.0);
-            load + ring_stalls(cfg, framing, split, *reduce, &endpoint)
+        WorkloadKind::RingAllReduce { vector, chunk, reduce, per_node } => {
+            let (split, _) = ring_of(cfg.ranks.len(), *per_node, vector.0, chunk.0, 0);
+            load + ring_stalls(cfg, framing, split, (*reduce, *per_node), &endpoint)
         }
         WorkloadKind::Replay(_) => load.max(longest_chain(cfg, framing, &endpoint)),
     }
@@ -132,13 +132,13 @@ fn busiest_port(
         .unwrap_or(Span::ZERO)
 }
 
-/// What the n-1 reductions on the way of a chunk add: each stalls the ring when it and the chunk's
+/// What the n-1 reductions on the way of a chunk add (n ranks in one ring): each stalls the ring when it and the chunk's
 /// transmission take longer than the transmission of the whole part.
 fn ring_stalls(
     cfg: &WorkloadConfig,
     framing: Framing,
     split: Split,
-    reduce: Span,
+    (reduce, per_node): (Span, u32),
     endpoint: &impl Fn(RankId) -> (PortId, Rate),
 ) -> Span {
     let part = split.part_max();
@@ -156,7 +156,8 @@ fn ring_stalls(
         }
     }
     let hop = Span(sum / links.max(1)) + reduce;
-    Span((hop - slowest).0.saturating_mul(links.saturating_sub(1)))
+    let ring = links / u64::from(per_node.max(1));
+    Span((hop - slowest).0.saturating_mul(ring.saturating_sub(1)))
 }
 
 /// Plays a schedule on a network where every message has a link of its own: the longest chain of
@@ -263,7 +264,7 @@ mod tests {
         // 1 GiB at 400G and MTU 4096: 38.33, 43.12, 43.72 ms for n = 8, 64, 512 (RETH adds less than 0.1 %).
         for (n, ms) in [(8, 38.33), (64, 43.12), (512, 43.72)] {
             let (vector, chunk, reduce) = (Bytes(1 << 30), Bytes(1 << 20), Span::ZERO);
-            let cfg = workload(n, WorkloadKind::RingAllReduce { vector, chunk, reduce });
+            let cfg = workload(n, WorkloadKind::RingAllReduce { vector, chunk, reduce, per_node: 1 });
             let got = ideal(&cfg, W4K, own_port(400)).as_s_f64() * 1e3;
             assert!((got / ms - 1.0).abs() < 1e-3, "n {n}: {got} ms, expected {ms}");
         }
@@ -273,7 +274,8 @@ mod tests {
     fn a_reduction_counts_only_when_nothing_hides_it() {
         let ring = |chunk, reduce| {
             let (vector, chunk) = (Bytes(8 << 20), Bytes(chunk));
-            ideal(&workload(8, WorkloadKind::RingAllReduce { vector, chunk, reduce }), W4K, own_port(100))
+            let kind = WorkloadKind::RingAllReduce { vector, chunk, reduce, per_node: 1 };
+            ideal(&workload(8, kind), W4K, own_port(100))
         };
         let us = Span::from_us(5);
         assert_eq!(ring(1 << 20, us), ring(1 << 20, Span::ZERO) + Span(7 * us.0)); // one chunk per part

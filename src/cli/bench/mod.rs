@@ -6,10 +6,12 @@
 
 mod frames;
 pub mod hosts;
+mod ports;
 mod rings;
 mod simulator;
 pub mod switches;
 mod testpmd;
+mod veth;
 
 use std::io::{Write, stderr};
 
@@ -33,14 +35,20 @@ const BENCHES: [(&str, Measure); 9] = [
     ("rings-worker", rings::figures),
 ];
 
+/// Only by name: it takes minutes, and wants peers and both cores.
+const LONG: [(&str, Measure); 3] =
+    [("ports", ports::figures), ("veth", veth::figures), ("veth-inside", veth::inside)];
+
 /// Runs the benchmark called `name`, or all of them.
 ///
 /// # Errors
 /// No benchmark has that name, or one could not run.
 pub fn bench(name: Option<&str>, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let chosen: Vec<_> = BENCHES.iter().filter(|(n, _)| name.is_none_or(|name| name == *n)).collect();
+    let named = LONG.iter().filter(|(n, _)| name == Some(n));
+    let chosen: Vec<_> =
+        BENCHES.iter().filter(|(n, _)| name.is_none_or(|name| name == *n)).chain(named).collect();
     if chosen.is_empty() {
-        let known: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
+        let known: Vec<&str> = BENCHES.iter().chain(&LONG).map(|(n, _)| *n).collect();
         bail!("no benchmark is called {:?}: there are {}", name.unwrap_or_default(), known.join(", "));
     }
     // Before EAL starts and pins its caller.
@@ -91,6 +99,12 @@ enum Unit {
     Events,
     /// Share of the time.
     Percent,
+    /// Gigabits of layer 1 per busy second of one core.
+    Gigabits,
+    /// Bytes of memory.
+    Bytes,
+    /// Parts per million.
+    Ppm,
 }
 
 impl Unit {
@@ -101,14 +115,17 @@ impl Unit {
             Unit::Frames => "M frames/busy s",
             Unit::Events => "events/link tx",
             Unit::Percent => "% of the time",
+            Unit::Gigabits => "Gb/busy s",
+            Unit::Bytes => "B",
+            Unit::Ppm => "ppm",
         }
     }
 
     /// How many times better `ours` is than `theirs`.
     fn ratio(self, ours: f64, theirs: f64) -> f64 {
         match self {
-            Unit::Nanoseconds | Unit::Events | Unit::Percent => theirs / ours,
-            Unit::Transmissions | Unit::Frames => ours / theirs,
+            Unit::Nanoseconds | Unit::Events | Unit::Percent | Unit::Bytes | Unit::Ppm => theirs / ours,
+            Unit::Transmissions | Unit::Frames | Unit::Gigabits => ours / theirs,
         }
     }
 }
@@ -167,15 +184,20 @@ struct Figure {
     unit: Unit,
     ours: Rounds,
     peer: Peer,
+    /// The line as another process has written it.
+    said: Option<String>,
 }
 
 impl Figure {
     fn new(name: impl Into<String>, unit: Unit, ours: Rounds, peer: Peer) -> Figure {
-        Figure { name: name.into(), unit, ours, peer }
+        Figure { name: name.into(), unit, ours, peer, said: None }
     }
 
     /// `NAME  OURS  PEER-NAME PEER  RATIOx  (min/median/max of n)`.
     fn line(&self) -> String {
+        if let Some(said) = &self.said {
+            return said.clone();
+        }
         let (unit, ours) = (self.unit.text(), self.ours.median());
         let beside = match &self.peer {
             Peer::Is(name, theirs) => {

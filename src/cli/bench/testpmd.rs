@@ -16,16 +16,16 @@ const PROGRAM: &str = "dpdk-testpmd";
 /// Seconds after which `timeout` ends it, and after which it is killed if it does not listen.
 const SECONDS: [&str; 2] = ["4", "2"];
 /// A frame of 1,024 B payload with its headers, as our frames are.
-const FRAME_BYTES: &str = "1082";
+const FRAME_BYTES: u16 = 1_082;
 
 /// A testpmd that can be started.
 #[derive(Clone, Debug)]
 pub(super) struct Testpmd(PathBuf);
 
 /// Packets sent since the start, and CPU nanoseconds of every thread.
-struct Sample {
-    packets: u64,
-    threads: BTreeMap<String, u64>,
+pub(super) struct Sample {
+    pub(super) packets: u64,
+    pub(super) threads: BTreeMap<String, u64>,
 }
 
 impl Testpmd {
@@ -35,10 +35,16 @@ impl Testpmd {
         std::env::split_paths(&path).map(|dir| dir.join(PROGRAM)).find(|p| p.is_file()).map(Testpmd)
     }
 
-    /// Packets per CPU second of its forwarding thread. Takes some four seconds; `timeout` (coreutils) ends it whatever
-    /// becomes of us.
+    /// [`Testpmd::speed`] of its flow generator on a ring that leads back to it.
     pub(super) fn flowgen(&self) -> anyhow::Result<f64> {
-        let mut child = self.start()?;
+        self.speed("flowgen", "net_ring0", FRAME_BYTES)
+    }
+
+    /// Packets per CPU second of its forwarding thread, in forwarding mode `mode` on a virtual device, with frames of so
+    /// many bytes (without FCS). Takes some four seconds; `timeout` (coreutils) ends it whatever
+    /// becomes of us.
+    pub(super) fn speed(&self, mode: &str, device: &str, frame_bytes: u16) -> anyhow::Result<f64> {
+        let mut child = self.start(mode, device, frame_bytes)?;
         let samples = child.stdout.take().map(|out| read(BufReader::new(out), child.id()));
         let status = child.wait().context(PROGRAM)?;
         let samples = samples.unwrap_or_default();
@@ -49,18 +55,24 @@ impl Testpmd {
         rate(first, last).with_context(|| format!("{PROGRAM} sent nothing between two of its statistics"))
     }
 
-    fn start(&self) -> anyhow::Result<Child> {
+    /// Starts it; `timeout` ends it after [`SECONDS`].
+    pub(super) fn start(&self, mode: &str, device: &str, frame_bytes: u16) -> anyhow::Result<Child> {
         let cores = sys::affinity::cores();
         let (first, last) = (cores.first().unwrap_or(&0), cores.last().unwrap_or(&0));
         let lcores = format!("0@{first},1@{last}");
+        // Packet sockets want buffers for a whole slot, however short the frames.
+        let slot = device.split_once("framesz=").and_then(|(_, s)| s.split(',').next()?.parse().ok());
+        let room = slot.unwrap_or(u32::from(frame_bytes)).max(1_920) + 256;
         let prefix = format!("rankstorm-bench-{}", std::process::id());
         Command::new("timeout")
             .args(["--signal=INT", "--kill-after", SECONDS[1], SECONDS[0]])
             .arg(&self.0)
             .args(["--lcores", &lcores, "--no-huge", "-m", "128", "--no-shconf", "--file-prefix", &prefix])
-            .args(["--no-pci", "--no-telemetry", "--log-level=error", "--vdev", "net_ring0", "--"])
-            .args(["--forward-mode=flowgen", "--total-num-mbufs=8192", "--no-mlockall"])
-            .args(["--txpkts", FRAME_BYTES, "--stats-period", "1"])
+            .args(["--no-pci", "--no-telemetry", "--log-level=error", "--vdev", device, "--"])
+            // The size of a buffer has to come before that of a frame, or frames stay at 64 B.
+            .args(["--mbuf-size", &room.to_string()])
+            .args([&format!("--forward-mode={mode}"), "--total-num-mbufs=8192", "--no-mlockall"])
+            .args(["--txpkts", &frame_bytes.to_string(), "--stats-period", "1"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -75,7 +87,7 @@ fn read(lines: impl BufRead, parent: u32) -> Vec<Sample> {
     for line in lines.lines().map_while(Result::ok) {
         // The summary at the end has a TX-total.
         if let Some(packets) = packets(&line).filter(|_| !line.contains("TX-total")) {
-            samples.push(Sample { packets, threads: threads_of_child(parent) });
+            samples.push(Sample { packets, threads: threads_below(parent) });
         }
     }
     samples
@@ -87,19 +99,23 @@ fn packets(line: &str) -> Option<u64> {
 }
 
 /// Packets per CPU second of the thread that used most CPU between two samples: the one that forwards.
-fn rate(first: &Sample, last: &Sample) -> Option<f64> {
+pub(super) fn rate(first: &Sample, last: &Sample) -> Option<f64> {
     let used = |(tid, ns): (&String, &u64)| ns.checked_sub(*first.threads.get(tid)?);
     let busiest = last.threads.iter().filter_map(used).max().filter(|ns| *ns > 0)?;
     let packets = last.packets.checked_sub(first.packets).filter(|n| *n > 0)?;
     Some(packets as f64 * 1e9 / busiest as f64)
 }
 
-/// CPU nanoseconds of every thread of the only child of `parent`.
-fn threads_of_child(parent: u32) -> BTreeMap<String, u64> {
+/// CPU nanoseconds of every thread of every process that comes from `parent`.
+pub(super) fn threads_below(parent: u32) -> BTreeMap<String, u64> {
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    let Some(child) = children.split_ascii_whitespace().next() else { return BTreeMap::new() };
-    let Ok(tasks) = fs::read_dir(format!("/proc/{child}/task")) else { return BTreeMap::new() };
-    tasks.flatten().filter_map(|t| Some((t.file_name().to_str()?.to_owned(), cpu_ns(&t.path())?))).collect()
+    let mut threads = BTreeMap::new();
+    for child in children.split_ascii_whitespace().filter_map(|c| c.parse().ok()) {
+        let tasks = fs::read_dir(format!("/proc/{child}/task")).into_iter().flatten().flatten();
+        threads.extend(tasks.filter_map(|t| Some((t.file_name().to_str()?.to_owned(), cpu_ns(&t.path())?))));
+        threads.extend(threads_below(child));
+    }
+    threads
 }
 
 /// The first number of `schedstat`: nanoseconds on a core.

@@ -4,33 +4,61 @@
 //! the headroom of a switch. So the wire is reckoned here: every frame handed over keeps it busy for its time at the
 //! port's rate, and no more is handed over than `backlog` ahead of it. That paces the port as well.
 //!
-//! **Stamps.** A frame's `intended` and `start` do not travel on a real wire. They wait in a table shared by the ports of
-//! a worker, under queue pair and PSN, until the frame arrives at another of our ports. `start` is the moment the frame is
+//! **Stamps.** A frame's `intended` and `start` do not travel on a real wire. They wait in a table shared by all ports of
+//! the run, under queue pair and PSN, until the frame arrives at another of our ports. `start` is the moment the frame is
 //! handed over: what the device holds back, at most the backlog, is part of the network's delay.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
-use std::rc::Rc;
-
-use arrayvec::ArrayVec;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
+use crate::measure::distribution::{Distribution, Percentiles};
 use crate::plan::lab::PfcMode;
 use crate::rng::mix;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
-use crate::wire::HEAD_MAX;
-use crate::wire::fast::{self, Fast, Kind};
+use crate::wire::fast::{self, Fast, IpKey, Kind};
+use crate::wire::headers::{Deth, Ext, Opcode};
+use crate::wire::icrc;
 use crate::wire::neighbour::{self, Neighbour};
 use crate::wire::pfc::PfcFrame;
+use crate::wire::template::{BthFields, Template};
+use crate::wire::{HEAD_MAX, be32, psn};
 
 /// Frames whose stamps are kept; a power of two. More in flight than this lose theirs, and are counted.
 const STAMPS: usize = 1 << 16;
+/// Bytes of the last word of a BTH, which ends in the PSN.
+const PSN_WORD: usize = 4;
+/// Mark of arrived frames that are not for the host.
+const OTHERS: u32 = u32::MAX;
 /// Answers to neighbours that wait for room.
 const ANSWERS_MAX: usize = BURST;
+/// Longest delay told apart, nanoseconds.
+const DELAY_NS_MAX: u64 = 10_000_000_000;
 /// Neighbours remembered.
 const TOLD_MAX: usize = 1 << 16;
+
+/// Queue pair of probes: behind ours, before those of streams.
+const PROBE_QPN: u32 = 0x00ef_fff0;
+/// Their queue key, which is not a privileged one.
+const PROBE_QKEY: u32 = 0x0072_7370;
+/// Probes kept until somebody looks.
+const PROBES_MAX: usize = 1_024;
+
+/// A probe that came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probe {
+    pub at: Time,
+    /// Number it was sent with.
+    pub number: u32,
+    pub dscp: u8,
+    pub ecn: u8,
+    pub pcp: Option<u8>,
+    /// Its ICRC is right.
+    pub intact: bool,
+}
 
 /// The time all ports of a run go by.
 #[derive(Clone, Copy, Debug)]
@@ -40,65 +68,83 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    #[inline]
     pub fn now(&self) -> Time {
-        Time::ZERO + self.tsc.span(ticks().saturating_sub(self.origin))
+        self.at(ticks())
+    }
+
+    /// The time at this tick.
+    #[inline]
+    pub fn at(&self, tick: u64) -> Time {
+        Time::ZERO + self.tsc.span(tick.saturating_sub(self.origin))
     }
 }
 
-#[derive(Clone, Copy, Default)]
+/// One frame's stamps. Workers share the table without locks: a writer empties the key first and sets it last, and a
+/// reader who finds the same key before and after has read what belongs to it.
+#[derive(Default)]
 struct Stamp {
-    key: u64,
-    intended: Time,
-    start: Time,
-    src: u32,
-    flow: u32,
-    class: u8,
-    flags: u8,
+    key: AtomicU64,
+    intended: AtomicU64,
+    start: AtomicU64,
+    /// Sending port, and its queue pair or stream.
+    sender: AtomicU64,
+    /// Class and flags.
+    kind: AtomicU64,
 }
 
 /// Stamps of frames in flight.
 pub(super) struct Stamps(Vec<Stamp>);
 
 impl Stamps {
-    pub fn shared() -> Rc<RefCell<Stamps>> {
-        Rc::new(RefCell::new(Stamps(vec![Stamp::default(); STAMPS])))
+    pub fn shared() -> Arc<Stamps> {
+        Arc::new(Stamps((0..STAMPS).map(|_| Stamp::default()).collect()))
+    }
+
+    /// What a queue pair is known by.
+    fn flow(f: &Fast) -> u64 {
+        let (src, dst) = (f.src.0, f.dst.0);
+        mix((src >> 64) as u64 ^ src as u64 ^ mix((dst >> 64) as u64 ^ dst as u64) ^ u64::from(f.dest_qp))
     }
 
     /// Consecutive packets of a queue pair take consecutive places.
-    fn place(f: &Fast) -> (u64, usize) {
-        let (src, dst) = (f.src.0, f.dst.0);
-        let flow = mix((src >> 64) as u64
-            ^ src as u64
-            ^ mix((dst >> 64) as u64 ^ dst as u64)
-            ^ u64::from(f.dest_qp));
+    #[inline]
+    fn place(flow: u64, psn: u32) -> (u64, usize) {
         // Never 0, which marks an empty place.
-        (flow << 24 | u64::from(f.psn) | 1 << 63, (flow as usize).wrapping_add(f.psn as usize) % STAMPS)
+        (flow << 24 | u64::from(psn) | 1 << 63, (flow as usize).wrapping_add(psn as usize) % STAMPS)
     }
 
-    fn put<F: Frame>(&mut self, f: &Fast, frame: &F, start: Time) {
-        let (key, at) = Stamps::place(f);
-        let m = frame.meta();
-        self.0[at] = Stamp {
-            key,
-            intended: m.intended,
-            start,
-            src: m.src,
-            flow: m.flow,
-            class: m.class,
-            flags: m.flags,
-        };
+    #[inline]
+    fn put<F: Frame>(&self, (key, at): (u64, usize), frame: &F, start: Time) {
+        let (s, m) = (&self.0[at], frame.meta());
+        s.key.store(0, Ordering::Relaxed);
+        fence(Ordering::Release);
+        s.intended.store(m.intended.0, Ordering::Relaxed);
+        s.start.store(start.0, Ordering::Relaxed);
+        s.sender.store(u64::from(m.src) << 32 | u64::from(m.flow), Ordering::Relaxed);
+        s.kind.store(u64::from(m.class) << 8 | u64::from(m.flags), Ordering::Relaxed);
+        s.key.store(key, Ordering::Release);
     }
 
     /// Gives a frame its stamps back; false when they are gone.
+    #[inline]
     fn restore<F: Frame>(&self, f: &Fast, frame: &mut F) -> bool {
-        let (key, at) = Stamps::place(f);
+        let (key, at) = Stamps::place(Stamps::flow(f), f.psn);
         let s = &self.0[at];
-        let m = frame.meta_mut();
-        if s.key == key {
-            (m.intended, m.start, m.src, m.flow) = (s.intended, s.start, s.src, s.flow);
-            (m.class, m.flags) = (s.class, s.flags);
+        if s.key.load(Ordering::Acquire) != key {
+            return false;
         }
-        s.key == key
+        let (intended, start) = (s.intended.load(Ordering::Relaxed), s.start.load(Ordering::Relaxed));
+        let (sender, kind) = (s.sender.load(Ordering::Relaxed), s.kind.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        if s.key.load(Ordering::Relaxed) != key {
+            return false;
+        }
+        let m = frame.meta_mut();
+        (m.intended, m.start) = (Time(intended), Time(start));
+        (m.src, m.flow) = ((sender >> 32) as u32, sender as u32);
+        (m.class, m.flags) = ((kind >> 8) as u8, kind as u8);
+        true
     }
 }
 
@@ -123,6 +169,66 @@ pub(super) struct WireStats {
     pub other: u64,
     /// Data frames whose stamps were gone.
     pub unstamped: u64,
+    /// Frames lost because the link was down.
+    pub lost_down: u64,
+}
+
+/// What a port saw of the way its data frames came: delays by our own stamps, and marks.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// From being handed over to being taken in, nanoseconds.
+    delay_ns: Distribution<u32>,
+    /// Bytes of these frames with FCS.
+    bytes: u64,
+    /// Data frames with CE.
+    pub ce: u64,
+    /// Data frames that were taken in too late for their delay to say anything about the way.
+    pub blurred: u64,
+}
+
+impl Seen {
+    fn new() -> Seen {
+        Seen { delay_ns: Distribution::new(DELAY_NS_MAX, 3), bytes: 0, ce: 0, blurred: 0 }
+    }
+
+    /// A data frame that took so long; not `sharp`: it may have waited for us.
+    fn frame(&mut self, took: Span, sharp: bool, bytes: u64, ce: bool) {
+        self.ce += u64::from(ce);
+        if sharp {
+            self.delay_ns.record(took.0 / 1_000);
+            self.bytes += bytes;
+        } else {
+            self.blurred += 1;
+        }
+    }
+
+    /// Delay by our own stamps.
+    pub fn delay_ns(&self) -> Percentiles {
+        self.delay_ns.percentiles()
+    }
+
+    /// Depth of the queue that the frames waited in, as the delay above the least of them says when it drains at the
+    /// rate of `timing`: bytes with FCS.
+    pub fn queue_bytes(&self, timing: &LinkTiming) -> Percentiles {
+        let p = self.delay_ns();
+        let (Some(least), Some(mean)) = (p.min, (p.n > 0).then(|| self.bytes as f64 / p.n as f64)) else {
+            return p;
+        };
+        let per_ns = timing.rate().bits_per_s as f64 / 8e9 * mean / (mean + 20.0);
+        let bytes = |ns: Option<f64>| ns.map(|ns| ((ns - least) * per_ns).round());
+        Percentiles {
+            n: p.n,
+            min: bytes(p.min),
+            mean: bytes(p.mean),
+            p50: bytes(p.p50),
+            p90: bytes(p.p90),
+            p95: bytes(p.p95),
+            p99: bytes(p.p99),
+            p999: bytes(p.p999),
+            p9999: bytes(p.p9999),
+            max: bytes(p.max),
+        }
+    }
 }
 
 /// Who we are on a link.
@@ -140,19 +246,35 @@ pub(super) struct LabPort<P: Port, L> {
     pool: L,
     pub who: Identity,
     pfc: PfcMode,
-    timing: LinkTiming,
+    pub timing: LinkTiming,
     backlog: Span,
     frame_time: Span,
     clock: Clock,
     /// The reckoned wire is busy until then.
     free_at: Time,
-    stamps: Rc<RefCell<Stamps>>,
+    /// When the device had nothing more for us: what comes later has arrived since.
+    emptied_at: Time,
+    /// `None` where nothing ever arrives.
+    stamps: Option<Arc<Stamps>>,
+    /// By number of the sending queue pair or stream: [`Stamps::flow`], and where its frames have their PSN.
+    flows: Vec<(u64, usize)>,
     answers: TxBatch<P::Frame>,
+    /// Streams' frames have this number or a higher one as their `flow`.
+    streams_from: u32,
+    /// How late the oldest stream's frame of the last burst was handed over.
+    pub lateness: Option<Span>,
     /// MACs neighbours have told.
     pub told: Vec<(IpAddr, [u8; 6])>,
     pub stats: WireStats,
+    pub seen: Seen,
+    /// Probes that came in for us.
+    pub probes: Vec<Probe>,
     /// Nothing leaves any more.
     pub silent: bool,
+    /// When the turn began: what the room is reckoned from, so that a turn without frames reads no clock.
+    pub turn_at: Time,
+    /// There is no link: what is sent is lost, as on any cable, rather than kept by a device that takes nothing.
+    pub down: bool,
 }
 
 /// What a port is made with, besides its device.
@@ -163,11 +285,13 @@ pub(super) struct Wire {
     /// Bytes ahead of the wire.
     pub backlog_bytes: u64,
     pub frame_max: FrameLen,
+    /// Number of the first stream among the senders of the port.
+    pub streams_from: u32,
     pub clock: Clock,
 }
 
 impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
-    pub fn new(device: P, pool: L, wire: Wire, stamps: Rc<RefCell<Stamps>>) -> LabPort<P, L> {
+    pub fn new(device: P, pool: L, wire: Wire, stamps: Option<Arc<Stamps>>) -> LabPort<P, L> {
         let rate = wire.timing.rate().bits_per_s.max(1);
         LabPort {
             device,
@@ -179,11 +303,19 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             frame_time: wire.timing.wire_time(wire.frame_max),
             clock: wire.clock,
             free_at: Time::ZERO,
+            emptied_at: Time::ZERO,
             stamps,
+            flows: Vec::new(),
             answers: TxBatch::new(),
+            streams_from: wire.streams_from,
+            lateness: None,
             told: Vec::new(),
             stats: WireStats::default(),
+            seen: Seen::new(),
+            probes: Vec::new(),
             silent: false,
+            turn_at: Time::ZERO,
+            down: false,
         }
     }
 
@@ -191,6 +323,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     pub fn clock_from(&mut self, origin: u64) {
         self.clock.origin = origin;
         self.free_at = Time::ZERO;
+        self.emptied_at = Time::ZERO;
     }
 
     /// Asks who has `target`.
@@ -202,6 +335,39 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     /// The MAC a neighbour has told for an address.
     pub fn mac_of(&self, ip: IpAddr) -> Option<[u8; 6]> {
         self.told.iter().find(|(i, _)| *i == ip).map(|(_, mac)| *mac)
+    }
+
+    /// Sends probe `number`: a datagram of `len` bytes without FCS (its payload cut to whole words) that no host answers.
+    /// `None` when there is no room for it.
+    pub fn probe(&mut self, template: &Template, number: u32, len: u16) -> Option<Time> {
+        if self.answers.data.is_full() {
+            return None;
+        }
+        let mut frame = self.pool.take(Fill::Const, FrameLen(len.max(HEAD_MAX as u16)))?;
+        let bth = BthFields {
+            opcode: Opcode::UdSendOnly.into(),
+            dest_qp: PROBE_QPN,
+            psn: number,
+            ..BthFields::default()
+        };
+        let ext = Ext::Deth(Deth { qkey: PROBE_QKEY, resv8: 0, src_qp: PROBE_QPN });
+        let empty = template.write(frame.head_mut(), &bth, &ext, 0);
+        let payload = len.saturating_sub(empty.len.0) & !3;
+        let wire = template.write(frame.head_mut(), &bth, &ext, payload);
+        let m = frame.meta_mut();
+        (m.len, m.head_len, m.flags) = (wire.len, wire.head_len, 0);
+        self.pool.seal(&mut frame);
+        self.answers.data.push(frame);
+        let at = self.clock.now();
+        self.flush();
+        Some(at)
+    }
+
+    /// Asks the far end to hold one priority for so many quanta; 0 releases it.
+    pub fn pause(&mut self, priority: u8, quanta: u16) {
+        let mac = self.who.mac;
+        self.speak(|head| Some(PfcFrame::one(priority, quanta).write(head, mac).len));
+        self.flush();
     }
 
     fn speak(&mut self, write: impl FnOnce(&mut [u8; HEAD_MAX]) -> Option<FrameLen>) {
@@ -221,10 +387,11 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     /// Sends what is to be said to neighbours.
     pub fn flush(&mut self) {
         if self.silent {
-            while let Some(f) = self.answers.control.pop() {
+            let TxBatch { control, data } = &mut self.answers;
+            for f in control.drain(..).chain(data.drain(..)) {
                 self.pool.give(f);
             }
-        } else if !self.answers.control.is_empty() {
+        } else if !self.answers.is_empty() {
             let mut answers = std::mem::take(&mut self.answers);
             self.hand_over(&mut answers);
             self.answers = answers;
@@ -233,37 +400,102 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
 
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
         let now = self.clock.now();
-        let mut at = self.free_at.max(now);
-        let mut ends: ArrayVec<(Time, u64), { 2 * BURST }> = ArrayVec::new();
-        let mut stamps = self.stamps.borrow_mut();
-        for frame in batch.control.iter().chain(&batch.data) {
-            if frame.meta().flags & flags::DATA != 0
-                && let Ok(f) = fast::parse(frame.head(), frame.len())
-            {
-                stamps.put(&f, frame, now);
-            }
-            at += self.timing.wire_time(frame.len());
-            ends.push((at, u64::from(frame.len().0.max(60)) + 4));
+        if self.down {
+            return self.lose(now, batch);
         }
-        drop(stamps);
+        self.stamp(now, batch);
+        if let Some(m) = batch.data.first().map(Frame::meta).filter(|m| m.flow >= self.streams_from) {
+            self.lateness = Some(now.since(m.intended));
+        }
+        let (span, bytes) = self.on_wire(batch);
         let sent = self.device.tx_burst(batch);
-        if let Some((end, _)) = sent.checked_sub(1).and_then(|last| ends.get(last)) {
-            self.free_at = *end;
+        let (mut left, mut left_bytes) = (Span::ZERO, 0);
+        if !batch.is_empty() {
+            (left, left_bytes) = self.on_wire(batch);
+            self.stats.refused += 1;
+        }
+        if sent > 0 {
+            self.free_at = self.free_at.max(now) + Span(span.0 - left.0);
         }
         self.stats.tx_frames += sent as u64;
-        self.stats.tx_bytes += ends.iter().take(sent).map(|(_, bytes)| bytes).sum::<u64>();
-        self.stats.refused += u64::from(!batch.is_empty());
+        self.stats.tx_bytes += bytes - left_bytes;
         sent
     }
 
+    /// Sends into a link that is down.
+    #[cold]
+    fn lose(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) -> usize {
+        let lost = batch.frames();
+        self.free_at = self.free_at.max(now);
+        for f in batch.control.drain(..).chain(batch.data.drain(..)) {
+            self.free_at += self.timing.wire_time(f.len());
+            self.pool.give(f);
+        }
+        self.stats.lost_down += lost as u64;
+        lost
+    }
+
+    /// How long the frames of a batch keep the wire busy, and their bytes with FCS.
+    #[inline]
+    fn on_wire(&self, batch: &TxBatch<P::Frame>) -> (Span, u64) {
+        let (mut span, mut bytes) = (Span::ZERO, 0);
+        for frames in [&batch.control, &batch.data] {
+            for f in frames {
+                span += self.timing.wire_time(f.len());
+                bytes += u64::from(f.len().0.max(60)) + 4;
+            }
+        }
+        (span, bytes)
+    }
+
+    /// Puts the stamps of data frames away.
+    #[inline]
+    fn stamp(&mut self, now: Time, batch: &TxBatch<P::Frame>) {
+        let Some(stamps) = &self.stamps else { return };
+        for frame in batch.control.iter().chain(&batch.data) {
+            let m = frame.meta();
+            if m.flags & flags::DATA == 0 {
+                continue;
+            }
+            let number = m.flow as usize;
+            if number >= self.flows.len() {
+                self.flows.resize(number + 1, (0, 0));
+            }
+            let flow = &mut self.flows[number];
+            if flow.1 == 0 {
+                let Ok(f) = fast::parse(frame.head(), frame.len()) else { continue };
+                *flow = (Stamps::flow(&f), usize::from(f.ext_off) - PSN_WORD);
+            }
+            let psn = be32(frame.head(), flow.1) & psn::MASK;
+            stamps.put(Stamps::place(flow.0, psn), frame, now);
+        }
+    }
+
     /// What becomes of an arrived frame: true when the host is to have it.
-    fn sort(&mut self, now: Time, frame: &mut P::Frame) -> bool {
+    fn sort(&mut self, now: Time, sharp: bool, frame: &mut P::Frame) -> bool {
+        let bytes = u64::from(frame.len().0.max(60)) + 4;
         self.stats.rx_frames += 1;
-        self.stats.rx_bytes += u64::from(frame.len().0.max(60)) + 4;
+        self.stats.rx_bytes += bytes;
         match fast::parse(frame.head(), frame.len()) {
+            Ok(f) if f.kind == Kind::Roce && f.dest_qp == PROBE_QPN => {
+                let ours = self.who.ips.iter().any(|ip| IpKey::from(*ip) == f.dst);
+                if ours && self.probes.len() < PROBES_MAX {
+                    self.probes.push(Probe {
+                        at: now,
+                        number: f.psn,
+                        dscp: f.dscp,
+                        ecn: f.ecn,
+                        pcp: f.vlan.map(|v| v.pcp),
+                        intact: frame.wire_bytes().is_some_and(|b| icrc::verify(b) == Ok(true)),
+                    });
+                }
+                false
+            }
             Ok(f) if f.kind == Kind::Roce => {
-                let known = self.stamps.borrow().restore(&f, frame);
-                if !known {
+                let known = self.stamps.as_ref().is_some_and(|s| s.restore(&f, frame));
+                if known {
+                    self.seen.frame(now.since(frame.meta().start), sharp, bytes, f.ecn == 3);
+                } else {
                     let m = frame.meta_mut();
                     (m.intended, m.start) = (now, now);
                     self.stats.unstamped += u64::from(f.payload_len > 0);
@@ -308,20 +540,37 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
 
     fn rx_burst(&mut self, out: &mut Burst<P::Frame>) -> usize {
         let before = out.len();
-        if self.device.rx_burst(out) == 0 {
+        let room = out.remaining_capacity();
+        let taken = self.device.rx_burst(out);
+        let now = self.clock.now();
+        // As exact as what is handed over ahead of the wire.
+        let sharp = now.since(self.emptied_at) <= self.backlog;
+        if taken < room {
+            self.emptied_at = now;
+        }
+        if taken == 0 {
             self.flush();
             return 0;
         }
-        let now = self.clock.now();
-        let mut kept: Burst<P::Frame> = Burst::new();
-        for mut frame in out.drain(before..) {
-            if self.sort(now, &mut frame) {
-                kept.push(frame);
-            } else {
-                self.pool.give(frame);
+        let mut others = false;
+        for frame in &mut out[before..] {
+            let ours = self.sort(now, sharp, frame);
+            // Who is not for the host is marked, and taken out afterwards: rare.
+            if !ours {
+                frame.meta_mut().driver = OTHERS;
+                others = true;
             }
         }
-        out.extend(kept);
+        if others {
+            let all = std::mem::take(out);
+            for (i, frame) in all.into_iter().enumerate() {
+                if i >= before && frame.meta().driver == OTHERS {
+                    self.pool.give(frame);
+                } else {
+                    out.push(frame);
+                }
+            }
+        }
         self.flush();
         out.len() - before
     }
@@ -330,7 +579,10 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         if self.silent {
             return 0;
         }
-        let ahead = self.free_at.since(self.clock.now());
+        let ahead = self.free_at.since(self.turn_at);
+        if self.down {
+            return if ahead == Span::ZERO { BURST } else { 0 };
+        }
         if ahead == Span::ZERO {
             return self.device.tx_room().min(((self.backlog.0 / self.frame_time.0.max(1)) as usize).max(1));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
@@ -13,10 +13,11 @@ use super::setup::{self, Open};
 use crate::dpdk::{Eal, EthPort, MbufFrames};
 use crate::frame::{Burst, PfcSeen, Port};
 use crate::host::config::HostConfig;
-use crate::host::{Host, HostEvent};
+use crate::host::{Host, HostEvent, stream_base_len};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::HostStats;
 use crate::plan::Plan;
+use crate::plan::device::{DeviceKind, DeviceSpec};
 use crate::run::phases::{Milestone, Phases, Shared};
 use crate::run::realtime::{Between, Realtime};
 use crate::run::result::{PortFigures, WorkerStats};
@@ -24,6 +25,7 @@ use crate::sys;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
+use crate::workload::config::Action;
 
 /// Longest wait for links to come up and neighbours to answer.
 const READY_WAIT: Span = Span::from_ms(5_000);
@@ -37,16 +39,70 @@ const LOOK: Span = Span::from_ms(100);
 const HEART_MAX: Span = Span::from_ms(2_000);
 /// Wait for frames on their way when the run is over.
 const DRAIN: Span = Span::from_ms(20);
+/// Longest lateness told apart: 17 s, in picoseconds.
+const LATENESS_MAX: u64 = 1 << 44;
+/// Payload lengths that checksums are prepared for.
+const PAYLOADS_MAX: usize = 16;
+/// Bytes of the FCS, which the sizes of streams include.
+const FCS: u16 = 4;
 /// Turns without a frame before others may have the core.
 const IDLE_TURNS: u32 = 2_000;
+/// A turn that took longer may have been interrupted: the kernel is asked.
+const TURN_LONG: Span = Span::from_us(20);
+/// Next hop on a device where nobody is ([`DeviceSpec::is_sink`]).
+const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0];
 /// Events kept.
 const EVENTS_MAX: usize = 1_000;
 
 type LivePort = LabPort<EthPort, MbufFrames>;
 type Live = Realtime<LivePort, MbufFrames>;
 
+/// How long before the common start it is agreed on.
+const START_AHEAD: Span = Span::from_us(500);
+/// Closer deadlines are waited for by looking at the clock alone, without turning ports meanwhile.
+const DEADLINE_NEAR: Span = Span::from_ns(150);
+/// With a deadline closer than this no breath is taken between two turns.
+const DEADLINE_SOON: Span = Span::from_us(2);
+
+/// Where the workers of a run meet before their first frame.
+#[derive(Debug)]
+pub(super) struct Gate {
+    workers: u32,
+    ready: AtomicU32,
+    /// Ticks of the common start; 0 until all are ready.
+    start: AtomicU64,
+    failed: AtomicBool,
+}
+
+impl Gate {
+    pub fn new(workers: usize) -> Arc<Gate> {
+        let (ready, start, failed) = (AtomicU32::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Gate { workers: workers as u32, ready, start, failed })
+    }
+
+    /// One worker will not come.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// This worker's ports are ready; the last one sets the start.
+    fn arrive(&self, tsc: &Tsc) {
+        if self.ready.fetch_add(1, Ordering::AcqRel) + 1 == self.workers {
+            self.start.store(ticks() + tsc.ticks_in(START_AHEAD), Ordering::Release);
+        }
+    }
+
+    fn start(&self) -> Option<u64> {
+        Some(self.start.load(Ordering::Acquire)).filter(|s| *s != 0)
+    }
+}
+
 pub(super) struct Job<'a> {
     pub plan: &'a Plan,
+    /// Number of the first port of this worker.
+    pub first: usize,
+    pub gate: Arc<Gate>,
+    pub stamps: Arc<Stamps>,
     pub tsc: Tsc,
     pub core: Option<usize>,
     pub shared: Arc<Shared>,
@@ -64,11 +120,13 @@ pub(super) struct Left {
     pub ports: Vec<PortFigures>,
     pub events: Vec<String>,
     pub why: Vec<String>,
-    pub lateness_ps: Option<[u64; 3]>,
+    pub lateness: Option<Histogram<u64>>,
     pub late: u64,
+    /// From the wish to stop to the moment from which nothing was handed over.
+    pub stop: Option<Span>,
 }
 
-/// Runs to the agreed end. `Err`: the lab is not ready.
+/// Runs to the agreed end. `Err`: the lab is not ready, or, empty, that of another worker is not.
 pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
     let mut core = job.core;
     if let Some(c) = core
@@ -86,37 +144,89 @@ pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
         return Err("interrupted before the first frame".into());
     }
     let mtus = payloads(job.plan);
-    let origin = ticks();
     let mut lives: Vec<Live> = Vec::new();
-    for (cfg, mut port) in hosts.into_iter().zip(ports) {
-        port.clock_from(origin);
+    for (i, (cfg, port)) in hosts.into_iter().zip(ports).enumerate() {
         let pool = MbufFrames::new(&open.control, &open.data, &mtus);
-        lives.push(Realtime::new(Host::new(cfg), port, pool, job.tsc, Between::checked()));
+        // What travels in our own memory cannot be changed on its way.
+        let check_icrc = job.device(i).is_none_or(|d| d.kind != DeviceKind::Loop);
+        let between = Between { check_icrc, ..Between::checked() };
+        lives.push(Realtime::new(Host::new(cfg), port, pool, job.tsc, between));
+    }
+    let origin = meet(&job, &mut lives)?;
+    for live in &mut lives {
+        live.clock_from(origin);
+        live.port.clock_from(origin);
     }
     let clock = Clock { tsc: job.tsc, origin };
     let mut turner = Turner::new(&job, clock, lives);
+    while ticks() < origin {}
+    turner.started_late = clock.now().since(Time::ZERO);
     let why_stopped = turner.go();
     let left = turner.finish(core, open.frame_max, why_stopped);
     drop(open);
     Ok(left)
 }
 
-/// Payload lengths of most frames, for quick checksums.
+/// Waits until every worker is ready, answering neighbours meanwhile, and says when all start.
+fn meet(job: &Job<'_>, lives: &mut [Live]) -> Result<u64, String> {
+    job.gate.arrive(&job.tsc);
+    let mut nothing: Burst<crate::dpdk::MbufFrame> = Burst::new();
+    loop {
+        if let Some(start) = job.gate.start() {
+            return Ok(start);
+        }
+        if job.gate.failed.load(Ordering::Acquire) || job.stop.is_raised() {
+            return Err(String::new());
+        }
+        for live in lives.iter_mut() {
+            live.port.rx_burst(&mut nothing);
+            nothing.clear();
+        }
+        std::thread::yield_now();
+    }
+}
+
+impl Job<'_> {
+    /// The device of a port of this worker.
+    fn device(&self, i: usize) -> Option<&DeviceSpec> {
+        self.plan.lab.ports.get(self.first + i).and_then(|p| p.device.as_ref())
+    }
+
+    /// Nobody is behind this port of this worker.
+    fn sink(&self, i: usize) -> bool {
+        self.device(i).is_some_and(DeviceSpec::is_sink)
+    }
+}
+
+/// Payload lengths of most frames, for quick checksums: of full packets, and of streams' frames.
 fn payloads(plan: &Plan) -> Vec<u16> {
-    let mut mtus: Vec<u16> = plan.classes.iter().map(|c| c.mtu).collect();
-    mtus.sort_unstable();
-    mtus.dedup();
-    mtus
+    let mut lens: Vec<u16> = plan.classes.iter().map(|c| c.mtu).collect();
+    let bursts = plan.hosts.iter().flat_map(|h| &h.actions).filter_map(|a| match &a.action {
+        Action::Burst(s) => Some(s),
+        _ => None,
+    });
+    for s in plan.hosts.iter().flat_map(|h| &h.streams).chain(bursts) {
+        let v6 = plan.ranks.get(s.from.0 as usize).is_some_and(|r| r.ip.is_ipv6());
+        let base = stream_base_len(&plan.classes[usize::from(s.class.0)], v6, s.verb);
+        for (size, _) in &s.sizes {
+            let payload = size.saturating_sub(FCS + base);
+            if lens.len() < PAYLOADS_MAX && !lens.contains(&payload) {
+                lens.push(payload);
+            }
+        }
+    }
+    lens.dedup();
+    lens
 }
 
 fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
-    let stamps = Stamps::shared();
     let vlan = job.plan.classes.iter().find_map(|c| c.vlan);
     let frame_max = open.frame_max;
     let wired = std::mem::take(&mut open.ports).into_iter().enumerate().map(|(i, device)| {
-        let (host, lab) = (&job.plan.hosts[i], &job.plan.lab.ports[i]);
+        let at = job.first + i;
+        let (host, lab) = (&job.plan.hosts[at], &job.plan.lab.ports[at]);
         let who = Identity {
-            mac: lab.mac.unwrap_or_else(|| device.mac()),
+            mac: setup::own_mac(lab, &device),
             vlan,
             ips: host.ranks.iter().map(|r| r.ip).chain(lab.address).collect(),
         };
@@ -124,11 +234,17 @@ fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
             who,
             pfc: lab.pfc,
             timing: LinkTiming::new(host.rate, Span::ZERO),
-            backlog_bytes: setup::backlog(job.plan, i, frame_max),
+            backlog_bytes: setup::backlog(job.plan, at, frame_max),
             frame_max: FrameLen(frame_max),
+            streams_from: host.qps.len() as u32,
             clock,
         };
-        LabPort::new(device, MbufFrames::new(&open.control, &open.data, &[]), wire, stamps.clone())
+        LabPort::new(
+            device,
+            MbufFrames::new(&open.control, &open.data, &[]),
+            wire,
+            (!job.sink(i)).then(|| job.stamps.clone()),
+        )
     });
     wired.collect()
 }
@@ -138,7 +254,7 @@ fn wait_for_links(job: &Job<'_>, ports: &[LivePort], clock: Clock) -> Result<(),
         let down = ports.iter().position(|p| !p.device.link().is_ok_and(|l| l.up));
         let Some(down) = down else { return Ok(()) };
         if clock.now() > Time::ZERO + READY_WAIT || job.stop.is_raised() {
-            let (name, device) = (&job.plan.hosts[down].name, ports[down].device.name());
+            let (name, device) = (&job.plan.hosts[job.first + down].name, ports[down].device.name());
             return Err(format!("port {name} ({device}): no link; is the cable in and the other end up?"));
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -147,15 +263,17 @@ fn wait_for_links(job: &Job<'_>, ports: &[LivePort], clock: Clock) -> Result<(),
 
 /// Asks for every next hop and puts the answers where headers are made from.
 fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<HostConfig>, String> {
-    let mut hosts = job.plan.hosts.clone();
+    let mut hosts = job.plan.hosts[job.first..job.first + ports.len()].to_vec();
     // (port, next hop) -> our address.
     let mut wanted: BTreeMap<(usize, IpAddr), IpAddr> = BTreeMap::new();
     for (i, h) in hosts.iter().enumerate() {
         let Some(first) = h.ranks.first().map(|r| r.ip) else { continue };
         let qps = h.qps.iter().map(|q| (q.local_ip, q.peer_ip));
         for (from, to) in qps.chain(h.stream_to.iter().map(|s| (first, s.ip))) {
-            let (from, hop) = setup::next_hop(job.plan, i, from, to);
-            wanted.entry((i, hop)).or_insert(from);
+            let (from, hop) = setup::next_hop(job.plan, job.first + i, from, to);
+            if !job.sink(i) {
+                wanted.entry((i, hop)).or_insert(from);
+            }
         }
     }
     let mut ask_at = Time::ZERO;
@@ -170,6 +288,9 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
         let now = clock.now();
         if open.is_empty() {
             break;
+        }
+        if job.gate.failed.load(Ordering::Acquire) {
+            return Err(String::new());
         }
         if now > give_up || job.stop.is_raised() {
             let (port, hop, _) = open[0];
@@ -194,7 +315,10 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
     for (i, h) in hosts.iter_mut().enumerate() {
         h.mac = ports[i].who.mac;
         let first = h.ranks.first().map_or(IpAddr::from([0, 0, 0, 0]), |r| r.ip);
-        let mac = |from, to| ports[i].mac_of(setup::next_hop(job.plan, i, from, to).1).unwrap_or_default();
+        let unknown = if job.sink(i) { NOBODY } else { [0; 6] };
+        let mac = |from, to| {
+            ports[i].mac_of(setup::next_hop(job.plan, job.first + i, from, to).1).unwrap_or(unknown)
+        };
         for q in &mut h.qps {
             q.peer_mac = mac(q.local_ip, q.peer_ip);
         }
@@ -220,9 +344,14 @@ struct Turner<'j, 'a> {
     lateness: Option<Histogram<u64>>,
     late: u64,
     stall: Span,
+    started_late: Span,
     links: Vec<bool>,
     events: Vec<String>,
     busy: u64,
+    /// Ticks of turns in which others had the core, and how often that was.
+    stolen: u64,
+    preemptions: u64,
+    cpu_from: f64,
     look_at: Time,
     keep_alive_at: Time,
 }
@@ -238,11 +367,15 @@ impl<'j, 'a> Turner<'j, 'a> {
             base: None,
             open_loop_done: false,
             open_loop_look: Time::ZERO,
-            lateness: Histogram::new(3).ok(),
+            lateness: Histogram::new_with_bounds(1, LATENESS_MAX, 3).ok(),
             late: 0,
             stall: Span::ZERO,
+            started_late: Span::ZERO,
             events: Vec::new(),
             busy: 0,
+            stolen: 0,
+            preemptions: sys::cpu::thread_preemptions(),
+            cpu_from: sys::cpu::thread_cpu_s(),
             look_at: Time::ZERO,
             keep_alive_at: Time::ZERO + KEEP_ALIVE,
             job,
@@ -255,26 +388,40 @@ impl<'j, 'a> Turner<'j, 'a> {
     fn go(&mut self) -> Option<String> {
         let mut last = self.clock.now();
         let mut idle = 0;
+        let long = self.clock.tsc.ticks_in(TURN_LONG);
+        let (mut before, mut worked) = (ticks(), false);
         loop {
-            let now = self.clock.now();
+            // One reading begins a turn and ends the one before: in a virtual machine each costs some ten nanoseconds.
+            let tick = ticks();
+            let now = self.clock.at(tick);
+            if worked {
+                let took = tick - before;
+                if took > long && self.was_preempted() {
+                    self.stolen += took;
+                } else {
+                    self.busy += took;
+                }
+            }
+            before = tick;
             self.stall = self.stall.max(now.since(last));
             if self.job.stop.is_raised() || now >= self.phases.end() {
                 return None;
             }
-            let before = ticks();
             self.milestones(now);
             let mut moved = false;
             for live in &mut self.lives {
-                // Each port by its own reading: frames that another one has just sent may be here.
-                let now = self.clock.now();
+                // Frames that another port has just sent may be here: then by a reading of its own.
+                let now = if moved { self.clock.now() } else { now };
                 let due = live.host.next_deadline();
-                if due != Time::ZERO && due < now {
+                live.port.turn_at = now;
+                moved |= live.turn(now, &mut self.recorder);
+                let other = || (due != Time::ZERO && due < now).then(|| now.since(due));
+                if let Some(late) = live.port.lateness.take().or_else(other) {
                     self.late += 1;
                     if let Some(h) = &mut self.lateness {
-                        h.saturating_record(now.since(due).0.max(1));
+                        h.saturating_record(late.0.max(1));
                     }
                 }
-                moved |= live.turn(now, &mut self.recorder);
                 while let Some(event) = live.host.poll_event() {
                     match event {
                         HostEvent::IterationDone { iteration, at } => self.phases.host_done(iteration, at),
@@ -306,10 +453,18 @@ impl<'j, 'a> Turner<'j, 'a> {
                 let _ = self.job.progress.try_send(now);
             }
             last = now;
+            worked = moved;
             if moved {
-                self.busy += ticks() - before;
                 idle = 0;
             } else {
+                let due = self.lives.iter().map(|l| l.host.next_deadline()).min().unwrap_or(Time::NEVER);
+                if due < now + DEADLINE_SOON {
+                    // Nothing else may come between: what arrives meanwhile waits no longer than a turn takes.
+                    if due < self.clock.now() + DEADLINE_NEAR {
+                        while self.clock.now() < due {}
+                    }
+                    continue;
+                }
                 idle += 1;
                 std::hint::spin_loop();
                 if idle > IDLE_TURNS {
@@ -320,6 +475,13 @@ impl<'j, 'a> Turner<'j, 'a> {
                 }
             }
         }
+    }
+
+    /// Others had the core since the last question.
+    #[cold]
+    fn was_preempted(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.preemptions, sys::cpu::thread_preemptions());
+        self.preemptions > before
     }
 
     /// Takes up what the phases have agreed on, at its time.
@@ -346,10 +508,12 @@ impl<'j, 'a> Turner<'j, 'a> {
 
     /// Links that came and went, and a word to the neighbours now and then.
     fn look(&mut self, now: Time) {
-        for (i, live) in self.lives.iter().enumerate() {
+        for (i, live) in self.lives.iter_mut().enumerate() {
             let up = live.port.device.link().is_ok_and(|l| l.up);
+            live.port.down = !up;
             if up != self.links[i] && self.events.len() < EVENTS_MAX {
-                let (name, word) = (&self.job.plan.hosts[i].name, if up { "up" } else { "down" });
+                let (name, word) =
+                    (&self.job.plan.hosts[self.job.first + i].name, if up { "up" } else { "down" });
                 self.events.push(format!("port {name}: link {word} at {:.1} s", now.0 as f64 / 1e12));
             }
             self.links[i] = up;
@@ -357,9 +521,10 @@ impl<'j, 'a> Turner<'j, 'a> {
         if now >= self.keep_alive_at {
             self.keep_alive_at = now + KEEP_ALIVE;
             for (i, live) in self.lives.iter_mut().enumerate() {
-                let Some(rank) = self.job.plan.hosts[i].ranks.first() else { continue };
-                let peer = self.job.plan.hosts[i].qps.first().map_or(rank.ip, |q| q.peer_ip);
-                let (from, hop) = setup::next_hop(self.job.plan, i, rank.ip, peer);
+                let host = &self.job.plan.hosts[self.job.first + i];
+                let Some(rank) = host.ranks.first() else { continue };
+                let peer = host.qps.first().map_or(rank.ip, |q| q.peer_ip);
+                let (from, hop) = setup::next_hop(self.job.plan, self.job.first + i, rank.ip, peer);
                 live.port.ask(from, hop);
             }
         }
@@ -368,6 +533,11 @@ impl<'j, 'a> Turner<'j, 'a> {
     fn finish(mut self, core: Option<usize>, frame_max: u16, why_stopped: Option<String>) -> Left {
         let end = self.clock.now();
         let stopped = self.job.stop.is_raised() || why_stopped.is_some();
+        let asked = self.job.stop.raised_at().map(|t| t.saturating_sub(self.clock.origin));
+        let stop = asked.map(|t| end.since(Time::ZERO + self.clock.tsc.span(t)));
+        if let Some(after) = stop {
+            self.events.push(format!("asked to stop: nothing was handed over later than {after} after that"));
+        }
         // Nothing leaves from here on; what is on its way is still counted when the run ended by itself.
         self.lives.iter_mut().for_each(|l| l.port.silent = true);
         while !stopped && self.clock.now() < end + DRAIN {
@@ -387,8 +557,8 @@ impl<'j, 'a> Turner<'j, 'a> {
         let mut ports = Vec::new();
         for (i, live) in self.lives.iter_mut().enumerate() {
             live.finish(&mut self.recorder);
-            let figures = figures(self.job.plan, i, live, frame_max, end);
-            let allowed = self.job.plan.hosts[i].pfc_response.as_ns_f64();
+            let figures = figures(self.job.plan, self.job.first + i, live, frame_max, end);
+            let allowed = self.job.plan.hosts[self.job.first + i].pfc_response.as_ns_f64();
             if let Some(took) = figures.xoff_response_ns.filter(|took| *took > allowed) {
                 why.push(format!(
                     "port {}: frames left for {took:.0} ns after an XOFF and {allowed:.0} ns are allowed (pfc_response): \
@@ -415,23 +585,40 @@ impl<'j, 'a> Turner<'j, 'a> {
             hosts,
             now: end,
             worker: WorkerStats {
-                name: format!("ports 0-{}", self.lives.len().saturating_sub(1)),
+                name: match self.lives.len() {
+                    1 => format!("port {}", self.job.first),
+                    n => format!("ports {}-{}", self.job.first, (self.job.first + n).saturating_sub(1)),
+                },
                 core,
                 frames: ports.iter().map(|p| p.tx_frames + p.rx_frames).sum(),
                 busy_s: self.clock.tsc.span(self.busy).as_s_f64(),
                 total_s,
+                stolen_s: self.clock.tsc.span(self.stolen).as_s_f64(),
+                cpu_s: sys::cpu::thread_cpu_s() - self.cpu_from,
+                lateness_ps: self.lateness.as_ref().filter(|h| !h.is_empty()).map(percentiles),
+                started_late_ps: Some(self.started_late.0),
             },
             ports,
             events: self.events,
             why,
-            lateness_ps: self
-                .lateness
-                .filter(|h| !h.is_empty())
-                .map(|h| [h.value_at_quantile(0.5), h.value_at_quantile(0.99), h.max()]),
+            lateness: self.lateness.filter(|h| !h.is_empty()),
             late: self.late,
+            stop,
             recorder: self.recorder,
         }
     }
+}
+
+/// What the device counted of pauses, under its own names.
+fn pause_counters(device: &EthPort) -> Vec<(String, u64)> {
+    let of_pauses = |n: &str| ["pause", "xoff", "xon", "pfc"].iter().any(|w| n.contains(w));
+    let all = device.xstats().unwrap_or_default();
+    all.into_iter().filter(|(n, v)| *v > 0 && of_pauses(n)).collect()
+}
+
+/// p50, p99, max.
+pub(super) fn percentiles(h: &Histogram<u64>) -> [u64; 3] {
+    [h.value_at_quantile(0.5), h.value_at_quantile(0.99), h.max()]
 }
 
 fn figures(plan: &Plan, i: usize, live: &Live, frame_max: u16, end: Time) -> PortFigures {
@@ -458,10 +645,20 @@ fn figures(plan: &Plan, i: usize, live: &Live, frame_max: u16, end: Time) -> Por
         rx_bytes: s.rx_bytes,
         tx_utilisation: wire_bits / (end.0.max(1) as f64 / 1e12) / host.rate.bits_per_s.max(1) as f64,
         tx_refused: s.refused,
+        tx_lost_down: s.lost_down,
+        pause_counters: if seen == PfcSeen::Counters { pause_counters(device) } else { Vec::new() },
         rx_missed: counted.map_or(0, |c| c.rx_missed + c.rx_no_buffer),
         icrc_errors: live.stats().rx_icrc_errors,
+        ce_rx: live.port.seen.ce,
+        delay_ns: live.port.seen.delay_ns(),
+        delay_blurred: live.port.seen.blurred,
+        queue_bytes_inferred: live.port.seen.queue_bytes(&live.port.timing),
         rx_other: s.other,
         answered: s.answered,
+        rate_error: match live.host.stream_progress(end) {
+            (_, 0) => None,
+            (sent, due) => Some(sent as f64 / due as f64 - 1.0),
+        },
         device_tx_frames: counted.map(|c| c.tx_frames),
         device_rx_frames: counted.map(|c| c.rx_frames),
     }

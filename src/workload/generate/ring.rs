@@ -14,6 +14,10 @@
 //! on. Those are bounded by `(n - 1) x chunks`: a rank that sends nothing holds its predecessor up after one
 //! turn of the ring. Room is reserved for what skew and reduction explain; a rank further behind grows its
 //! queue up to that bound.
+//!
+//! **Hierarchical** (`per_node = g` above 1): the g ranks of a node reduce-scatter and in the end gather among themselves
+//! in no time; between, rank l of every node is in a ring of its own with the l-th share of the vector, cut like parts. A
+//! port then carries 2(N-1)/N x S/g for N nodes.
 
 use crate::limits::BURST;
 use crate::units::{RankId, Rate, Span, Time};
@@ -107,6 +111,15 @@ impl Split {
     }
 }
 
+/// The ring that rank number `index` of `ranks` is in: how its vector is split, and the rank's place in it. `per_node`
+/// divides `ranks`.
+pub fn ring_of(ranks: usize, per_node: u32, vector: u64, chunk: u64, index: usize) -> (Split, u32) {
+    let g = per_node.max(1);
+    let nodes = ranks as u32 / g;
+    let share = Split::new(g, vector, chunk).part(index as u32 % g);
+    (Split::new(nodes, share, chunk), index as u32 / g)
+}
+
 /// One rank of a ring all-reduce.
 #[derive(Debug)]
 pub struct Ring {
@@ -127,18 +140,19 @@ impl Ring {
         vector: u64,
         chunk: u64,
         reduce: Span,
+        per_node: u32,
     ) -> Option<Ring> {
-        let n = cfg.ranks.len();
-        if n < 2 {
+        let (n, g) = (cfg.ranks.len(), per_node.max(1) as usize);
+        if n < 2 * g {
             return None;
         }
-        let split = Split::new(n as u32, vector, chunk);
+        let (split, place) = ring_of(n, per_node, vector, chunk, index);
         let mut ring = Ring {
             split,
             stride: u32::try_from(split.chunks_max()).unwrap_or(u32::MAX),
-            index: index as u32,
-            next: cfg.ranks[(index + 1) % n],
-            prev: cfg.ranks[(index + n - 1) % n],
+            index: place,
+            next: cfg.ranks[(index + g) % n],
+            prev: cfg.ranks[(index + n - g) % n],
             reduce,
             early: Vec::new(),
         };
@@ -234,7 +248,35 @@ mod tests {
 
     fn ring(n: u32, vector: u64, chunk: u64, reduce_ns: u64) -> WorkloadConfig {
         let (vector, chunk, reduce) = (Bytes(vector), Bytes(chunk), Span::from_ns(reduce_ns));
-        workload(n, WorkloadKind::RingAllReduce { vector, chunk, reduce })
+        workload(n, WorkloadKind::RingAllReduce { vector, chunk, reduce, per_node: 1 })
+    }
+
+    /// Two nodes of three ranks: rank 1 of node 0 talks to rank 1 of node 1 and to nobody else, and sends its third of
+    /// the vector, as 2(N-1)/N x S/g says.
+    #[test]
+    fn ranks_of_a_node_are_in_rings_of_their_own() {
+        let (vector, chunk, reduce) = (Bytes(24_000), Bytes(1 << 20), Span::ZERO);
+        let cfg = workload(6, WorkloadKind::RingAllReduce { vector, chunk, reduce, per_node: 3 });
+        check(&cfg).unwrap();
+        assert_eq!((bytes_per_iteration(&cfg), messages_per_iteration(&cfg)), (6 * 8_000, 6 * 2));
+        let mut ranks: Vec<Interp> = (0..6).map(|r| Interp::new(&cfg, 0, RankId(r), 1).unwrap()).collect();
+        ranks.iter_mut().for_each(|r| r.start(0, Time::ZERO));
+        let mut moved = [0u64; 6];
+        for now in (0..9).map(Time) {
+            for r in 0..6u32 {
+                while let Some(post) = ranks[r as usize].poll(now) {
+                    assert_eq!((post.peer, post.bytes), (RankId((r + 3) % 6), 4_000));
+                    moved[r as usize] += post.bytes;
+                    ranks[r as usize].on_send_started(now, post.op);
+                    ranks[r as usize].on_send_done(now, post.op);
+                    ranks[post.peer.0 as usize].on_recv(now, RankId(r), post.tag, post.bytes);
+                }
+            }
+        }
+        assert!(ranks.iter().all(|r| r.finished() && r.unexpected() == 0));
+        assert_eq!(moved, [8_000; 6]);
+        let one = WorkloadKind::RingAllReduce { vector, chunk, reduce, per_node: 6 };
+        assert!(check(&workload(6, one)).unwrap_err().to_string().contains("2 nodes"));
     }
 
     /// Carries messages between interpreters with random delays (messages may overtake) and checks that data,

@@ -11,16 +11,18 @@ mod wire;
 pub type Entry = fn(&[u8]);
 
 /// Every entry by the name of its fuzz target.
-pub const ENTRIES: [(&str, Entry); 11] = [
+pub const ENTRIES: [(&str, Entry); 13] = [
     ("fast", wire::fast_parser),
     ("dissect", wire::dissector),
     ("pfc", wire::pfc),
+    ("neighbour", wire::neighbours),
     ("capture", wire::capture),
     ("messages", wire::messages),
     ("flows", text::flows),
     ("hpcc", text::hpcc),
     ("sonic", text::sonic),
     ("profile", text::profile),
+    ("device", text::device),
     ("host", devices::host),
     ("switch", devices::switch),
 ];

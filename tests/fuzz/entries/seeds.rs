@@ -1,6 +1,9 @@
 //! First inputs of every target: the repository's captures, profiles, and small files as their authors write them.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+
+use rankstorm::wire::{HEAD_MAX, neighbour};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -80,11 +83,42 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "capture" => captures.iter().filter(|c| c.len() < 16_384).cloned().collect(),
         "flows" => FLOWS.iter().map(|f| f.to_vec()).collect(),
         "hpcc" => vec![HPCC.to_vec()],
+        "neighbour" => neighbours(),
+        "device" => DEVICES.iter().map(|d| [&1_518u16.to_be_bytes()[..], d.as_bytes()].concat()).collect(),
         "sonic" => vec![[SONIC, b"\0", LOOKUP].concat()],
         "profile" => files(&root.join("profiles"), "toml").into_iter().map(|p| small(&p)).collect(),
         // Short programs over the targets' own steps: they are found quickly from anything.
         _ => (0..8u8).map(|n| (0..96u8).map(|i| i.wrapping_mul(37).wrapping_add(n * 11)).collect()).collect(),
     }
+}
+
+const DEVICES: [&str; 8] = [
+    "eth1",
+    "0000:3b:00.0",
+    "loop:a",
+    "net_af_packet0,iface=eth1,framesz=4096",
+    "net_af_xdp0,iface=eth1",
+    "net_memif0,role=client,socket=@x,bsize=8192",
+    "net_tap0,remote=eth1",
+    "net_virtio_user0,path=/dev/vhost-net",
+];
+
+/// Questions and answers of both families, untagged and tagged.
+fn neighbours() -> Vec<Vec<u8>> {
+    let v4 = [IpAddr::from([198, 18, 0, 1]), IpAddr::from([198, 18, 0, 2])];
+    let v6 = [0x2001_0002_u128 << 96 | 1, 0x2001_0002_u128 << 96 | 2].map(|a| IpAddr::from(a.to_be_bytes()));
+    let mut found = Vec::new();
+    for ([a, b], vlan) in [(v4, None), (v6, None), (v4, Some(0x6064)), (v6, Some(7))] {
+        let mut head = [0; HEAD_MAX];
+        for len in [
+            neighbour::ask(&mut head, vlan, [2; 6], a, b),
+            neighbour::tell(&mut head, vlan, [2; 6], a, ([4; 6], b)),
+        ] {
+            let len = usize::from(len.map_or(0, |l| l.0));
+            found.push(head[..len.min(HEAD_MAX)].to_vec());
+        }
+    }
+    found
 }
 
 /// A profile with numbers that the target takes.

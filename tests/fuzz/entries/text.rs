@@ -2,11 +2,14 @@
 //! byte.
 
 use rankstorm::cli::check::{check_text, plan_text};
+use rankstorm::plan::device::DeviceSpec;
 use rankstorm::plan::hpcc::plan as hpcc_plan;
 use rankstorm::profile::sonic::{Database, Lookup, Wanted, WantedPort, resolve};
 use rankstorm::profile::{self, Overrides};
 use rankstorm::workload::import::flows::{read_csv, read_hpcc};
 use rankstorm::workload::import::hpcc::{Config, Folder, Topology};
+
+use super::Input;
 
 /// The files of an input.
 fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -105,4 +108,17 @@ pub fn profile(data: &[u8]) {
     let again = profile::from_str("again.toml", &plan_text(&plan), &over)
         .unwrap_or_else(|e| panic!("the effective profile loads: {e}\n{}", plan.effective));
     assert_eq!(again.effective, plan.effective);
+}
+
+/// The longest frame, then the device of a `[[port]]`: what DPDK is given names the device and holds the frame.
+pub fn device(data: &[u8]) {
+    let mut input = Input(data);
+    let frame = u32::from(input.u16());
+    let Ok(text) = std::str::from_utf8(input.0) else { return };
+    let Ok(spec) = DeviceSpec::parse(text) else { return };
+    let _ = spec.interfaces();
+    if let Ok((given, room)) = spec.arguments(frame) {
+        assert!(given.starts_with(&spec.name), "{given}");
+        assert!(u32::from(room) >= frame, "{given}: {room}");
+    }
 }

@@ -14,6 +14,7 @@ use rankstorm::wire::dissect::{Body, dissect, encode};
 use rankstorm::wire::fast::{self, IpKey, Kind};
 use rankstorm::wire::headers::{Ext, Opcode};
 use rankstorm::wire::messages::MessageCounter;
+use rankstorm::wire::neighbour::{self, Neighbour, Own};
 use rankstorm::wire::pfc::{PFC_LEN, PfcFrame};
 use rankstorm::wire::template::{BthFields, FrameSpec, Template};
 use rankstorm::wire::{HEAD_MAX, icrc, pad_of};
@@ -96,6 +97,31 @@ pub fn pfc(data: &[u8]) {
     assert_eq!((written.len, PfcFrame::parse(&again, PFC_LEN)), (PFC_LEN, Some(f)));
     for p in 0..8 {
         assert_eq!(f.quanta_of(p).is_some(), f.enable & (1 << p) != 0);
+    }
+}
+
+/// An ARP or neighbour discovery frame, as the kernel or a switch sends it: its answer and what we would send are read
+/// back as what they are.
+pub fn neighbours(data: &[u8]) {
+    let Some(n) = neighbour::parse(data) else { return };
+    let mut out = [0; HEAD_MAX];
+    match n {
+        Neighbour::Asks { ip, mac, target } => {
+            let own = Own { ip: target, mac: [2, 0, 0, 0, 0, 9] };
+            if let Some(len) = own.answer(data, &mut out) {
+                let told = neighbour::parse(&out[..usize::from(len.0).min(HEAD_MAX)]);
+                assert_eq!(told, Some(Neighbour::Tells { ip: target, mac: own.mac }));
+            } else {
+                assert_ne!(ip.is_ipv4(), target.is_ipv4(), "a question in one family has an answer");
+            }
+            let other = Own { ip: IpAddr::from([0, 0, 0, 0]), mac };
+            assert!(target == other.ip || other.answer(data, &mut out).is_none());
+        }
+        Neighbour::Tells { ip, mac } => {
+            let len = neighbour::ask(&mut out, None, mac, ip, ip).expect("one family");
+            let asked = neighbour::parse(&out[..usize::from(len.0).min(HEAD_MAX)]);
+            assert_eq!(asked, Some(Neighbour::Asks { ip, mac, target: ip }));
+        }
     }
 }
 

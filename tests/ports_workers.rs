@@ -1,0 +1,92 @@
+//! Runs on real ports with several workers: one start, stamps that cross between them, and what the report says of it.
+#![cfg(all(feature = "dpdk", target_os = "linux"))]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+mod common;
+
+use common::run_into;
+use rankstorm::report::model::RunReport;
+
+const RUN: &str = "on = \"ports\"\ngap = \"1ms\"\nstall_max = \"5s\"\n";
+
+fn run(run: &str, devices: &[&str], rate: &str, traffic: &str, code: i32) -> RunReport {
+    let dir = tempfile::tempdir().unwrap();
+    let one = |d: &&str| format!("[[port]]\ndevice = \"{d}\"\nrate = \"{rate}\"\n");
+    let ports: String = devices.iter().map(one).collect();
+    std::fs::write(dir.path().join("p.toml"), format!("[run]\n{RUN}{run}{ports}{traffic}")).unwrap();
+    run_into(&dir.path().join("out"), &dir.path().join("p.toml"), &[], code)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[test]
+fn two_workers_share_a_cable_and_lose_no_stamp() {
+    if cores() < 2 {
+        eprintln!("SKIPPED: two workers need two cores");
+        return;
+    }
+    let traffic = "[[workload]]\nname = \"in\"\nkind = \"incast\"\nsenders = 1\nmessage = \"1 MiB\"\n";
+    let r = run(
+        "limit = \"20s\"\nworkers = 2\nwarmup = 1\nrepeats = 5\n",
+        &["loop:x", "loop:x"],
+        "10G",
+        traffic,
+        0,
+    );
+    let names: Vec<&str> = r.tester.workers.iter().map(|w| w.name.as_str()).collect();
+    assert_eq!(names, ["port 0", "port 1"]);
+    let held: Vec<Option<usize>> = r.tester.workers.iter().map(|w| w.core).collect();
+    assert!(held[0].is_some() && held[0] != held[1], "a core each: {held:?}");
+    assert!(r.tester.trustworthy, "{:?}", r.tester.why);
+    let [a, b] = r.tester.ports.as_slice() else { panic!("{:?}", r.tester.ports) };
+    // 256 frames of 4096 B an iteration, six of them; a question and an answer about neighbours each way.
+    assert_eq!((a.tx_frames, b.rx_frames), (6 * 256 + 2, 6 * 256 + 2));
+    assert_eq!((b.tx_frames, a.rx_frames), (a.rx_frames, b.tx_frames));
+    assert_eq!(r.classes.iter().map(|c| (c.arrivals, c.lost)).collect::<Vec<_>>(), [(5 * 256, 0)]);
+    // A stamp that was lost on its way between the workers would count as no time at all.
+    let network = r.latency_ns.iter().find(|l| l.from == "wire_out").unwrap();
+    assert!(network.percentiles.min.is_some_and(|ns| ns > 0.0), "{network:?}");
+    assert!(r.tester.start_spread_ns.is_some_and(|ns| ns >= 0.0), "{:?}", r.tester.start_spread_ns);
+    let control = r.tester.control.unwrap();
+    assert_eq!(control == "shares a core with a worker", cores() == 2, "{control}");
+}
+
+#[test]
+fn a_stream_keeps_its_rate_and_says_where_it_was_late() {
+    let traffic = "[[stream]]\nfrom = 0\nto = 1\nsize = 1086\nload = \"1%\"\nduration = \"300 ms\"\n";
+    let r = run("limit = \"20s\"\nworkers = 1\n", &["loop:y", "loop:y"], "10G", traffic, 0);
+    assert!(r.tester.trustworthy, "{:?}", r.tester.why);
+    // 1 % of 10 Gbit/s in frames of 1,106 B on the wire, for 0.3 s.
+    let asked = 0.3 * 0.01 * 10e9 / (1_106.0 * 8.0);
+    let sent = r.tester.ports[0].tx_frames as f64 - 2.0;
+    assert!((sent - asked).abs() <= 3.0, "{sent} of {asked}");
+    assert_eq!(r.tester.ports[0].rate_error, Some(0.0), "all of them left before the end");
+    assert_eq!(r.tester.rate_error, Some(0.0));
+    assert_eq!(r.tester.ports[1].rate_error, None, "nothing was asked of the other port");
+    assert_eq!(r.tester.pacing_point.as_deref(), Some("enqueue"));
+    let late = r.tester.workers[0].lateness_ns.as_ref().unwrap();
+    // No frame can be handed over before its time, and a loop of some ten nanoseconds cannot hit it exactly.
+    assert!(late.p50 > 0.0 && late.p50 <= late.p99 && late.p99 <= late.max, "{late:?}");
+    let clock = &r.tester.clock;
+    let (ppm, doubt) = (clock.tsc_drift_ppm.unwrap(), clock.tsc_drift_doubt_ppm.unwrap());
+    assert!(ppm.abs() < doubt + 100.0, "{ppm} ppm, known to {doubt}");
+}
+
+#[test]
+fn more_than_a_core_can_send_is_said_as_a_rate_error() {
+    let traffic: String = (0..8)
+        .map(|i| format!("[[stream]]\nname = \"s{i}\"\nfrom = 0\nto = 1\nsize = 64\nload = \"12%\"\nduration = \"200 ms\"\n"))
+        .collect();
+    // 1.1 billion frames a second.
+    let r = run(
+        "limit = \"250ms\"\nworkers = 1\n",
+        &["net_null0,no-rx=1", "net_null1,no-rx=1"],
+        "800G",
+        &traffic,
+        0,
+    );
+    let error = r.tester.ports[0].rate_error.unwrap();
+    assert!(error < -0.1 && error > -1.0, "{error}");
+}
