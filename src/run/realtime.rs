@@ -173,24 +173,28 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             self.stats.late_max = self.stats.late_max.max(late);
             self.stats.late_total += late;
         }
-        let received = self.receive(now, rec);
+        // What arrived may have left another core after the turn began: nothing is handled before it was sent.
+        let (received, now) = self.receive(now, rec);
         let sent = self.send(now, rec);
         received || sent
     }
 
-    fn receive(&mut self, now: Time, rec: &mut impl Record) -> bool {
+    /// Takes what has arrived; says whether that was anything, and the time afterwards.
+    fn receive(&mut self, mut now: Time, rec: &mut impl Record) -> (bool, Time) {
         let mut moved = false;
         while let Some(frame) = self.between.rx_faults.as_mut().and_then(|l| l.poll(now)) {
             self.hand_over(now, frame, rec);
             moved = true;
         }
         if self.port.rx_burst(&mut self.rx) == 0 && self.rx.is_empty() {
-            return moved;
+            return (moved, now);
         }
         moved = true;
         // Taken only when there is something in it: the move costs more than an idle turn should.
         let mut rx = std::mem::take(&mut self.rx);
         self.stats.rx_frames += rx.len() as u64;
+        // Ports that read the clock when they take a burst say so.
+        now = rx.first().map_or(now, |f| f.meta().arrive.max(now));
         for mut frame in rx.drain(..) {
             frame.meta_mut().arrive = now;
             if let Some(tee) = &mut self.between.tee {
@@ -210,7 +214,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             }
         }
         self.rx = rx;
-        moved
+        (moved, now)
     }
 
     fn hand_over(&mut self, now: Time, mut frame: P::Frame, rec: &mut impl Record) {

@@ -398,6 +398,12 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         }
     }
 
+    /// When the turn began; now where nobody takes turns.
+    #[inline]
+    fn turn_began(&self) -> Time {
+        if self.turn_at == Time::ZERO { self.clock.now() } else { self.turn_at }
+    }
+
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
         let now = self.clock.now();
         if self.down {
@@ -542,18 +548,21 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         let before = out.len();
         let room = out.remaining_capacity();
         let taken = self.device.rx_burst(out);
+        if taken == 0 {
+            // Seen empty after the turn began: good enough, and no clock is read for it.
+            self.emptied_at = self.emptied_at.max(self.turn_began());
+            self.flush();
+            return 0;
+        }
         let now = self.clock.now();
         // As exact as what is handed over ahead of the wire.
         let sharp = now.since(self.emptied_at) <= self.backlog;
         if taken < room {
             self.emptied_at = now;
         }
-        if taken == 0 {
-            self.flush();
-            return 0;
-        }
         let mut others = false;
         for frame in &mut out[before..] {
+            frame.meta_mut().arrive = now;
             let ours = self.sort(now, sharp, frame);
             // Who is not for the host is marked, and taken out afterwards: rare.
             if !ours {
@@ -579,7 +588,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         if self.silent {
             return 0;
         }
-        let ahead = self.free_at.since(self.turn_at);
+        let ahead = self.free_at.since(self.turn_began());
         if self.down {
             return if ahead == Span::ZERO { BURST } else { 0 };
         }

@@ -543,6 +543,7 @@ impl<'j, 'a> Turner<'j, 'a> {
         while !stopped && self.clock.now() < end + DRAIN {
             let now = self.clock.now();
             for live in &mut self.lives {
+                live.port.turn_at = now;
                 live.turn(now, &mut self.recorder);
             }
         }
