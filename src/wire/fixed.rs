@@ -110,7 +110,7 @@ mod tests {
             (v6, Ext::None, false),
         ] {
             let t = Template::new(&spec).expect("a template");
-            let opcode = if ext.len() == 0 { Opcode::UcSendOnly } else { Opcode::UdSendOnly } as u8;
+            let opcode = if ext.is_empty() { Opcode::UcSendOnly } else { Opcode::UdSendOnly } as u8;
             let bth = BthFields { opcode, dest_qp: 0xf0_0001, psn: 5, ..BthFields::default() };
             let fixed = FixedHead::new(&t, t.flow(), &bth, &ext, 1_024);
             assert_eq!(fixed.is_some(), fits, "{spec:?}");
