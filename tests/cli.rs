@@ -168,6 +168,20 @@ fn check_predicts_and_its_plan_is_a_profile_again() {
 }
 
 #[test]
+fn check_names_the_switch_of_a_port() {
+    let headroom = |profile: &str| {
+        let o = rankstorm(&["check", profile]);
+        assert_eq!(code(&o), 0, "{}", text(&o.stderr));
+        let lines = text(&o.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+        lines.split(" headroom ").nth(1).unwrap().to_owned()
+    };
+    let ring = headroom("profiles/deadlock-ring.toml");
+    assert!(ring.contains("8 ports, ring0 Ethernet1 to ring3 Ethernet2"), "{ring}");
+    let one = headroom(PROFILE);
+    assert!(one.contains("33 ports, Ethernet0 to Ethernet32"), "{one}");
+}
+
+#[test]
 fn what_is_not_there_yet_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("o");

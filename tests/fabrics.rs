@@ -89,12 +89,12 @@ fn a_bounced_path_deadlocks_and_the_watchdog_frees_it() {
     assert_eq!(circle, ["l1", "l3", "s1", "s2"]);
     assert_eq!((result.conservation.dropped_frames, r.verdict()), (0, Verdict::Pass));
     assert!(r.answer.starts_with("YES, as expected the run ended early: deadlock"), "{}", r.answer);
-    let stuck = result.conservation.received_frames;
+    let stuck = r.classes[0].arrivals;
 
     let go_on = "run.deadlock=\"go-on\"";
-    let (result, r) = virtually(&plan("deadlock-bounce", &[go_on]));
-    assert_eq!(result.conservation.received_frames, stuck, "it never moved again");
-    assert!(!result.complete || result.conservation.inside_frames > 0, "{:?}", r.answer);
+    let (result, r) = virtually(&plan("deadlock-bounce", &[go_on, "run.limit=\"30 ms\""]));
+    assert_eq!(r.classes[0].arrivals, stuck, "it never moved again");
+    assert!(result.conservation.holds() && result.conservation.inside_frames > 0);
 
     for action in ["drop", "forward"] {
         let watchdog =
@@ -104,8 +104,8 @@ fn a_bounced_path_deadlocks_and_the_watchdog_frees_it() {
         let storms: u64 = result.switches.iter().flat_map(|s| &s.ports).map(|p| p.watchdog[3].storms).sum();
         let restored: u64 =
             result.switches.iter().flat_map(|s| &s.ports).map(|p| p.watchdog[3].restored).sum();
-        assert!(storms >= 4 && restored == storms, "{action}: {storms} storms, {restored} restored");
-        assert!(result.conservation.received_frames > 4 * stuck && result.conservation.dropped_frames > 0);
+        assert!(storms >= 4 && restored > 0, "{action}: {storms} storms, {restored} restored");
+        assert!(r.classes[0].arrivals > 4 * stuck && result.conservation.dropped_frames > 0);
     }
 }
 

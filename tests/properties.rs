@@ -2,13 +2,15 @@
 //! `check` calls the headroom enough, every pause ends unless buffers wait in a circle, a paused class holds up no other,
 //! and a seed decides the outcome.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 
+use std::cell::Cell;
+
 use common::{plan_of, virtually};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::test_runner::{RngSeed, TestRunner};
 use rankstorm::plan::Plan;
 use rankstorm::run::result::RunResult;
 
@@ -87,51 +89,95 @@ fn warned(plan: &Plan, code: &str) -> bool {
     plan.warnings.iter().any(|(c, _)| c == code)
 }
 
-proptest! {
-    #![proptest_config(config(40, 41))]
+/// One run of the property below, as drawn.
+#[derive(Clone, Debug)]
+struct Case {
+    fabric: String,
+    ports: u32,
+    which: u32,
+    kib: u32,
+    control: &'static str,
+    balance: &'static str,
+    mtu: u32,
+    threshold_kb: u32,
+    seed: u64,
+}
 
-    /// Small buffers, so that most of these runs pause.
-    #[test]
-    fn any_fabric_conserves_bytes_ends_its_pauses_and_repeats_itself(
-        (fabric, ports) in fabric(),
-        which in 0u32..3,
-        kib in 16u32..400,
-        control in prop::sample::select(vec!["none", "none", "dcqcn:hpcc", "window"]),
-        balance in prop::sample::select(vec!["ecmp", "pinned"]),
-        mtu in prop::sample::select(vec![1024u32, 4096]),
-        threshold in prop::sample::select(vec![20u32, 60, 300]),
-        seed in 1u64..1_000,
-    ) {
-        prop_assume!(ports >= 2);
-        let text = format!(
-            "[run]\nseed = {seed}\nrepeats = 2\ngap = \"20 us\"\nlimit = \"2 s\"\n{fabric}{}\
-             [switch]\nbuffer = \"24 MB\"\nstatic_th = \"{threshold} kB\"\nreserved = \"0 B\"\nbalance = \"{balance}\"\n",
-            work(ports, which, kib, control, mtu)
-        );
-        let plan = plan_of(&text, &[]);
-        let (result, report) = virtually(&plan);
-        let c = result.conservation;
-        prop_assert!(c.holds(), "{c:?}\n{text}");
-        // Every route is a shortest path, so no circle of buffers and nothing that waits for ever.
-        prop_assert!(!warned(&plan, "buffer_cycle"), "{text}");
-        prop_assert!(result.complete, "{:?}\n{text}", result.missing);
-        prop_assert_eq!((c.inside_frames, c.pool_in_use), (0, 0));
-        prop_assert_eq!(c.sent_bytes, c.received_bytes + c.dropped_bytes);
-        let xons: u64 = result.switches.iter().flat_map(|s| &s.ports).flat_map(|p| &p.pfc).map(|p| p.xon_tx).sum();
-        prop_assert_eq!(pauses(&result), xons, "as many pauses as their ends\n{}", text);
-        if !warned(&plan, "headroom_too_small") {
-            let lost: u64 = report.switches.iter().filter_map(|s| s.drops_lossless).sum();
-            prop_assert_eq!((lost, c.dropped_frames), (0, 0), "{}", text);
-            // What was asked for was carried, once.
-            let sent: u64 = result.hosts.iter().map(|h| h.payload_bytes).sum();
-            prop_assert_eq!((sent, report.flows.retransmitted), (2 * plan.predicted.iteration_bytes.0, 0));
-        }
-        prop_assert_eq!(virtually(&plan).0.outcome_hash(), result.outcome_hash(), "{}", text);
+fn case() -> impl Strategy<Value = Case> {
+    let work = (0u32..3, 16u32..400, prop::sample::select(vec!["none", "none", "dcqcn:hpcc", "window"]));
+    let switch = (prop::sample::select(vec!["ecmp", "pinned"]), prop::sample::select(vec![20u32, 60, 300]));
+    let mtu = prop::sample::select(vec![1024u32, 4096]);
+    (fabric(), work, switch, mtu, 1u64..1_000).prop_map(
+        |((fabric, ports), (which, kib, control), (balance, threshold_kb), mtu, seed)| Case {
+            fabric,
+            ports,
+            which,
+            kib,
+            control,
+            balance,
+            mtu,
+            threshold_kb,
+            seed,
+        },
+    )
+}
+
+/// What a run showed: it paused, and `check` had called its headroom enough.
+fn holds(c: &Case) -> Result<(bool, bool), TestCaseError> {
+    let text = format!(
+        "[run]\nseed = {}\nrepeats = 2\ngap = \"20 us\"\nlimit = \"2 s\"\n{}{}[switch]\nbuffer = \"24 MB\"\n\
+         static_th = \"{} kB\"\nreserved = \"0 B\"\nbalance = \"{}\"\n",
+        c.seed,
+        c.fabric,
+        work(c.ports, c.which, c.kib, c.control, c.mtu),
+        c.threshold_kb,
+        c.balance
+    );
+    let plan = plan_of(&text, &[]);
+    let (result, report) = virtually(&plan);
+    let count = result.conservation;
+    prop_assert!(count.holds(), "{count:?}\n{text}");
+    // Every route is a shortest path, so no circle of buffers and nothing that waits for ever.
+    prop_assert!(!warned(&plan, "buffer_cycle"), "{text}");
+    prop_assert!(result.complete, "{:?}\n{text}", result.missing);
+    prop_assert_eq!((count.inside_frames, count.pool_in_use), (0, 0));
+    prop_assert_eq!(count.sent_bytes, count.received_bytes + count.dropped_bytes);
+    let ends: u64 =
+        result.switches.iter().flat_map(|s| &s.ports).flat_map(|p| &p.pfc).map(|p| p.xon_tx).sum();
+    prop_assert_eq!(pauses(&result), ends, "as many pauses as their ends\n{}", &text);
+    let enough = !warned(&plan, "headroom_too_small");
+    if enough {
+        let lost: u64 = report.switches.iter().filter_map(|s| s.drops_lossless).sum();
+        prop_assert_eq!((lost, count.dropped_frames), (0, 0), "{}", &text);
+        // What was asked for was carried, once.
+        let carried: u64 = result.hosts.iter().map(|h| h.payload_bytes).sum();
+        let asked = 2 * plan.predicted.iteration_bytes.0;
+        prop_assert_eq!((carried, report.flows.retransmitted), (asked, 0), "{}", &text);
     }
+    prop_assert_eq!(virtually(&plan).0.outcome_hash(), result.outcome_hash(), "{}", &text);
+    Ok((pauses(&result) > 0, enough))
+}
+
+/// Small buffers, so that many of these runs pause: how many is asserted, for a property of pauses that never come is
+/// none.
+#[test]
+fn any_fabric_conserves_bytes_ends_its_pauses_and_repeats_itself() {
+    let (paused, safe) = (Cell::new(0u32), Cell::new(0u32));
+    let mut runner = TestRunner::new(config(96, 41));
+    let all = runner.run(&case(), |c| {
+        prop_assume!(c.ports >= 2);
+        let (pauses, enough) = holds(&c)?;
+        paused.set(paused.get() + u32::from(pauses));
+        safe.set(safe.get() + u32::from(pauses && enough));
+        Ok(())
+    });
+    all.unwrap();
+    eprintln!("{} of 96 runs paused, {} of them with headroom enough", paused.get(), safe.get());
+    assert!(paused.get() >= 32 && safe.get() >= 24, "{} paused, {} safe", paused.get(), safe.get());
 }
 
 proptest! {
-    #![proptest_config(config(16, 42))]
+    #![proptest_config(config(40, 42))]
 
     /// An incast is paused again and again while one of its senders also sends a little in another class, lossless or
     /// not, to a port of its own. None of that is lost or waits for a pause: at most for the frames in front of it that

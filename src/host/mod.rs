@@ -223,6 +223,11 @@ impl Host {
         self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next()).min(drained).min(acks)
     }
 
+    /// Queue pairs of this host.
+    pub fn queue_pairs(&self) -> usize {
+        self.qps.len()
+    }
+
     /// The tester port this host is.
     pub fn port(&self) -> PortId {
         PortId(self.port)

@@ -21,10 +21,8 @@ pub use crate::transport::qp::RKEY;
 
 /// Queue pairs are asked for this many turns before they send: some 100 ns, what the last-level cache takes.
 const PREFETCH_TURNS: usize = 4;
-/// The rows of so many queue pairs stay in the second-level cache anyway.
-const QPS_WARM: usize = 4_096;
-/// So many templates stay in the first-level cache anyway.
-const TEMPLATES_WARM: usize = 64;
+/// So many templates stay in the caches anyway, whatever other hosts need.
+const TEMPLATES_WARM: usize = 16;
 
 /// How one attempt to send went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -493,11 +491,11 @@ impl Host {
         self.stats.stream_tx += 1;
         self.stats.classes[usize::from(s.class)].transmissions += 1;
         let next = s.next();
-        self.ready.leave(list);
         self.pfc_rx.left(now, list, wire.len);
         if next <= now {
-            self.ready.join(list, id);
+            self.ready.rotate(list);
         } else {
+            self.ready.leave(list);
             self.wheel.set(id, next);
         }
         self.seal(now, &mut frame, wire, after, id, pool);
@@ -514,14 +512,24 @@ impl Host {
         }
     }
 
-    /// Says that a frame, whose head is at hand, will come a few frames from now: on a port with more queue pairs than
-    /// caches hold, its rows are asked for.
+    /// Says that a frame, whose head is at hand, will come a few frames from now: the rows of its queue pair are asked
+    /// for. Worth it where there are more queue pairs than caches hold.
     #[inline]
     pub fn expect<F: Frame>(&self, frame: &F) {
-        if self.qps.len() > QPS_WARM
-            && let Some(qp) = fast::dest_qp_guess(frame.head())
-        {
+        if let Some(qp) = fast::dest_qp_guess(frame.head()) {
             self.prefetch_qp(qp.wrapping_sub(QPN_FIRST));
+        }
+    }
+
+    /// Says that a frame, for which [`Host::expect`] was called a frame ago, comes next: what the rows of its queue pair
+    /// lead to is asked for.
+    #[inline]
+    pub fn expect_next<F: Frame>(&self, frame: &F) {
+        if let Some(qp) = fast::dest_qp_guess(frame.head())
+            && let Some(q) = self.qps.get(qp.wrapping_sub(QPN_FIRST) as usize)
+        {
+            self.messages.prefetch(q.req.oldest());
+            self.prefetch_template(qp.wrapping_sub(QPN_FIRST));
         }
     }
 

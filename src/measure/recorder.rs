@@ -1,5 +1,6 @@
 //! The measurement of a run: implements [`Record`]. One recorder per engine, merged at the end.
 
+use arrayvec::ArrayVec;
 use sha2::{Digest, Sha256};
 
 use super::distribution::Distribution;
@@ -16,6 +17,9 @@ use crate::units::{ClassIx, RankId, Span, Time, WIRE_OVERHEAD_BYTES};
 /// Longest latency a histogram tells apart, nanoseconds: one hour.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 const NO_SLOT: u32 = u32::MAX;
+/// Queue depths are counted so many at a time. Each is in another histogram and those of a fabric fill no cache: counted
+/// together, their cache misses wait for each other no more.
+const DEPTHS: usize = 64;
 
 /// What a recorder must have room for.
 #[derive(Clone, Debug, Default)]
@@ -112,6 +116,8 @@ pub struct Recorder {
     queue_base: Vec<usize>,
     queue_slot: Vec<u32>,
     queues: Vec<QueueDepth>,
+    /// Place in `queues` and depth of the last ones, not yet counted there.
+    depths: ArrayVec<(u32, u32), DEPTHS>,
     queues_left_out: usize,
     drops: [[u64; PRIORITIES]; DropReason::ALL.len()],
     rates: Option<Box<RateSeries>>,
@@ -160,6 +166,7 @@ impl Recorder {
             queue_base: Vec::with_capacity(config.switches.len()),
             queue_slot: Vec::new(),
             queues: Vec::new(),
+            depths: ArrayVec::new(),
             queues_left_out: 0,
             drops: Default::default(),
             rates: config.rates.clone().map(Box::new),
@@ -216,14 +223,32 @@ impl Recorder {
     pub fn measure_from(&self) -> Time {
         self.measure_from
     }
-    /// Ends the run: open pauses are closed at `now`.
+    /// Ends the run: open pauses are closed at `now`, and everything is counted.
     pub fn finish(&mut self, now: Time) {
+        self.count_depths();
         self.pauses.finish(now, self.measure_from);
         self.network.finish(now);
     }
+    /// Counts the depths of queues that wait for it.
+    #[inline(never)]
+    fn count_depths(&mut self) {
+        for &(slot, bytes) in &self.depths {
+            if let Some(q) = self.queues.get(slot as usize) {
+                q.depth_bytes.prefetch(u64::from(bytes));
+            }
+        }
+        for (slot, bytes) in self.depths.drain(..) {
+            if let Some(q) = self.queues.get_mut(slot as usize) {
+                q.depth_bytes.record(u64::from(bytes));
+            }
+        }
+    }
+
     /// Adds what another engine of the same run recorded. Engines own disjoint ports and switches; the order of
-    /// merging does not matter.
-    pub fn merge(&mut self, other: Recorder) {
+    /// merging does not matter. Both have been finished.
+    pub fn merge(&mut self, mut other: Recorder) {
+        self.count_depths();
+        other.count_depths();
         self.measure_from = self.measure_from.min(other.measure_from);
         for (a, b) in self.classes.iter_mut().zip(&other.classes) {
             a.frames += b.frames;
@@ -286,7 +311,7 @@ impl Recorder {
     pub fn pauses(&self) -> &Pauses {
         &self.pauses
     }
-    /// Depth histograms, by switch, port and priority.
+    /// Depth histograms, by switch, port and priority. After [`Recorder::finish`].
     pub fn queues(&self) -> &[QueueDepth] {
         &self.queues
     }
@@ -316,6 +341,11 @@ impl Recorder {
 
     /// Feeds everything recorded to a hash, in a canonical order that no merging order changes.
     pub fn digest(&self, hash: &mut Sha256) {
+        if !self.depths.is_empty() {
+            let mut whole = self.clone();
+            whole.count_depths();
+            return whole.digest(hash);
+        }
         let mut put = |values: &[u64]| values.iter().for_each(|v| hash.update(v.to_le_bytes()));
         for c in &self.classes {
             put(&[c.frames, c.bytes, c.first.0, c.last.0, c.dropped]);
@@ -433,9 +463,14 @@ impl Record for Recorder {
         let Some(base) = self.queue_base.get(usize::from(switch)) else { return };
         let ix = base + usize::from(port) * PRIORITIES + usize::from(priority);
         let Some(&slot) = self.queue_slot.get(ix) else { return };
-        if let Some(q) = self.queues.get_mut(slot as usize) {
-            q.depth_bytes.record(bytes);
+        if slot == NO_SLOT {
+            return;
         }
+        if self.depths.is_full() {
+            self.count_depths();
+        }
+        // Buffers end below 4 GiB.
+        self.depths.push((slot, bytes.min(u32::MAX.into()) as u32));
     }
 
     fn switch_paused(&mut self, now: Time, switch: u16, port: u16, priority: u8, until: Time) {

@@ -14,7 +14,7 @@ use crate::measure::recorder::{Recorder, RecorderConfig, SwitchShape};
 use crate::measure::stats::SwitchPortStats;
 use crate::switch::buffer_frames_max;
 use crate::switch::config::SwitchPortConfig;
-use crate::topology::{End, Fabric, Link};
+use crate::topology::{Fabric, Link};
 use crate::transport::config::{ClassConfig, QpConfig, Retransmission};
 use crate::transport::reorder;
 use crate::units::{FrameLen, LinkTiming};
@@ -26,12 +26,14 @@ use crate::workload::schedule::Op;
 const PROGRAM_BYTES: u64 = 14 << 20;
 /// Frames in buffers that are allocated before the start; more come when queues grow so long.
 const READY_FRAMES: usize = 1 << 16;
-/// What the C library adds to an allocation of a frame's size and alignment: glibc hands them out 320 bytes apart.
-const MALLOC_BYTES: u64 = 128;
 /// One queue of a switch port, with its priority group.
 const QUEUE_BYTES: u64 = 128;
 /// What an engine keeps for a link and for the events it may have pending.
 const LINK_BYTES: u64 = 160;
+/// Frames in the ring of a link, which grows with what is on the link and not with what could be.
+const RING_FRAMES: usize = 32;
+/// One of them: when it arrives, and its handle.
+const RING_ENTRY_BYTES: u64 = 16;
 /// A route in the form of the packet path.
 const ROUTE_ROW_BYTES: u64 = 8;
 /// Per operation of a captured program: what the interpreter keeps beside the schedule.
@@ -100,7 +102,7 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
     let (recorder_bytes, flows_bytes) = Recorder::bytes_for(&config);
     let network_bytes = NetworkRecord::bytes_for(b.fabric.switches.iter().map(|s| s.ports.len() as u16));
     let (frames_max, frames) = pool_frames(b.fabric, b.hosts, b.classes);
-    let bytes_per_frame = boxed::BYTES_PER_FRAME as u64 + MALLOC_BYTES;
+    let bytes_per_frame = boxed::BYTES_PER_FRAME as u64;
     let frames_bytes = frames as u64 * bytes_per_frame;
     let switches_bytes = switches(b.fabric);
     let schedule_bytes = schedules(b);
@@ -132,20 +134,18 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
     }
 }
 
-/// Switches as the plan and the engine have them, their links, counters (twice: a run copies them at its end), and routes:
-/// a list per endpoint in the plan, a row in the switch.
+/// Switches as the plan and the engine have them, their links, counters (three times: as they count, as they stood when the
+/// measurement began, and what is between), and routes: a list per endpoint in the plan, a row in the switch.
 fn switches(fabric: &Fabric) -> u64 {
     let ports: u64 = fabric.switches.iter().map(|s| s.ports.len() as u64).sum();
     // A name is a string of its own.
     let config = 2 * (size_of::<SwitchPortConfig>() as u64 + 32);
-    let per_port = PRIORITIES as u64 * QUEUE_BYTES + config + 2 * size_of::<SwitchPortStats>() as u64;
+    let per_port = PRIORITIES as u64 * QUEUE_BYTES + config + 3 * size_of::<SwitchPortStats>() as u64;
     let routes = fabric.switches.len() as u64 * u64::from(fabric.endpoints);
     let per_route = size_of::<std::sync::Arc<[u16]>>() as u64 + ROUTE_ROW_BYTES;
-    // Frames on links to and from endpoints, which all are in use, pass through a ring each.
-    let at_hosts = |l: &&Link| matches!(l.from, End::Host(_)) || matches!(l.to, End::Host(_));
-    let rings: usize = fabric.links.iter().filter(at_hosts).map(|l| frames_on_link(&l.timing)).sum();
+    let rings: usize = fabric.links.iter().map(|l| frames_on_link(&l.timing).min(RING_FRAMES)).sum();
     let links = fabric.links.len() as u64 * (size_of::<Link>() as u64 + LINK_BYTES);
-    ports * per_port + routes * per_route + links + (rings * size_of::<usize>()) as u64
+    ports * per_port + routes * per_route + links + rings as u64 * RING_ENTRY_BYTES
 }
 
 /// Bitmaps of queue pairs with selective repeat.

@@ -54,6 +54,10 @@ pub(super) mod kind {
 
 /// FCS bytes, which counters include and captures do not.
 const FCS: u64 = 4;
+/// Frames on a link for which there is room from the start: data frames of 1 KB on 1 us of cable at 100G, and their ACKs.
+const ON_LINK_USUAL: usize = 32;
+/// The rows of so many queue pairs, all hosts together, stay in the second-level cache anyway.
+const QPS_WARM: usize = 1_024;
 
 struct HostSlot {
     host: Host,
@@ -94,9 +98,10 @@ struct Tx {
     hurt: bool,
 }
 
-/// Receiving end of a link: what is on it, in order. Only the head is in the calendar.
+/// Receiving end of a link: what is on it and when it arrives, in order. Only the head is in the calendar. The time
+/// stands beside the frame, so that the next arrival is known without the memory of the frame.
 struct Rx<F> {
-    fifo: VecDeque<F>,
+    fifo: VecDeque<(Time, F)>,
     to: Place,
     armed: bool,
 }
@@ -140,6 +145,8 @@ pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     phases: Phases,
     snapshots: Vec<Snapshot>,
     snapshot_names: Vec<(Time, String)>,
+    /// There are more queue pairs than the caches hold.
+    qps_cold: bool,
     /// Frames for links whose far end is in another engine; the driver empties it after every [`Engine::advance`].
     pub outbox: VecDeque<F>,
     /// Frames and bytes since the start.
@@ -208,9 +215,12 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 local,
                 hurt: false,
             });
-            let depth = if local { frames_on_link(&link.timing) } else { 0 };
+            // Grows where many short frames are on a long link: a ring that is larger than what is on the link costs a
+            // cache line for every few frames.
+            let depth = if local { frames_on_link(&link.timing).min(ON_LINK_USUAL) } else { 0 };
             rx.push(Rx { fifo: VecDeque::with_capacity(depth), to, armed: false });
         }
+        let qps: usize = parts.hosts.iter().map(Host::queue_pairs).sum();
         let pending = 2 * fabric.links.len() + 4 * (parts.hosts.len() + parts.switches.len()) + 64;
         let mut engine = Engine {
             hosts: parts
@@ -245,6 +255,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             phases,
             snapshots: Vec::with_capacity(snapshot_names.len()),
             snapshot_names,
+            qps_cold: qps > QPS_WARM,
             outbox: VecDeque::with_capacity(1024),
             conservation: Conservation::default(),
             stats: EngineStats::default(),
@@ -362,7 +373,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     pub(super) fn deliver(&mut self, link: usize, frame: F) {
         let rx = &mut self.rx[link];
         let at = frame.meta().arrive;
-        rx.fifo.push_back(frame);
+        rx.fifo.push_back((at, frame));
         if !rx.armed {
             rx.armed = true;
             self.calendar.push(at, Key::new(kind::ARRIVE, link as u32));
@@ -373,19 +384,41 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     fn arrive(&mut self, link: u32) {
         let now = self.now;
         let rx = &mut self.rx[link as usize];
-        let Some(frame) = rx.fifo.pop_front() else { return };
+        let Some((_, frame)) = rx.fifo.pop_front() else { return };
+        let to = rx.to;
         match rx.fifo.front() {
-            Some(next) => {
-                let at = next.meta().arrive.max(now);
-                if let Place::Host(h) = rx.to {
-                    self.hosts[h as usize].host.expect(next);
-                }
-                self.calendar.push(at, Key::new(kind::ARRIVE, link));
+            Some(&(at, _)) => {
+                self.calendar.push(at.max(now), Key::new(kind::ARRIVE, link));
+                self.expect(to, link as usize);
             }
             None => rx.armed = false,
         }
-        let to = rx.to;
         self.land(to, link as usize, frame);
+    }
+
+    /// Asks for the memory that the next frames of a link will need: frames that are three arrivals away, then the
+    /// rows of their queue pairs, then the messages of those.
+    #[inline]
+    fn expect(&self, to: Place, link: usize) {
+        let fifo = &self.rx[link].fifo;
+        let Place::Host(h) = to else {
+            if let Some((_, soon)) = fifo.get(1) {
+                soon.cache_lines().into_iter().for_each(prefetch);
+            }
+            return;
+        };
+        if let Some((_, later)) = fifo.get(2) {
+            later.cache_lines().into_iter().for_each(prefetch);
+        }
+        if self.qps_cold {
+            let host = &self.hosts[h as usize].host;
+            if let Some((_, soon)) = fifo.get(1) {
+                host.expect(soon);
+            }
+            if let Some((_, next)) = fifo.front() {
+                host.expect_next(next);
+            }
+        }
     }
 
     /// A frame has reached the node at the end of a link.
@@ -673,7 +706,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
         self.recorder.finish(at);
         for rx in &mut self.rx {
-            for f in rx.fifo.drain(..) {
+            for (_, f) in rx.fifo.drain(..) {
                 self.conservation.inside_frames += 1;
                 self.pool.give(f);
             }
@@ -712,9 +745,9 @@ pub(super) fn bytes_of(len: FrameLen) -> u64 {
     u64::from(len.0) + FCS
 }
 
-/// The mean distance of events when every link carries the largest frames.
+/// The mean distance of events when every link carries frames of 1 KB.
 fn event_spacing(fabric: &Fabric) -> Span {
     let per_ps: f64 =
-        fabric.links.iter().map(|l| 2.0 / l.timing.wire_time(FrameLen(4154)).0.max(1) as f64).sum();
+        fabric.links.iter().map(|l| 2.0 / l.timing.wire_time(FrameLen(1082)).0.max(1) as f64).sum();
     Span(if per_ps > 0.0 { (1.0 / per_ps) as u64 } else { 1_000 })
 }

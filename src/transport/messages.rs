@@ -1,6 +1,7 @@
 //! Messages that queue pairs still have to send or to see acknowledged: one slab per host, linked per queue
 //! pair.
 
+use crate::hint::prefetch;
 use crate::units::Time;
 
 /// No message.
@@ -72,6 +73,13 @@ impl Messages {
     #[inline]
     pub fn get(&self, at: u32) -> &Message {
         &self.slab[at as usize]
+    }
+    /// Asks for a stored message that will be looked at soon; nothing happens for one that is not there.
+    #[inline]
+    pub fn prefetch(&self, at: u32) {
+        if let Some(message) = self.slab.get(at as usize) {
+            prefetch(&raw const message.psn_first);
+        }
     }
     /// A stored message, to change.
     #[inline]

@@ -85,6 +85,16 @@ impl Ready {
         self.lists[usize::from(list)].get(ahead).map(|e| e.sender)
     }
 
+    /// The first sender of a list joins its end.
+    #[inline]
+    pub fn rotate(&mut self, list: u8) {
+        let l = &mut self.lists[usize::from(list)];
+        if let Some(Entry { sender, .. }) = l.pop_front() {
+            self.ticket = self.ticket.wrapping_add(1);
+            l.push_back(Entry { ticket: self.ticket, sender });
+        }
+    }
+
     /// Removes the first sender of a list.
     #[inline]
     pub fn leave(&mut self, list: u8) {

@@ -188,6 +188,12 @@ impl Requester {
         self.head == NONE
     }
 
+    /// Oldest message not acknowledged; [`NONE`] when there is none.
+    #[inline]
+    pub fn oldest(&self) -> u32 {
+        self.head
+    }
+
     /// Oldest PSN not acknowledged.
     pub fn oldest_psn(&self) -> u32 {
         self.psn_una
@@ -310,6 +316,10 @@ impl Requester {
     #[inline]
     pub fn finished(&mut self, messages: &mut Messages, shared: &Shared) -> Option<Message> {
         if self.head == NONE {
+            return None;
+        }
+        // While the oldest message is still being sent, this line knows where it ends.
+        if self.head == self.cursor && psn::before(self.psn_una, psn::add(self.msg_psn, self.msg_packets)) {
             return None;
         }
         let m = messages.get(self.head);

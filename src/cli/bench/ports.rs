@@ -36,6 +36,9 @@ const BEYOND_FPS: f64 = 1e10;
 const LENGTH: Span = Span::from_ms(400);
 /// Bytes each queue pair of the closed loop has to write.
 const MESSAGE: u64 = 64 << 20;
+/// Memory of DPDK for two ports and frames of 4,158 B, twice over.
+#[cfg(feature = "dpdk")]
+const EAL_BYTES: u64 = 192 << 20;
 /// Preamble and gap.
 const L1_BYTES: f64 = 20.0;
 /// Where frames of SEND ONLY end.
@@ -136,7 +139,24 @@ fn testpmd_or(peer: &Option<Testpmd>, name: &str, theirs: Vec<f64>) -> Peer {
     }
 }
 
+/// Starts DPDK with what the largest of the runs needs: on ordinary pages it cannot grow.
+#[cfg(feature = "dpdk")]
+fn prepare() -> anyhow::Result<()> {
+    let options = crate::dpdk::EalOptions { memory_bytes: EAL_BYTES, ..Default::default() };
+    crate::dpdk::Eal::init(options)?;
+    Ok(())
+}
+
+/// Nothing to start: runs say that there is no DPDK.
+#[cfg(not(feature = "dpdk"))]
+fn prepare() -> anyhow::Result<()> {
+    Ok(())
+}
+
 pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {
+    // Before EAL, which pins whoever asks later.
+    crate::sys::affinity::cores();
+    prepare()?;
     let mut figures = null()?;
     figures.extend(crowds()?);
     figures.extend(rings()?);

@@ -70,7 +70,13 @@ pub(super) struct Clock {
 impl Clock {
     #[inline]
     pub fn now(&self) -> Time {
-        Time::ZERO + self.tsc.span(ticks().saturating_sub(self.origin))
+        self.at(ticks())
+    }
+
+    /// The time at this tick.
+    #[inline]
+    pub fn at(&self, tick: u64) -> Time {
+        Time::ZERO + self.tsc.span(tick.saturating_sub(self.origin))
     }
 }
 
@@ -265,6 +271,8 @@ pub(super) struct LabPort<P: Port, L> {
     pub probes: Vec<Probe>,
     /// Nothing leaves any more.
     pub silent: bool,
+    /// When the turn began: what the room is reckoned from, so that a turn without frames reads no clock.
+    pub turn_at: Time,
     /// There is no link: what is sent is lost, as on any cable, rather than kept by a device that takes nothing.
     pub down: bool,
 }
@@ -306,6 +314,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             seen: Seen::new(),
             probes: Vec::new(),
             silent: false,
+            turn_at: Time::ZERO,
             down: false,
         }
     }
@@ -571,7 +580,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         if self.silent {
             return 0;
         }
-        let ahead = self.free_at.since(self.clock.now());
+        let ahead = self.free_at.since(self.turn_at);
         if self.down {
             return if ahead == Span::ZERO { BURST } else { 0 };
         }

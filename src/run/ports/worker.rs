@@ -389,19 +389,31 @@ impl<'j, 'a> Turner<'j, 'a> {
         let mut last = self.clock.now();
         let mut idle = 0;
         let long = self.clock.tsc.ticks_in(TURN_LONG);
+        let (mut before, mut worked) = (ticks(), false);
         loop {
-            let now = self.clock.now();
+            // One reading begins a turn and ends the one before: in a virtual machine each costs some ten nanoseconds.
+            let tick = ticks();
+            let now = self.clock.at(tick);
+            if worked {
+                let took = tick - before;
+                if took > long && self.was_preempted() {
+                    self.stolen += took;
+                } else {
+                    self.busy += took;
+                }
+            }
+            before = tick;
             self.stall = self.stall.max(now.since(last));
             if self.job.stop.is_raised() || now >= self.phases.end() {
                 return None;
             }
-            let before = ticks();
             self.milestones(now);
             let mut moved = false;
             for live in &mut self.lives {
-                // Each port by its own reading: frames that another one has just sent may be here.
-                let now = self.clock.now();
+                // Frames that another port has just sent may be here: then by a reading of its own.
+                let now = if moved { self.clock.now() } else { now };
                 let due = live.host.next_deadline();
+                live.port.turn_at = now;
                 moved |= live.turn(now, &mut self.recorder);
                 let other = || (due != Time::ZERO && due < now).then(|| now.since(due));
                 if let Some(late) = live.port.lateness.take().or_else(other) {
@@ -441,13 +453,8 @@ impl<'j, 'a> Turner<'j, 'a> {
                 let _ = self.job.progress.try_send(now);
             }
             last = now;
+            worked = moved;
             if moved {
-                let took = ticks() - before;
-                if took > long && self.was_preempted() {
-                    self.stolen += took;
-                } else {
-                    self.busy += took;
-                }
                 idle = 0;
             } else {
                 let due = self.lives.iter().map(|l| l.host.next_deadline()).min().unwrap_or(Time::NEVER);
