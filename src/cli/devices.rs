@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::doctor::Finding;
-use crate::plan::device::AF_XDP_FRAME_MAX;
+use crate::plan::device::{AF_XDP_FRAME_MAX, TAP_FRAME_MAX};
 use crate::sys::interface::{Interface, InterfaceError};
 
 /// PCI class of network controllers.
@@ -79,12 +79,29 @@ fn nic(address: &str) -> Option<Finding> {
             (true, format!("{shared}: DPDK shares it with the kernel"), None)
         }
         Some(other) => {
-            let used = names(&format!("{dir}/net")).join(", ");
-            (false, format!("bound to {other} (interface {used}): not free for DPDK"), bind())
+            let own = interfaces_of(address);
+            let free = |n: &String| Interface::find(n).is_ok_and(|i| i.refuse_in_use().is_ok());
+            let text = format!("bound to {other}");
+            match own.iter().find(|n| !free(n)) {
+                Some(used) => (false, format!("{text}, and {used} is in use: not for tests"), None),
+                None if own.is_empty() => {
+                    (false, format!("{text}; its interface is not in this namespace"), None)
+                }
+                None => (false, format!("{text} (interface {})", own.join(", ")), bind()),
+            }
         }
         None => (false, "bound to no driver".to_owned(), bind()),
     };
     Some(Finding { well, name: "NIC", text: format!("{address}: {text}"), mend })
+}
+
+/// Interfaces that the kernel makes of a PCI device.
+fn interfaces_of(address: &str) -> Vec<String> {
+    let behind = |n: &String| {
+        let device = fs::canonicalize(format!("/sys/class/net/{n}/device"));
+        device.is_ok_and(|d| d.components().any(|c| c.as_os_str() == address))
+    };
+    names("/sys/class/net").into_iter().filter(behind).collect()
 }
 
 fn iommu() -> Finding {
@@ -125,10 +142,9 @@ fn drivers() -> Vec<Finding> {
         line(
             tun,
             "tap",
-            if tun {
-                "/dev/net/tun is there; set the MTU of its interface".into()
-            } else {
-                "no /dev/net/tun".into()
+            match tun {
+                true => format!("frames up to {TAP_FRAME_MAX} B: {}", carries(TAP_FRAME_MAX - 14)),
+                false => "no /dev/net/tun".into(),
             },
             (!tun).then_some("modprobe tun"),
         ),

@@ -59,6 +59,9 @@ const BUFFER_MAX: u32 = 32_768;
 /// Longest frame an AF_XDP chunk of 4096 bytes takes: mbuf, its private area, two headrooms and XDP's own.
 pub const AF_XDP_FRAME_MAX: u32 = 3_300;
 
+/// Longest frame of a tap: its driver sends none above its MTU, which it does not let grow.
+pub const TAP_FRAME_MAX: u32 = 1_514;
+
 impl DeviceSpec {
     /// Reads a device name.
     ///
@@ -182,6 +185,13 @@ impl DeviceSpec {
                 return Err(self.refuse(text));
             }
             "net_af_xdp" => room = AF_XDP_FRAME_MAX + 256,
+            "net_tap" if frame_bytes > TAP_FRAME_MAX => {
+                let text = format!(
+                    "a tap of DPDK carries frames of up to {TAP_FRAME_MAX} B and {frame_bytes} B are needed; use mtu = 1024 or \
+                     less in [class], or net_af_packet"
+                );
+                return Err(self.refuse(text));
+            }
             "net_memif" => {
                 let size =
                     self.number("bsize")?.unwrap_or_else(|| frame_bytes.next_power_of_two().max(2_048));
@@ -277,6 +287,8 @@ mod tests {
         assert!(cut.contains("framesz=2048 cuts frames of 1983 B") && cut.contains("framesz=4096"), "{cut}");
         assert!(arguments("net_af_packet0,iface=eth1,framesz=2048", 1_982).is_ok());
         assert!(arguments("net_af_xdp0,iface=eth1", 4_178).unwrap_err().contains("net_af_packet"));
+        assert!(arguments("net_tap0", 4_178).unwrap_err().contains("mtu = 1024"));
+        assert_eq!(arguments("net_tap0", 1_158).unwrap().1, 1_518);
         assert!(arguments("net_memif0,role=client", 4_178).unwrap().0.ends_with(",bsize=8192"));
         assert!(arguments("net_memif0,bsize=2048", 4_178).unwrap_err().contains("bsize=2048 is too small"));
         assert!(arguments("net_memif0,bsize=big", 64).unwrap_err().contains("must be a number"));

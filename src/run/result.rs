@@ -217,6 +217,10 @@ pub struct PortFigures {
     pub tx_utilisation: f64,
     /// Times the device took less than offered; nothing is lost by it.
     pub tx_refused: u64,
+    /// Frames that were sent while the link was down, and are lost.
+    pub tx_lost_down: u64,
+    /// Counters of pauses by the device's own names, where it keeps pauses to itself: since it was opened, those above 0.
+    pub pause_counters: Vec<(String, u64)>,
     /// Frames the device lost because nobody took them.
     pub rx_missed: u64,
     /// Frames with a wrong ICRC.

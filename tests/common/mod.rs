@@ -2,6 +2,8 @@
 //! program in a directory of its own.
 #![allow(dead_code)] // no test file uses all of it
 
+pub mod lab;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

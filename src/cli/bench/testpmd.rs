@@ -60,6 +60,9 @@ impl Testpmd {
         let cores = sys::affinity::cores();
         let (first, last) = (cores.first().unwrap_or(&0), cores.last().unwrap_or(&0));
         let lcores = format!("0@{first},1@{last}");
+        // Packet sockets want buffers for a whole slot, however short the frames.
+        let slot = device.split_once("framesz=").and_then(|(_, s)| s.split(',').next()?.parse().ok());
+        let room = slot.unwrap_or(u32::from(frame_bytes)).max(1_920) + 256;
         let prefix = format!("rankstorm-bench-{}", std::process::id());
         Command::new("timeout")
             .args(["--signal=INT", "--kill-after", SECONDS[1], SECONDS[0]])
@@ -67,7 +70,7 @@ impl Testpmd {
             .args(["--lcores", &lcores, "--no-huge", "-m", "128", "--no-shconf", "--file-prefix", &prefix])
             .args(["--no-pci", "--no-telemetry", "--log-level=error", "--vdev", device, "--"])
             // The size of a buffer has to come before that of a frame, or frames stay at 64 B.
-            .args(["--mbuf-size", &(u32::from(frame_bytes) + 256).max(2_176).to_string()])
+            .args(["--mbuf-size", &room.to_string()])
             .args([&format!("--forward-mode={mode}"), "--total-num-mbufs=8192", "--no-mlockall"])
             .args(["--txpkts", &frame_bytes.to_string(), "--stats-period", "1"])
             .stdin(Stdio::null())

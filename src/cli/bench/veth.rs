@@ -34,7 +34,7 @@ const CAPTURED: usize = 64;
 const LAB: &str = "mount -t sysfs none /sys && ip link set lo up && ip link add a0 type veth peer name b0 && \
     sysctl -qw net.ipv6.conf.a0.disable_ipv6=1 net.ipv6.conf.b0.disable_ipv6=1 && \
     ip link set a0 mtu 9000 up && ip link set b0 mtu 9000 up && ip addr add 198.18.0.2/24 dev b0 && \
-    tc qdisc add dev b0 clsact && tc filter add dev b0 ingress protocol ip matchall action drop && exec \"$0\" bench veth-inside";
+    tc qdisc add dev b0 clsact && tc filter add dev b0 ingress protocol ip bpf da bytecode '1,6 0 0 2' && exec \"$0\" bench veth-inside";
 
 /// Makes the namespace and measures in it.
 pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {

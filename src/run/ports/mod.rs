@@ -5,6 +5,8 @@
 //! hash; what the tester itself did wrong is measured and makes the result untrustworthy.
 
 mod port;
+#[cfg(test)]
+mod port_tests;
 mod preflight;
 mod setup;
 mod worker;

@@ -169,6 +169,8 @@ pub(super) struct WireStats {
     pub other: u64,
     /// Data frames whose stamps were gone.
     pub unstamped: u64,
+    /// Frames lost because the link was down.
+    pub lost_down: u64,
 }
 
 /// What a port saw of the way its data frames came: delays by our own stamps, and marks.
@@ -271,6 +273,8 @@ pub(super) struct LabPort<P: Port, L> {
     pub silent: bool,
     /// When the turn began: what the room is reckoned from, so that a turn without frames reads no clock.
     pub turn_at: Time,
+    /// There is no link: what is sent is lost, as on any cable, rather than kept by a device that takes nothing.
+    pub down: bool,
 }
 
 /// What a port is made with, besides its device.
@@ -311,6 +315,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             probes: Vec::new(),
             silent: false,
             turn_at: Time::ZERO,
+            down: false,
         }
     }
 
@@ -395,6 +400,9 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
 
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
         let now = self.clock.now();
+        if self.down {
+            return self.lose(now, batch);
+        }
         self.stamp(now, batch);
         if let Some(m) = batch.data.first().map(Frame::meta).filter(|m| m.flow >= self.streams_from) {
             self.lateness = Some(now.since(m.intended));
@@ -412,6 +420,19 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         self.stats.tx_frames += sent as u64;
         self.stats.tx_bytes += bytes - left_bytes;
         sent
+    }
+
+    /// Sends into a link that is down.
+    #[cold]
+    fn lose(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) -> usize {
+        let lost = batch.frames();
+        self.free_at = self.free_at.max(now);
+        for f in batch.control.drain(..).chain(batch.data.drain(..)) {
+            self.free_at += self.timing.wire_time(f.len());
+            self.pool.give(f);
+        }
+        self.stats.lost_down += lost as u64;
+        lost
     }
 
     /// How long the frames of a batch keep the wire busy, and their bytes with FCS.
@@ -559,6 +580,9 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
             return 0;
         }
         let ahead = self.free_at.since(self.turn_at);
+        if self.down {
+            return if ahead == Span::ZERO { BURST } else { 0 };
+        }
         if ahead == Span::ZERO {
             return self.device.tx_room().min(((self.backlog.0 / self.frame_time.0.max(1)) as usize).max(1));
         }

@@ -109,7 +109,7 @@ fn lab_ports(plan: &Plan, open: &mut Open, clock: Clock) -> Vec<LivePort> {
     let wired = std::mem::take(&mut open.ports).into_iter().enumerate().map(|(i, device)| {
         let (host, lab) = (&plan.hosts[i], &plan.lab.ports[i]);
         let who = Identity {
-            mac: lab.mac.unwrap_or_else(|| device.mac()),
+            mac: setup::own_mac(lab, &device),
             vlan,
             ips: host.ranks.iter().map(|r| r.ip).chain(lab.address).collect(),
         };

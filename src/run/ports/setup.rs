@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufPool, PoolSpec, PortSpec};
 use crate::limits::BURST;
 use crate::plan::device::DeviceKind;
-use crate::plan::lab::{PfcMode, backlog_default};
+use crate::plan::lab::{LabPort, PfcMode, backlog_default};
 use crate::plan::{Plan, device::DeviceSpec};
 use crate::run::assemble::data_frame_bytes;
 use crate::sys::interface::{Interface, InterfaceError};
@@ -25,7 +25,7 @@ pub(super) struct Open {
     /// Control frames, data frames.
     pub control: MbufPool,
     pub data: MbufPool,
-    /// All pools, to be asked at the end what is still lent.
+    /// Pools to be asked at the end what is still lent. AF_XDP keeps its receive buffers until its pool goes.
     pub pools: Vec<MbufPool>,
     /// Longest frame without FCS.
     pub frame_max: u16,
@@ -38,7 +38,7 @@ fn frame_max(plan: &Plan) -> u16 {
     longest.max(HEAD_MAX as u64) as u16
 }
 
-fn devices(plan: &Plan) -> impl Iterator<Item = (&str, &crate::plan::lab::LabPort, &DeviceSpec)> {
+fn devices(plan: &Plan) -> impl Iterator<Item = (&str, &LabPort, &DeviceSpec)> {
     let ports = plan.hosts.iter().zip(&plan.lab.ports);
     ports.filter_map(|(h, p)| Some((h.name.as_str(), p, p.device.as_ref()?)))
 }
@@ -168,7 +168,20 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
         };
         ports.push(port.map_err(text)?);
     }
-    Ok(Open { ports, control: pools[0].clone(), data: pools[1].clone(), pools, frame_max })
+    let (control, data) = (pools[0].clone(), pools[1].clone());
+    let keeps = |i: usize| i >= 2 && specs[i - 2].device.driver() == "net_af_xdp";
+    let pools = pools.into_iter().enumerate().filter(|(i, _)| !keeps(*i)).map(|(_, p)| p).collect();
+    Ok(Open { ports, control, data, pools, frame_max })
+}
+
+/// Our MAC on a port. The kernel's end of a tap has the device's own, and a bridge keeps what is sent there for itself.
+pub(super) fn own_mac(lab: &LabPort, device: &EthPort) -> [u8; 6] {
+    let mut mac = lab.mac.unwrap_or_else(|| device.mac());
+    let tap = lab.device.as_ref().is_some_and(|d| d.driver() == "net_tap");
+    if tap && lab.mac.is_none() {
+        mac[5] ^= 0x80;
+    }
+    mac
 }
 
 /// Bytes a port may hand to its device ahead of the wire.

@@ -226,7 +226,7 @@ fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
         let at = job.first + i;
         let (host, lab) = (&job.plan.hosts[at], &job.plan.lab.ports[at]);
         let who = Identity {
-            mac: lab.mac.unwrap_or_else(|| device.mac()),
+            mac: setup::own_mac(lab, &device),
             vlan,
             ips: host.ranks.iter().map(|r| r.ip).chain(lab.address).collect(),
         };
@@ -508,8 +508,9 @@ impl<'j, 'a> Turner<'j, 'a> {
 
     /// Links that came and went, and a word to the neighbours now and then.
     fn look(&mut self, now: Time) {
-        for (i, live) in self.lives.iter().enumerate() {
+        for (i, live) in self.lives.iter_mut().enumerate() {
             let up = live.port.device.link().is_ok_and(|l| l.up);
+            live.port.down = !up;
             if up != self.links[i] && self.events.len() < EVENTS_MAX {
                 let (name, word) =
                     (&self.job.plan.hosts[self.job.first + i].name, if up { "up" } else { "down" });
@@ -608,6 +609,13 @@ impl<'j, 'a> Turner<'j, 'a> {
     }
 }
 
+/// What the device counted of pauses, under its own names.
+fn pause_counters(device: &EthPort) -> Vec<(String, u64)> {
+    let of_pauses = |n: &str| ["pause", "xoff", "xon", "pfc"].iter().any(|w| n.contains(w));
+    let all = device.xstats().unwrap_or_default();
+    all.into_iter().filter(|(n, v)| *v > 0 && of_pauses(n)).collect()
+}
+
 /// p50, p99, max.
 pub(super) fn percentiles(h: &Histogram<u64>) -> [u64; 3] {
     [h.value_at_quantile(0.5), h.value_at_quantile(0.99), h.max()]
@@ -637,6 +645,8 @@ fn figures(plan: &Plan, i: usize, live: &Live, frame_max: u16, end: Time) -> Por
         rx_bytes: s.rx_bytes,
         tx_utilisation: wire_bits / (end.0.max(1) as f64 / 1e12) / host.rate.bits_per_s.max(1) as f64,
         tx_refused: s.refused,
+        tx_lost_down: s.lost_down,
+        pause_counters: if seen == PfcSeen::Counters { pause_counters(device) } else { Vec::new() },
         rx_missed: counted.map_or(0, |c| c.rx_missed + c.rx_no_buffer),
         icrc_errors: live.stats().rx_icrc_errors,
         ce_rx: live.port.seen.ce,
