@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rankstorm::plan::Plan;
 use rankstorm::profile::{self, Overrides};
@@ -21,9 +22,14 @@ fn load(name: &str, set: &[&str]) -> Plan {
     profile::load(&path, &Overrides { set, ..Overrides::default() }).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// The plan as text, without what thousands of hosts repeat and without routes, which are compared as they are.
 fn same(plan: &Plan) -> String {
     let mut plan = plan.clone();
     plan.source = None;
+    plan.fabric.routes.clear();
+    for h in &mut plan.hosts {
+        (h.workloads, h.classes) = (Arc::from([]), Arc::from([]));
+    }
     format!("{plan:?}")
 }
 
@@ -44,7 +50,8 @@ fn the_effective_profile_is_the_same_plan() {
         let second = profile::from_str("effective.toml", &first.effective, &Overrides::default())
             .unwrap_or_else(|e| panic!("{}\n{e}", first.effective));
         assert_eq!(first.effective, second.effective, "{}: idempotent", first.name);
-        assert_eq!(same(&first), same(&second), "{}: same plan", first.name);
+        assert!(first.fabric.routes == second.fabric.routes, "{}: same routes", first.name);
+        assert!(same(&first) == same(&second), "{}: same plan", first.name);
     }
 }
 

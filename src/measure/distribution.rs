@@ -60,8 +60,11 @@ impl<C: Counter> Distribution<C> {
     #[inline]
     pub fn record(&mut self, value: u64) {
         self.saturated += u64::from(value > self.high);
-        let last = self.counts.len() - 1;
-        let count = &mut self.counts[index(value, self.magnitude).min(last)];
+        let mut at = index(value, self.magnitude);
+        if at >= self.counts.len() {
+            at = index(self.high, self.magnitude);
+        }
+        let count = &mut self.counts[at];
         *count = count.saturating_add(C::one());
         self.n += 1;
         self.min = self.min.min(value);

@@ -30,8 +30,10 @@ const READY_FRAMES: usize = 1 << 16;
 const QUEUE_BYTES: u64 = 128;
 /// What an engine keeps for a link and for the events it may have pending.
 const LINK_BYTES: u64 = 160;
-/// Of the ring of frames that a link has, what is touched: a page of it at least, and more only on a link in use.
-const RING_FRAMES: usize = 512;
+/// Frames in the ring of a link, which grows with what is on the link and not with what could be.
+const RING_FRAMES: usize = 32;
+/// One of them: when it arrives, and its handle.
+const RING_ENTRY_BYTES: u64 = 16;
 /// A route in the form of the packet path.
 const ROUTE_ROW_BYTES: u64 = 8;
 /// Per operation of a captured program: what the interpreter keeps beside the schedule.
@@ -143,7 +145,7 @@ fn switches(fabric: &Fabric) -> u64 {
     let per_route = size_of::<std::sync::Arc<[u16]>>() as u64 + ROUTE_ROW_BYTES;
     let rings: usize = fabric.links.iter().map(|l| frames_on_link(&l.timing).min(RING_FRAMES)).sum();
     let links = fabric.links.len() as u64 * (size_of::<Link>() as u64 + LINK_BYTES);
-    ports * per_port + routes * per_route + links + (rings * size_of::<usize>()) as u64
+    ports * per_port + routes * per_route + links + rings as u64 * RING_ENTRY_BYTES
 }
 
 /// Bitmaps of queue pairs with selective repeat.

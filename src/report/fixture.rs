@@ -341,7 +341,7 @@ pub fn ring() -> (Plan, RunResult) {
     }
     out.conservation =
         Conservation { sent_frames: 917_504, received_frames: 917_504, ..Conservation::default() };
-    out.sim = Some(SimStats { events: 5_505_024, link_transmissions: 1_835_008, cpu_s: 0.18 });
+    out.sim = Some(SimStats { events: 5_505_024, link_transmissions: 1_835_008, cpu_s: 0.18, shares: None });
     (plan, out)
 }
 
@@ -394,6 +394,6 @@ pub fn streams() -> (Plan, RunResult) {
         dropped_frames: 1_000,
         ..Conservation::default()
     };
-    out.sim = Some(SimStats { events: 20_000, link_transmissions: 5_000, cpu_s: 0.001 });
+    out.sim = Some(SimStats { events: 20_000, link_transmissions: 5_000, cpu_s: 0.001, shares: None });
     (plan, out)
 }

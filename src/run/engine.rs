@@ -14,6 +14,7 @@ use super::faults::FaultLinks;
 use super::links::HurtLinks;
 use super::phases::{Milestone, Phases};
 use super::result::{Conservation, Snapshot, SwitchSnapshot};
+use super::samples::{Part, Samples};
 use crate::frame::{Frame, FramePool, TxBatch, flags};
 use crate::hint::prefetch;
 use crate::host::{Host, HostEvent};
@@ -21,6 +22,7 @@ use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
 pub(super) use crate::plan::memory::frames_on_link;
 use crate::switch::{Admit, Switch, settle_ttl};
+use crate::sys::tsc::ticks;
 use crate::topology::{End, Fabric};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 
@@ -131,6 +133,8 @@ pub struct EngineStats {
     pub late_frames: u64,
     /// Worst lateness, picoseconds.
     pub late_ps_max: u64,
+    /// Where the time goes.
+    pub samples: Samples,
 }
 
 /// Hosts, switches and links of one worker.
@@ -312,7 +316,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     pub fn advance(&mut self, bound: Time, budget: u64) -> u64 {
         let mut handled = 0;
         while handled < budget {
+            let begun = self.stats.samples.begin();
             let Some((at, key)) = self.calendar.pop_before(bound.min(self.phases.end())) else { break };
+            let sampled = begun.map(|begun| (begun, ticks(), self.part(key)));
             handled += 1;
             self.now = at;
             match key.kind() {
@@ -352,9 +358,24 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 kind::WATCH => self.look_for_deadlock(),
                 _ => self.snapshot(key.index() as usize),
             }
+            if let Some((begun, taken, part)) = sampled {
+                self.stats.samples.end(begun, taken, part);
+            }
         }
         self.stats.events += handled;
         handled
+    }
+
+    /// To whom an event's time is put down.
+    #[cold]
+    fn part(&self, key: Key) -> Part {
+        match (key.kind(), self.rx.get(key.index() as usize).map(|rx| rx.to)) {
+            (kind::ARRIVE, Some(Place::Switch(..))) => Part::SwitchArrival,
+            (kind::ARRIVE, Some(Place::Host(_))) => Part::HostArrival,
+            (kind::FREE | kind::SWITCH, _) => Part::SwitchPort,
+            (kind::HOST, _) => Part::HostSend,
+            _ => Part::Other,
+        }
     }
 
     /// A frame from another engine, `meta.driver` naming its link. Late ones (free clock) are handled now and counted.

@@ -19,6 +19,7 @@ pub mod realtime;
 pub mod result;
 #[cfg(feature = "dpdk")]
 pub mod rings;
+pub mod samples;
 mod sequenced;
 pub mod tee;
 pub mod virtual_time;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::preflight::Preflight;
+use super::samples::PARTS;
 use crate::measure::distribution::Percentiles;
 use crate::measure::rates::{FLOWS_MAX, FlowKey, RateSeries};
 use crate::measure::recorder::{Recorder, RecorderConfig};
@@ -279,6 +280,9 @@ pub struct SimStats {
     pub link_transmissions: u64,
     /// CPU seconds of the thread that ran the engine.
     pub cpu_s: f64,
+    /// Share of its time by part ([`super::samples::PARTS`]), where it was sampled.
+    #[serde(skip)]
+    pub shares: Option<[f64; PARTS.len()]>,
 }
 
 /// State of the switches at one moment of the timeline.

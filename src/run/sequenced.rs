@@ -458,7 +458,12 @@ fn finish(
     e.conservation.pool_in_use = e.pool.in_use() as u64;
     let hosts: Vec<_> = e.hosts.iter().map(|s| s.host.stats().clone()).collect();
     let switches = e.switches.iter().enumerate().map(|(i, s)| (i as u16, s.stats().clone())).collect();
-    let sim = SimStats { events: e.stats.events, link_transmissions: e.stats.link_transmissions, cpu_s };
+    let sim = SimStats {
+        events: e.stats.events,
+        link_transmissions: e.stats.link_transmissions,
+        cpu_s,
+        shares: None,
+    };
     let tester = TesterStats {
         wall_s,
         workers: vec![WorkerStats {

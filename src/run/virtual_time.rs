@@ -50,8 +50,12 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     }
     let cpu_s = sys::cpu::thread_cpu_s() - cpu;
     let wall_s = wall.elapsed().as_secs_f64();
-    let sim =
-        SimStats { events: engine.stats.events, link_transmissions: engine.stats.link_transmissions, cpu_s };
+    let sim = SimStats {
+        events: engine.stats.events,
+        link_transmissions: engine.stats.link_transmissions,
+        cpu_s,
+        shares: engine.stats.samples.shares(),
+    };
     let ended = assemble::end_of(&shared, engine.now(), stopped);
     let (hosts, switches, snapshots) = engine.finish(ended);
     let mut conservation = engine.conservation;

@@ -97,6 +97,8 @@ enum Unit {
     Frames,
     /// Events per link transmission.
     Events,
+    /// Share of the time.
+    Percent,
     /// Gigabits of layer 1 per busy second of one core.
     Gigabits,
     /// Bytes of memory.
@@ -112,6 +114,7 @@ impl Unit {
             Unit::Transmissions => "M link tx/CPU s",
             Unit::Frames => "M frames/busy s",
             Unit::Events => "events/link tx",
+            Unit::Percent => "% of the time",
             Unit::Gigabits => "Gb/busy s",
             Unit::Bytes => "B",
             Unit::Ppm => "ppm",
@@ -121,7 +124,7 @@ impl Unit {
     /// How many times better `ours` is than `theirs`.
     fn ratio(self, ours: f64, theirs: f64) -> f64 {
         match self {
-            Unit::Nanoseconds | Unit::Events | Unit::Bytes | Unit::Ppm => theirs / ours,
+            Unit::Nanoseconds | Unit::Events | Unit::Percent | Unit::Bytes | Unit::Ppm => theirs / ours,
             Unit::Transmissions | Unit::Frames | Unit::Gigabits => ours / theirs,
         }
     }

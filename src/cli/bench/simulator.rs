@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use super::{Figure, Peer, Rounds, Unit};
 use crate::plan::{Mode, Plan};
 use crate::profile::{self, Overrides};
+use crate::run::samples::PARTS;
 use crate::run::{self, Options};
 use crate::units::RankId;
 use crate::workload::schedule::{Op, OpKind, Schedule};
@@ -130,10 +131,20 @@ struct Recorded {
 const NS3: &str = "HPCC ns-3 (recorded earlier)";
 const HTSIM: &str = "csg-htsim, static thresholds (recorded earlier)";
 
-/// `virtual-s2`.
+/// `virtual-s2`, then the same with rate control, beside nothing.
 pub(super) fn incast() -> anyhow::Result<Vec<Figure>> {
-    let plan = plan(INCAST, Overrides::default())?;
-    figures(&plan, &[Recorded { name: NS3, speed: 0.18 }, Recorded { name: HTSIM, speed: 5.7 }])
+    let paused = plan(INCAST, Overrides::default())?;
+    let mut all =
+        figures(&paused, &[Recorded { name: NS3, speed: 0.18 }, Recorded { name: HTSIM, speed: 5.7 }])?;
+    all.extend(figures(&plan(&with_dcqcn(INCAST), Overrides::default())?, &[])?);
+    Ok(all)
+}
+
+/// A profile that only pauses, with DCQCN and WRED as in [`RING`]; its name ends in "-dcqcn".
+fn with_dcqcn(text: &str) -> String {
+    text.replacen("\"\nrun", "-dcqcn\"\nrun", 1)
+        .replace("rate_control = \"none\"", "rate_control = \"dcqcn:hpcc\"")
+        .replace("wred = \"off\"", "wred = { kmin = \"400 kB\", kmax = \"1600 kB\", pmax = 0.2 }")
 }
 
 /// `virtual-ring`.
@@ -142,11 +153,16 @@ pub(super) fn ring() -> anyhow::Result<Vec<Figure>> {
     figures(&plan, &[Recorded { name: NS3, speed: 0.22 }, Recorded { name: HTSIM, speed: 2.4 }])
 }
 
-/// `virtual-a2a`.
+/// `virtual-a2a`, then the same with rate control, beside nothing.
 pub(super) fn all_to_all() -> anyhow::Result<Vec<Figure>> {
     let schedules = vec![("all-to-all".to_owned(), Arc::new(everyone_to_everyone(A2A_RANKS, A2A_BYTES)))];
-    let plan = plan(ALL_TO_ALL, Overrides { schedules, ..Overrides::default() })?;
-    figures(&plan, &[Recorded { name: NS3, speed: 0.14 }, Recorded { name: HTSIM, speed: 0.76 }])
+    let overrides = Overrides { schedules, ..Overrides::default() };
+    let mut all = figures(
+        &plan(ALL_TO_ALL, overrides.clone())?,
+        &[Recorded { name: NS3, speed: 0.14 }, Recorded { name: HTSIM, speed: 0.76 }],
+    )?;
+    all.extend(figures(&plan(&with_dcqcn(ALL_TO_ALL), overrides)?, &[])?);
+    Ok(all)
 }
 
 /// The plan of a built-in profile.
@@ -168,7 +184,7 @@ fn everyone_to_everyone(ranks: u32, bytes: u64) -> Schedule {
 
 /// Runs `plan` in virtual time [`RUNS`] times: its speed beside each peer, then its events per transmission.
 fn figures(plan: &Plan, peers: &[Recorded]) -> anyhow::Result<Vec<Figure>> {
-    let (mut speed, mut events) = (Vec::new(), Vec::new());
+    let (mut speed, mut events, mut shares) = (Vec::new(), Vec::new(), vec![Vec::new(); PARTS.len()]);
     for _ in 0..RUNS {
         let result = run::execute(plan, Options::new(Mode::Virtual))?;
         let drops: u64 = result.conservation.dropped_frames;
@@ -178,6 +194,9 @@ fn figures(plan: &Plan, peers: &[Recorded]) -> anyhow::Result<Vec<Figure>> {
         let Some(sim) = result.sim else { bail!("{}: no speed in the result", plan.name) };
         speed.push(sim.link_transmissions as f64 / 1e6 / sim.cpu_s);
         events.push(sim.events as f64 / sim.link_transmissions as f64);
+        for (all, share) in shares.iter_mut().zip(sim.shares.into_iter().flatten()) {
+            all.push(share * 100.0);
+        }
     }
     let speed = Rounds::from(speed);
     let beside = |p: &Recorded| {
@@ -185,14 +204,23 @@ fn figures(plan: &Plan, peers: &[Recorded]) -> anyhow::Result<Vec<Figure>> {
         Figure::new(&plan.name, Unit::Transmissions, speed.clone(), peer)
     };
     let mut figures: Vec<Figure> = peers.iter().map(beside).collect();
+    if peers.is_empty() {
+        let none = Peer::Missing("no peer".into());
+        figures.push(Figure::new(&plan.name, Unit::Transmissions, speed.clone(), none));
+    }
     let none = Peer::Missing("no peer: events differ between simulators".into());
     figures.push(Figure::new(format!("{}/events", plan.name), Unit::Events, Rounds::from(events), none));
+    for (part, share) in PARTS.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
+        let sampled = Peer::Missing(format!("{part}; one event of 61 timed"));
+        figures.push(Figure::new(format!("{}/time", plan.name), Unit::Percent, Rounds::from(share), sampled));
+    }
     Ok(figures)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::config::RateControl;
 
     #[test]
     fn the_built_in_profiles_make_the_fabrics_they_speak_of() {
@@ -207,6 +235,15 @@ mod tests {
         let schedules = vec![("all-to-all".to_owned(), Arc::new(everyone_to_everyone(64, 1 << 16)))];
         let a2a = plan(ALL_TO_ALL, Overrides { schedules, ..Overrides::default() }).unwrap();
         assert_eq!((a2a.hosts.len(), a2a.fabric.switches.len()), (64, 16));
+    }
+
+    #[test]
+    fn rate_control_is_on_where_the_name_says_so() {
+        let plan = plan(&with_dcqcn(INCAST), Overrides::default()).unwrap();
+        assert_eq!(plan.name, "virtual-s2-dcqcn");
+        assert!(matches!(plan.workloads[0].rate_control, RateControl::Dcqcn(_)));
+        let profile = &plan.fabric.switches[0].profiles[0];
+        assert!(profile.priorities.iter().any(|p| p.wred.is_some()));
     }
 
     /// One burst of the incast, by closed form: 31,264 data frames and as many ACKs, two links each. What is more are

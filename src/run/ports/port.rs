@@ -469,7 +469,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             }
             let flow = &mut self.flows[number];
             if flow.1 == 0 {
-                let Ok(f) = fast::parse(frame.head(), frame.len()) else { continue };
+                let seen = fast::parse(frame.head(), frame.len()).ok();
+                let Some(f) = seen.filter(|f| f.kind == Kind::Roce) else { continue };
                 *flow = (Stamps::flow(&f), usize::from(f.ext_off) - PSN_WORD);
             }
             let psn = be32(frame.head(), flow.1) & psn::MASK;
