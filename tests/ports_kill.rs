@@ -30,6 +30,21 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
+/// Waits until a worker has its ports, and a little longer: however busy the machine, what follows meets a run that sends.
+fn sends(child: &Child) {
+    let workers = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten();
+        let names = tasks.filter_map(|t| std::fs::read_to_string(t.path().join("comm")).ok());
+        names.filter(|n| n.trim() == "rankstorm").count().saturating_sub(1)
+    };
+    let began = Instant::now();
+    while workers() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "no worker after a minute");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_millis(1_000));
+}
+
 fn huge_pages_free() -> String {
     let all = std::fs::read_to_string("/proc/meminfo").unwrap();
     let line = |l: &&str| l.starts_with("HugePages_Total") || l.starts_with("Hugetlb");
@@ -56,7 +71,7 @@ fn interrupted_runs_stop_within_ten_milliseconds_and_killed_ones_leave_nothing_b
     // The core may be others' for longer than that: what counts is the best of three.
     for attempt in 0..3 {
         let mut child = start(dir.path(), "long.toml", "out");
-        std::thread::sleep(Duration::from_millis(2_500));
+        sends(&child);
         assert!(child.try_wait().unwrap().is_none(), "it ran to its end");
         let asked = Instant::now();
         signal(&child, "INT");
@@ -85,7 +100,7 @@ fn the_wire_is_silent_after_ctrl_c_and_the_kernel_counts_what_the_report_says() 
         &format!("{}{}{}", long_run(20_000), ports(&["t0", "t1"], "1G"), incast(1, "64 KiB")),
     );
     // Far more than 10 ms later, and long before the end: the count at the peer no longer moves.
-    let script = "$RS run long.toml --out out --quiet & R=$!; sleep 4; kill -INT $R; sleep 0.3\n\
+    let script = "$RS run long.toml --out out --quiet & R=$!; busy; kill -INT $R; sleep 0.3\n\
                   echo soon $(cat /sys/class/net/b0/statistics/rx_packets); wait $R; echo rc $?\n\
                   sleep 0.2; echo late $(cat /sys/class/net/b0/statistics/rx_packets); ip -br link | wc -l";
     let Some(o) = in_lab(dir.path(), script) else { return };
@@ -110,7 +125,7 @@ fn a_core_that_was_stolen_makes_the_result_untrusted() {
     let run = long_run(50_000).replace("stall_max = \"5s\"", "stall_max = \"700ms\"");
     write(dir.path(), "long.toml", &format!("{run}{}{}", ports(&CABLE, "10G"), incast(1, "1 MiB")));
     let mut child = start(dir.path(), "long.toml", "out");
-    std::thread::sleep(Duration::from_millis(2_000));
+    sends(&child);
     signal(&child, "STOP");
     std::thread::sleep(Duration::from_millis(1_300));
     signal(&child, "CONT");
@@ -131,7 +146,7 @@ fn a_link_that_goes_down_is_an_event_and_ends_in_a_report() {
         &format!("{}{}{}", long_run(5_000), ports(&["t0", "t1"], "1G"), incast(1, "64 KiB")),
     );
     // The queue pair gives up by itself.
-    let script = "timeout 90 $RS run down.toml --out out --quiet & R=$!; sleep 3; ip link set b1 down; wait $R; echo rc $?";
+    let script = "timeout 90 $RS run down.toml --out out --quiet & R=$!; busy; ip link set b1 down; wait $R; echo rc $?";
     let Some(o) = in_lab(dir.path(), script) else { return };
     let r: RunReport =
         files::read(&dir.path().join("out")).unwrap_or_else(|e| panic!("{e}: {}", text(&o.stderr)));
@@ -168,7 +183,7 @@ fn a_killed_peer_ends_the_run_with_a_report() {
     let devices = ports(&[&memif(0, "client"), &memif(1, "client")], "1G");
     write(dir.path(), "memif.toml", &format!("{}{devices}{}", long_run(50_000), incast(1, "64 KiB")));
     let mut child = start(dir.path(), "memif.toml", "out");
-    std::thread::sleep(Duration::from_secs(5));
+    sends(&child);
     let alive = child.try_wait().unwrap().is_none();
     peer.kill().unwrap();
     peer.wait().unwrap();

@@ -100,7 +100,7 @@ fn in_priorities(b: &Basis<'_>, v6: bool) -> ([Frames; PRIORITIES], FrameLen) {
     (all, largest)
 }
 
-/// Headroom of every switch port and lossless priority, in the order of the links.
+/// Headroom of every switch port and lossless priority, in the order of switches and ports.
 pub(super) fn all(b: &Basis<'_>, v6: bool) -> Vec<PortHeadroom> {
     let (frames, largest) = in_priorities(b, v6);
     let lossless = |p: usize| b.classes.iter().any(|c| c.lossless && usize::from(c.priority) == p);
@@ -128,6 +128,7 @@ pub(super) fn all(b: &Basis<'_>, v6: bool) -> Vec<PortHeadroom> {
             });
         }
     }
+    rows.sort_by_key(|r| (r.switch, r.port, r.priority));
     rows
 }
 

@@ -31,9 +31,10 @@ const LAB: &str = "set -e; mount -t sysfs none /sys; ip link set lo up; ip link 
     echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6\n\
     for i in 0 1 2; do ip link add t$i type veth peer name b$i\n\
     ip link set t$i mtu 9000 up; ip link set b$i mtu 9000 master br0 up; done\n\
-    ip link set br0 mtu 9000 up; echo lab is up; set +e\n";
+    ip link set br0 mtu 9000 up; echo lab is up; set +e\n\
+    busy() { for i in $(seq 600); do [ $(cat /sys/class/net/b0/statistics/rx_packets) -gt 500 ] && break; sleep 0.1; done; }\n";
 
-/// Runs `script` as root of namespaces of its own with a bridge of three veth pairs: testers t0..t2, switch b0..b2.
+/// Runs `script`, in which `busy` waits for traffic, as root of namespaces of its own with a bridge of three veth pairs: testers t0..t2, switch b0..b2.
 /// `None`, with the reason on stderr, where that cannot be.
 pub fn in_lab(dir: &Path, script: &str) -> Option<Output> {
     in_namespaces(dir, "-rnm", script)

@@ -470,11 +470,21 @@ impl<'j, 'a> Turner<'j, 'a> {
                 if idle > IDLE_TURNS {
                     idle = 0;
                     std::thread::yield_now();
-                    // Time given away while there was nothing to do is no stall.
-                    last = self.clock.now();
+                    // Time given away while there was nothing to do is no stall; what fell due meanwhile has waited.
+                    last = self.clock.now().min(self.due(due).max(now));
                 }
             }
         }
+    }
+
+    /// When something is to be done next, of the hosts' `deadline` and the phases.
+    fn due(&self, deadline: Time) -> Time {
+        let first = self.ahead.first().map(|m| match m {
+            Milestone::Measure(at) | Milestone::Release(_, at) => *at,
+        });
+        // A deadline of zero is "now": a host that waits for room or for a pause to end.
+        let deadline = if deadline == Time::ZERO { Time::NEVER } else { deadline };
+        first.map_or(deadline, |at| at.min(deadline))
     }
 
     /// Others had the core since the last question.
