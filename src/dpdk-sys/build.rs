@@ -9,8 +9,7 @@ mod layout {
 use layout::*;
 
 /// DPDK libraries whose functions `lib.rs`, `eth.rs` and the shims name.
-const LIBRARIES: [&str; 6] =
-    ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_net_ring"];
+const LIBRARIES: [&str; 6] = ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_net_ring"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -113,8 +113,13 @@ unsafe extern "C" {
     /// Fills `out`. Negative errno on failure.
     pub fn rs_eth_info(port: u16, out: *mut rs_eth_info) -> c_int;
     /// Configures one queue each way. Negative errno on failure.
-    pub fn rs_eth_configure(port: u16, mtu: u16, rx_descs: u16, tx_descs: u16, pool: *mut rte_mempool)
-    -> c_int;
+    pub fn rs_eth_configure(
+        port: u16,
+        mtu: u16,
+        rx_descs: u16,
+        tx_descs: u16,
+        pool: *mut rte_mempool,
+    ) -> c_int;
     /// `rte_eth_dev_get_port_by_name`.
     pub fn rs_eth_port_of(name: *const c_char, port: *mut u16) -> c_int;
     /// Closes the port and removes its device.
