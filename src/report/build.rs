@@ -205,6 +205,10 @@ impl Builder<'_> {
                 .unwrap_or_default(),
             algbw_gbps,
             busbw_gbps: algbw_gbps.zip(bus_factor).map(|(a, f)| a * f),
+            ranks_per_node: match config.kind {
+                WorkloadKind::RingAllReduce { per_node, .. } => per_node,
+                _ => 1,
+            },
             ideal_ns,
             ideal_ratio: mean.zip(ideal_ns).map(|(m, i)| m / i),
             fabric_bound_ns: span_ns(&self.plan.predicted.fabric_bound),

@@ -140,6 +140,9 @@ pub struct Workload {
     pub algbw_gbps: Option<f64>,
     /// `algbw` times the factor of the collective (all-reduce: 2 (n-1) / n); null where there is none.
     pub busbw_gbps: Option<f64>,
+    /// Ranks of a node, whose traffic among themselves takes no time; left out where that is 1.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub ranks_per_node: u32,
     /// Endpoints at their rates on a non-blocking fabric, closed form.
     pub ideal_ns: Option<f64>,
     /// Mean completion over `ideal_ns`.
@@ -606,3 +609,11 @@ impl RunReport {
 
 pub use super::network::{Limits, Port, PortPfc, Queue, Receive, SentPfc, Switch, SwitchPort};
 pub use super::rate::{Phase, RateControlFigure};
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(n: &u32) -> bool {
+    *n == 1
+}

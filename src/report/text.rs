@@ -179,10 +179,15 @@ impl Screen {
         match (w.busbw_gbps, w.payload_limit_gbps) {
             (Some(busbw), _) => {
                 let per_port = w.ranks == r.fan_in.sender_ports && rate > 0.0;
-                let share = if per_port {
-                    format!(" = {} of {}G", percent(busbw / rate), plain(rate))
-                } else {
-                    String::new()
+                // The ranks of a node share its work, and all of its ports.
+                let share = match w.ranks_per_node {
+                    _ if !per_port => String::new(),
+                    1 => format!(" = {} of {}G", percent(busbw / rate), plain(rate)),
+                    n => format!(
+                        " = {} of a node's {n} x {}G",
+                        percent(busbw / rate / f64::from(n)),
+                        plain(rate)
+                    ),
                 };
                 self.push(format!(
                     "  algbw {algbw:.1} Gb/s   busbw {busbw:.1} Gb/s{share}   ({})",

@@ -1,8 +1,9 @@
 //! A run on real ports: the hosts of the plan on DPDK devices, in real time, through whatever lies between.
 //!
 //! Workers turn the ports, each its own on a core of its own ([`worker`]); the calling thread is the control: it reports
-//! progress, raises the stop flag and beats a heart that the workers watch. All start at one agreed tick. Nothing is modelled here, so there are no switch counters and no outcome
-//! hash; what the tester itself did wrong is measured and makes the result untrustworthy.
+//! progress, raises the stop flag and beats a heart that the workers watch. All start at one agreed tick. Nothing is
+//! modelled here, so there are no switch counters and no outcome hash; what the tester itself did wrong is measured and
+//! makes the result untrustworthy.
 
 mod port;
 #[cfg(test)]
@@ -39,6 +40,7 @@ const BEAT: Duration = Duration::from_millis(50);
 /// Most that the TSC may drift against CLOCK_MONOTONIC_RAW besides what cannot be told: as much as Ethernet's own
 /// oscillators may be off (IEEE 802.3).
 const DRIFT_PPM_MAX: f64 = 100.0;
+
 /// Looks at the lab of `plan` and runs nothing.
 ///
 /// # Errors

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::port::{Clock, Identity, LabPort, Probe, Stamps, Wire};
+use super::port::{Clock, LabPort, Probe, Stamps};
 use super::setup::{self, Open};
 use crate::dpdk::{EthPort, MbufFrame, MbufFrames};
 use crate::frame::{Burst, Port};
@@ -17,7 +17,7 @@ use crate::plan::device::{DeviceKind, DeviceSpec};
 use crate::run::preflight::{Check, Outcome, PairFigures, Preflight};
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
-use crate::units::{FrameLen, LinkTiming, Span, Time};
+use crate::units::{Span, Time};
 use crate::wire::template::{FrameSpec, Template};
 
 /// Longest wait for links.
@@ -105,24 +105,9 @@ pub(super) fn examine(plan: &Plan, tsc: Tsc, stop: &StopFlag, pauses: bool, open
 
 fn lab_ports(plan: &Plan, open: &mut Open, clock: Clock) -> Vec<LivePort> {
     let stamps = Stamps::shared();
-    let vlan = plan.classes.iter().find_map(|c| c.vlan);
     let wired = std::mem::take(&mut open.ports).into_iter().enumerate().map(|(i, device)| {
-        let (host, lab) = (&plan.hosts[i], &plan.lab.ports[i]);
-        let who = Identity {
-            mac: setup::own_mac(lab, &device),
-            vlan,
-            ips: host.ranks.iter().map(|r| r.ip).chain(lab.address).collect(),
-        };
-        let wire = Wire {
-            who,
-            pfc: lab.pfc,
-            timing: LinkTiming::new(host.rate, Span::ZERO),
-            backlog_bytes: setup::backlog(plan, i, open.frame_max),
-            frame_max: FrameLen(open.frame_max),
-            clock,
-            streams_from: host.qps.len() as u32,
-        };
-        LabPort::new(device, MbufFrames::new(&open.control, &open.data, &[]), wire, Some(stamps.clone()))
+        let pool = MbufFrames::new(&open.control, &open.data, &[]);
+        setup::lab_port(plan, i, device, pool, open.frame_max, clock, Some(stamps.clone()))
     });
     wired.collect()
 }

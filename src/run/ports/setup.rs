@@ -1,14 +1,17 @@
 //! Before the first frame: what is refused, and the devices opened.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufPool, PoolSpec, PortSpec};
+use super::port::{self, Clock, Identity, Stamps, Wire};
+use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufFrames, MbufPool, PoolSpec, PortSpec};
 use crate::limits::BURST;
 use crate::plan::device::DeviceKind;
 use crate::plan::lab::{LabPort, PfcMode, backlog_default};
 use crate::plan::{Plan, device::DeviceSpec};
 use crate::run::assemble::data_frame_bytes;
 use crate::sys::interface::{Interface, InterfaceError};
+use crate::units::{FrameLen, LinkTiming, Span};
 use crate::wire::HEAD_MAX;
 use crate::workload::config::Action;
 
@@ -197,4 +200,32 @@ pub(super) fn next_hop(plan: &Plan, port: usize, from: IpAddr, ip: IpAddr) -> (I
         Some(gateway) => (p.address.unwrap_or(from), gateway),
         None => (from, ip),
     }
+}
+
+/// Port `at` of the plan on its device, which goes by `clock`. Without `stamps` nothing ever arrives there.
+pub(super) fn lab_port(
+    plan: &Plan,
+    at: usize,
+    device: EthPort,
+    pool: MbufFrames,
+    frame_max: u16,
+    clock: Clock,
+    stamps: Option<Arc<Stamps>>,
+) -> port::LabPort<EthPort, MbufFrames> {
+    let (host, lab) = (&plan.hosts[at], &plan.lab.ports[at]);
+    let who = Identity {
+        mac: own_mac(lab, &device),
+        vlan: plan.classes.iter().find_map(|c| c.vlan),
+        ips: host.ranks.iter().map(|r| r.ip).chain(lab.address).collect(),
+    };
+    let wire = Wire {
+        who,
+        pfc: lab.pfc,
+        timing: LinkTiming::new(host.rate, Span::ZERO),
+        backlog_bytes: backlog(plan, at, frame_max),
+        frame_max: FrameLen(frame_max),
+        streams_from: host.qps.len() as u32,
+        clock,
+    };
+    port::LabPort::new(device, pool, wire, stamps)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
 
-use super::port::{Clock, Identity, LabPort, Stamps, Wire};
+use super::port::{Clock, LabPort, Stamps};
 use super::setup::{self, Open};
 use crate::dpdk::{Eal, EthPort, MbufFrames};
 use crate::frame::{Burst, PfcSeen, Port};
@@ -24,7 +24,7 @@ use crate::run::result::{PortFigures, WorkerStats};
 use crate::sys;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
-use crate::units::{FrameLen, LinkTiming, Span, Time};
+use crate::units::{Span, Time};
 use crate::workload::config::Action;
 
 /// Longest wait for links to come up and neighbours to answer.
@@ -220,31 +220,10 @@ fn payloads(plan: &Plan) -> Vec<u16> {
 }
 
 fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
-    let vlan = job.plan.classes.iter().find_map(|c| c.vlan);
-    let frame_max = open.frame_max;
     let wired = std::mem::take(&mut open.ports).into_iter().enumerate().map(|(i, device)| {
-        let at = job.first + i;
-        let (host, lab) = (&job.plan.hosts[at], &job.plan.lab.ports[at]);
-        let who = Identity {
-            mac: setup::own_mac(lab, &device),
-            vlan,
-            ips: host.ranks.iter().map(|r| r.ip).chain(lab.address).collect(),
-        };
-        let wire = Wire {
-            who,
-            pfc: lab.pfc,
-            timing: LinkTiming::new(host.rate, Span::ZERO),
-            backlog_bytes: setup::backlog(job.plan, at, frame_max),
-            frame_max: FrameLen(frame_max),
-            streams_from: host.qps.len() as u32,
-            clock,
-        };
-        LabPort::new(
-            device,
-            MbufFrames::new(&open.control, &open.data, &[]),
-            wire,
-            (!job.sink(i)).then(|| job.stamps.clone()),
-        )
+        let pool = MbufFrames::new(&open.control, &open.data, &[]);
+        let stamps = (!job.sink(i)).then(|| job.stamps.clone());
+        setup::lab_port(job.plan, job.first + i, device, pool, open.frame_max, clock, stamps)
     });
     wired.collect()
 }
