@@ -35,16 +35,29 @@ const BENCHES: [(&str, Measure); 9] = [
     ("rings-worker", rings::figures),
 ];
 
-/// Only by name: it takes minutes, and wants peers and both cores.
-const LONG: [(&str, Measure); 3] =
-    [("ports", ports::figures), ("veth", veth::figures), ("veth-inside", veth::inside)];
+/// Only by name: they take minutes, and want peers and both cores. Those of `ports` also by group: `ports/loop`.
+const LONG: [(&str, Measure); 8] = [
+    ("ports/null", ports::null),
+    ("ports/qps", ports::crowds),
+    ("ports/loop", ports::rings),
+    ("ports/late", ports::pacing),
+    ("ports/workers", ports::workers),
+    ("ports/icrc", frames::icrc),
+    ("veth", veth::figures),
+    ("veth-inside", veth::inside),
+];
+
+/// What is called `name`, and what is in the group of that name.
+fn is_named(bench: &str, name: &str) -> bool {
+    bench.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
 
 /// Runs the benchmark called `name`, or all of them.
 ///
 /// # Errors
 /// No benchmark has that name, or one could not run.
 pub fn bench(name: Option<&str>, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let named = LONG.iter().filter(|(n, _)| name == Some(n));
+    let named = LONG.iter().filter(|(n, _)| name.is_some_and(|name| is_named(n, name)));
     let chosen: Vec<_> =
         BENCHES.iter().filter(|(n, _)| name.is_none_or(|name| name == *n)).chain(named).collect();
     if chosen.is_empty() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::bail;
 
 use super::testpmd::{NOT_INSTALLED, Testpmd};
-use super::{Figure, Peer, ROUNDS, Rounds, Unit, frames};
+use super::{Figure, Peer, ROUNDS, Rounds, Unit};
 use crate::host::Host;
 use crate::plan::{Mode, Plan};
 use crate::profile::{self, Overrides};
@@ -142,6 +142,8 @@ fn testpmd_or(peer: &Option<Testpmd>, name: &str, theirs: Vec<f64>) -> Peer {
 /// Starts DPDK with what the largest of the runs needs: on ordinary pages it cannot grow.
 #[cfg(feature = "dpdk")]
 fn prepare() -> anyhow::Result<()> {
+    // Before EAL, which pins whoever asks later.
+    crate::sys::affinity::cores();
     let options = crate::dpdk::EalOptions { memory_bytes: EAL_BYTES, ..Default::default() };
     crate::dpdk::Eal::init(options)?;
     Ok(())
@@ -153,21 +155,9 @@ fn prepare() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {
-    // Before EAL, which pins whoever asks later.
-    crate::sys::affinity::cores();
-    prepare()?;
-    let mut figures = null()?;
-    figures.extend(crowds()?);
-    figures.extend(rings()?);
-    figures.extend(pacing()?);
-    figures.extend(workers()?);
-    figures.extend(frames::icrc()?);
-    Ok(figures)
-}
-
 /// Transmit to nobody, by frame size.
-fn null() -> anyhow::Result<Vec<Figure>> {
+pub(super) fn null() -> anyhow::Result<Vec<Figure>> {
+    prepare()?;
     let peer = Testpmd::find();
     let mut ours: [Vec<f64>; SIZES.len()] = Default::default();
     let mut theirs = ours.clone();
@@ -208,7 +198,8 @@ fn null() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// The same by number of queue pairs.
-fn crowds() -> anyhow::Result<Vec<Figure>> {
+pub(super) fn crowds() -> anyhow::Result<Vec<Figure>> {
+    prepare()?;
     let (_, size) = SIZES[1];
     let plans: Vec<Plan> =
         CROWDS.into_iter().map(|qps| transmit_one(NULL[0], size, qps, beyond)).collect::<Result<_, _>>()?;
@@ -241,7 +232,8 @@ fn crowds() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// Data out and ACKs back through a cable of rings, both ends ours: every frame is counted where it is sent.
-fn rings() -> anyhow::Result<Vec<Figure>> {
+pub(super) fn rings() -> anyhow::Result<Vec<Figure>> {
+    prepare()?;
     let peer = Testpmd::find();
     let mut ours: [Vec<f64>; MTUS.len()] = Default::default();
     let mut theirs = Vec::new();
@@ -261,7 +253,8 @@ fn rings() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// Lateness and long-run rate at 100G.
-fn pacing() -> anyhow::Result<Vec<Figure>> {
+pub(super) fn pacing() -> anyhow::Result<Vec<Figure>> {
+    prepare()?;
     let mut figures = Vec::new();
     for (name, size, qps) in
         [("1086-qps-1", 1_086, 1), ("1086-qps-1024", 1_086, 1_024), ("4158-qps-1024", 4_158, 1_024)]
@@ -305,7 +298,8 @@ fn pacing() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// Two ports that have nothing to do with each other, on one worker and on two.
-fn workers() -> anyhow::Result<Vec<Figure>> {
+pub(super) fn workers() -> anyhow::Result<Vec<Figure>> {
+    prepare()?;
     let (name, size) = SIZES[1];
     let mut plan = transmit(NULL, size, QPS, beyond)?;
     let (mut one, mut two, mut spread) = (Vec::new(), Vec::new(), Vec::new());
