@@ -24,6 +24,8 @@ pub struct EalOptions {
     pub no_huge: bool,
     /// NICs will be attached: look at the PCI bus.
     pub pci: bool,
+    /// Another process is to see our memory (vhost-user): it is handed over file by file, and takes eight at most.
+    pub shared: bool,
 }
 
 /// Where EAL's memory comes from. Ordinary pages cost about a fifth of the frame rate.
@@ -105,7 +107,7 @@ impl Eal {
         {
             return Err(DpdkError::Memory { needed_mib: needed / MIB, available_mib: available / MIB });
         }
-        let arguments = arguments(kind, needed, options.pci, affinity::cores());
+        let arguments = arguments(kind, needed, &options, affinity::cores());
         start(&arguments)?;
         Ok(EAL.get_or_init(|| Eal { kind, memory_bytes: needed, arguments }))
     }
@@ -160,19 +162,25 @@ impl Drop for ThreadGuard {
 }
 
 /// EAL's command line.
-fn arguments(kind: MemoryKind, bytes: u64, pci: bool, cores: &[usize]) -> Vec<String> {
+fn arguments(kind: MemoryKind, bytes: u64, options: &EalOptions, cores: &[usize]) -> Vec<String> {
     let mib = bytes.div_ceil(MIB).to_string();
     let prefix = format!("rankstorm-{}", std::process::id());
     // Only errors, no devices, no socket for telemetry, virtual addresses for devices.
     let mut list = vec!["rankstorm", "--log-level=error", "--no-telemetry", "--iova-mode=va"];
-    match pci {
+    match options.pci {
         // An allow list that names no NIC: EAL touches none by itself, and those of the profile are attached later.
         true => list.extend(["-a", "0000:00:00.0"]),
         false => list.push("--no-pci"),
     }
     match kind {
         // No mounted hugetlbfs needed, and no file left behind, even after a kill.
-        MemoryKind::HugePages => list.extend(["--in-memory", "-m", &mib]),
+        MemoryKind::HugePages => {
+            list.extend(["--in-memory", "-m", &mib]);
+            if options.shared {
+                // One file for all pages instead of one for each.
+                list.push("--single-file-segments");
+            }
+        }
         // DPDK 22.11 refuses --in-memory here; this leaves an empty folder, which `start` removes.
         MemoryKind::Ordinary => {
             list.extend(["--no-huge", "--no-shconf", "-m", &mib, "--file-prefix", &prefix])
@@ -213,11 +221,17 @@ mod tests {
 
     #[test]
     fn the_command_line_leaves_nothing_behind_and_pins_nobody() {
-        let huge = arguments(MemoryKind::HugePages, 100 * MIB + 1, false, &[0, 1, 5]).join(" ");
+        let (alone, nic) =
+            (EalOptions::default(), EalOptions { pci: true, shared: true, ..EalOptions::default() });
+        let huge = arguments(MemoryKind::HugePages, 100 * MIB + 1, &alone, &[0, 1, 5]).join(" ");
         assert!(huge.contains("--in-memory -m 101") && huge.ends_with("--lcores 0@(0,1,5)"), "{huge}");
-        let plain = arguments(MemoryKind::Ordinary, 64 * MIB, true, &[]).join(" ");
+        let plain = arguments(MemoryKind::Ordinary, 64 * MIB, &nic, &[]).join(" ");
         assert!(plain.contains("--no-huge --no-shconf -m 64 --file-prefix rankstorm-"), "{plain}");
         assert!(huge.contains("--no-pci") && !plain.contains("--no-pci"), "{plain}");
+        // Ordinary memory is one file already, and the flag is for huge pages alone.
+        let lent = arguments(MemoryKind::HugePages, MIB, &nic, &[]).join(" ");
+        assert!(lent.contains("--single-file-segments"), "{lent}");
+        assert!(!(huge + &plain).contains("single-file"), "{plain}");
     }
 
     #[test]

@@ -58,6 +58,8 @@ const AF_PACKET_OVERHEAD: u32 = 66;
 const BUFFER_MAX: u32 = 32_768;
 /// Longest frame an AF_XDP chunk of 4096 bytes takes: mbuf, its private area, two headrooms and XDP's own.
 pub const AF_XDP_FRAME_MAX: u32 = 3_300;
+/// Bytes that virtio wants room for besides the frame: its own header and a VLAN tag.
+const VIRTIO_AROUND: u32 = 12 + 4;
 
 /// Longest frame of a tap: its driver sends none above its MTU, which it does not let grow.
 pub const TAP_FRAME_MAX: u32 = 1_514;
@@ -136,6 +138,11 @@ impl DeviceSpec {
         self.driver() == "net_null"
     }
 
+    /// Another process reads and writes our memory through it.
+    pub fn shares_memory(&self) -> bool {
+        matches!(self.driver(), "net_virtio_user" | "net_vhost")
+    }
+
     /// The value of an argument.
     pub fn arg(&self, key: &str) -> Option<&str> {
         self.args.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
@@ -201,6 +208,12 @@ impl DeviceSpec {
                     return Err(self.refuse(text));
                 }
                 self.add(&mut args, "bsize", size.to_string());
+            }
+            "net_virtio_user" => {
+                room += VIRTIO_AROUND;
+                // Its driver would make one up anew for every run.
+                let [.., a, b, c] = crate::rng::Rng::new(0, &self.text, 0).next_u64().to_be_bytes();
+                self.add(&mut args, "mac", format!("02:72:73:{a:02x}:{b:02x}:{c:02x}"));
             }
             _ => {}
         }
@@ -290,6 +303,13 @@ mod tests {
         assert!(arguments("net_tap0", 4_178).unwrap_err().contains("mtu = 1024"));
         assert_eq!(arguments("net_tap0", 1_158).unwrap().1, 1_518);
         assert!(arguments("net_memif0,role=client", 4_178).unwrap().0.ends_with(",bsize=8192"));
+        let (virtio, room) = arguments("net_virtio_user0,path=/tmp/v", 4_154).unwrap();
+        assert!(virtio.starts_with("net_virtio_user0,path=/tmp/v,mac=02:72:73:"), "{virtio}");
+        assert_eq!(
+            (arguments("net_virtio_user0,path=/tmp/v", 64).unwrap().0, room),
+            (virtio, 4_170),
+            "always the same"
+        );
         assert!(arguments("net_memif0,bsize=2048", 4_178).unwrap_err().contains("bsize=2048 is too small"));
         assert!(arguments("net_memif0,bsize=big", 64).unwrap_err().contains("must be a number"));
     }

@@ -269,6 +269,8 @@ pub(super) struct LabPort<P: Port, L> {
     pub seen: Seen,
     /// Probes that came in for us.
     pub probes: Vec<Probe>,
+    /// Until when pauses that came in ask each priority to wait. Hosts have their own book of it; this is the preflight's.
+    held_until: [Time; 8],
     /// Nothing leaves any more.
     pub silent: bool,
     /// When the turn began: what the room is reckoned from, so that a turn without frames reads no clock.
@@ -313,6 +315,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             stats: WireStats::default(),
             seen: Seen::new(),
             probes: Vec::new(),
+            held_until: [Time::ZERO; 8],
             silent: false,
             turn_at: Time::ZERO,
             down: false,
@@ -361,6 +364,16 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         let at = self.clock.now();
         self.flush();
         Some(at)
+    }
+
+    /// A pause that came in asks this priority to wait now.
+    pub fn held(&self, priority: u8) -> bool {
+        self.held_until[usize::from(priority & 7)] > self.clock.now()
+    }
+
+    /// This port obeys pauses that reach it.
+    pub fn obeys(&self) -> bool {
+        self.pfc != PfcMode::Ignore
     }
 
     /// Asks the far end to hold one priority for so many quanta; 0 releases it.
@@ -511,9 +524,12 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             }
             Ok(f) if f.kind == Kind::Pfc => {
                 self.stats.pfc_seen += 1;
-                let xoff = PfcFrame::parse(frame.head(), frame.len())
-                    .is_some_and(|p| (0..8).any(|i| p.quanta_of(i).is_some_and(|q| q > 0)));
-                if xoff {
+                let pause = PfcFrame::parse(frame.head(), frame.len());
+                let quanta = |i: u8| pause.as_ref().and_then(|p| p.quanta_of(i));
+                for (i, until) in (0u8..8).zip(&mut self.held_until) {
+                    *until = quanta(i).map_or(*until, |q| now + self.timing.rate().quanta(q));
+                }
+                if (0..8).any(|i| quanta(i).is_some_and(|q| q > 0)) {
                     self.stats.xoff_backlog = self.stats.xoff_backlog.max(self.free_at.since(now));
                 }
                 self.pfc == PfcMode::Software

@@ -38,6 +38,9 @@ const LOST_MAX: u32 = 3;
 const PROBE_LEN: u16 = 82;
 /// How long a priority is held.
 const HOLD: Span = Span::from_ms(20);
+/// An XOFF has this long to take hold of the network, or to come through it, before the first probe.
+const SETTLE: Span = Span::from_us(200);
+const THROUGH_WAIT: Span = Span::from_ms(3);
 /// The XOFF is repeated after this: below the longest pause of any port up to 800G (42 us) times the turns it may take.
 const HOLD_AGAIN: Span = Span::from_us(20);
 /// The longest pause.
@@ -497,54 +500,88 @@ impl Examiner<'_> {
             let fix = Some("allow_pfc = true in [run], if it is yours".to_owned());
             return self.say("pauses", ports_text(self.ports.len()), Outcome::Skipped, text, fix);
         }
-        let mut row = Row::new("pauses");
+        let mut rows = [Row::new("pauses"), Row::new("pauses")];
+        rows[1].what =
+            Some("an XOFF passes to the sender and stops its priority and no other; so does the XON");
         let pairs = self.pairs_of_ports();
         let receivers: BTreeSet<usize> = pairs.iter().map(|p| p.1).collect();
         for to in receivers {
             let lab = self.plan.lab.ports[to].device.as_ref();
             let Some(pair) = pairs.iter().find(|p| p.1 == to) else { continue };
             if lab.is_some_and(|d| d.kind == DeviceKind::Loop) {
-                row.skipped += 1;
-                row.why = "there is no switch between the ports";
+                rows[0].skipped += 1;
+                rows[0].why = "there is no switch between the ports";
                 continue;
             }
-            lossless.iter().for_each(|m| self.pause(*pair, *m, &mut row));
+            lossless.iter().for_each(|m| self.pause(*pair, *m, &mut rows));
         }
-        row.close(self);
+        rows.into_iter().for_each(|row| row.close(self));
     }
 
-    fn pause(&mut self, pair: (usize, usize), m: Marks, row: &mut Row) {
-        let place = format!("{}, priority {}", self.port_name(pair.1), m.priority);
+    /// Turns the ports for `span`, or until `over`; the far end of port `to` is asked to wait all the while.
+    fn hold(&mut self, to: usize, priority: u8, span: Span, mut over: impl FnMut(&mut Self) -> bool) {
+        let until = self.clock.now() + span;
+        let mut again = Time::ZERO;
+        while self.clock.now() < until && !over(self) {
+            if self.clock.now() >= again {
+                self.ports[to].pause(priority, QUANTA_MAX);
+                again = self.clock.now() + HOLD_AGAIN;
+            }
+            self.turn();
+        }
+    }
+
+    /// Port `to` sends an XOFF: `rows` are that of switches which obey, and that of ways which let it through to the sender.
+    fn pause(&mut self, pair: (usize, usize), m: Marks, rows: &mut [Row; 2]) {
+        let (from, to) = pair;
+        let place = format!("{}, priority {}", self.port_name(to), m.priority);
         let spared = (self.plan.classes.iter().map(data_marks))
             .chain([Marks { dscp: 0, ecn: 0, priority: 0 }, Marks { dscp: 8, ecn: 0, priority: 1 }])
             .find(|o| o.priority != m.priority);
         let Some(spared) = spared else { return };
-        self.ports[pair.1].pause(m.priority, QUANTA_MAX);
+        let began = self.clock.now();
         // The frame is in the switch before the probes are: they cross another link first.
-        let settle = self.clock.now() + Span::from_us(200);
-        while self.clock.now() < settle {
-            self.turn();
-        }
-        let (held, free) = (self.send(pair, 0, m, PROBE_LEN), self.send(pair, 0, spared, PROBE_LEN));
-        let until = self.clock.now() + HOLD;
-        let mut again = self.clock.now() + HOLD_AGAIN;
+        self.hold(to, m.priority, THROUGH_WAIT, |e| {
+            e.clock.now() > began + SETTLE && e.ports[from].held(m.priority)
+        });
+        let through = self.ports[from].held(m.priority);
+        let obeys = self.ports[from].obeys();
+        // What has come through is for us to obey.
+        let may_send = |e: &Self, m: Marks| !obeys || !e.ports[from].held(m.priority);
+        let (mut held, mut free) = (None, None);
         let (mut leaked, mut passed) = (false, false);
-        while self.clock.now() < until && !(leaked && passed) {
-            if self.clock.now() >= again {
-                self.ports[pair.1].pause(m.priority, QUANTA_MAX);
-                again = self.clock.now() + HOLD_AGAIN;
+        self.hold(to, m.priority, HOLD, |e| {
+            for (number, m) in [(&mut held, m), (&mut free, spared)] {
+                if number.is_none() && may_send(e, m) {
+                    *number = e.send(pair, 0, m, PROBE_LEN);
+                }
             }
-            self.turn();
-            let came = |n: Option<(u32, Time)>, e: &Self| {
-                n.is_some_and(|(n, _)| e.ports[pair.1].probes.iter().any(|p| p.number == n))
+            let came = |n: Option<(u32, Time)>| {
+                n.is_some_and(|(n, _)| e.ports[to].probes.iter().any(|p| p.number == n))
             };
-            (leaked, passed) = (came(held, self), came(free, self));
+            (leaked, passed) = (came(held), came(free));
+            leaked && passed
+        });
+        self.ports[to].pause(m.priority, 0);
+        let until = self.clock.now() + PROBE_WAIT;
+        while held.is_none() && self.clock.now() < until {
+            self.turn();
+            if may_send(self, m) {
+                held = self.send(pair, 0, m, PROBE_LEN);
+            }
         }
-        self.ports[pair.1].pause(m.priority, 0);
-        let released = held.is_some_and(|(n, _)| self.wait(pair.1, n, PROBE_WAIT).is_some());
-        self.ports[pair.1].probes.clear();
+        let released = held.is_some_and(|(n, _)| self.wait(to, n, PROBE_WAIT).is_some());
+        self.ports[to].probes.clear();
         let p = m.priority;
-        if leaked {
+        let row = &mut rows[usize::from(through)];
+        if leaked && through {
+            let sender = &self.plan.hosts[from].name;
+            row.bad(
+                place,
+                format!("an XOFF passes to port {sender}, which does not stop frames with DSCP {}", m.dscp),
+                format!("pfc = \"software\" in [[port]] {sender}; nothing between the ports obeys pauses"),
+            );
+        } else if leaked {
             row.bad(
                 place,
                 format!("an XOFF does not stop frames with DSCP {}", m.dscp),
@@ -584,12 +621,14 @@ struct Row {
     skipped: usize,
     why: &'static str,
     last_failed: bool,
+    /// What it means that all is well, where that is not the usual.
+    what: Option<&'static str>,
 }
 
 impl Row {
     fn new(name: &'static str) -> Row {
         let why = "the time for probes was over, or the pair does not reach each other";
-        Row { name, good: 0, failed: Vec::new(), skipped: 0, why, last_failed: false }
+        Row { name, good: 0, failed: Vec::new(), skipped: 0, why, last_failed: false, what: None }
     }
 
     fn pass(&mut self) {
@@ -604,6 +643,7 @@ impl Row {
 
     fn close(self, e: &mut Examiner<'_>) {
         let what = match self.name {
+            _ if self.what.is_some() => self.what.unwrap_or_default().to_owned(),
             "reach" => "probes to UDP 4791 arrive".to_owned(),
             "icrc" => "ICRCs are right on arrival".to_owned(),
             "frame-size" => format!("frames of {} B with FCS arrive", e.frame_len + 4),

@@ -148,7 +148,9 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
     let memory_bytes = pools.iter().map(PoolSpec::memory_bytes).sum::<u64>()
         + u64::from(count) * (LoopCable::memory_bytes() + (4 << 20));
     let pci = specs.iter().any(|s| s.device.kind == DeviceKind::Pci);
-    let eal = Eal::init(EalOptions { memory_bytes, pci, ..EalOptions::default() }).map_err(text)?;
+    let shared = specs.iter().any(|s| s.device.shares_memory());
+    let options = EalOptions { memory_bytes, pci, shared, ..EalOptions::default() };
+    let eal = Eal::init(options).map_err(text)?;
     let pools: Result<Vec<MbufPool>, DpdkError> = pools.iter().map(|p| MbufPool::create(eal, p)).collect();
     let pools = pools.map_err(text)?;
     let mut cables: Vec<(String, LoopCable)> = Vec::new();
