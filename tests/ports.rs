@@ -82,6 +82,13 @@ fn what_could_harm_is_refused_with_the_line_that_allows_it() {
             "allow_in_use = true",
         ),
         ("small", ports(&["t0", "t2"], "1G"), "interface t2 has an MTU of 1500", "ip link set t2 mtu"),
+        (
+            "route",
+            ports(&["v0", "t0"], "1G"),
+            "interface v0 carries the route to 10.8.0.0/16",
+            "allow_in_use = true",
+        ),
+        ("loopback", ports(&["t0", "lo"], "1G"), "interface lo is the loopback", "allow_in_use = true"),
         ("missing", ports(&["t0", "t7"], "1G"), "no interface \"t7\"", "ip link"),
         (
             "outside",
@@ -96,7 +103,15 @@ fn what_could_harm_is_refused_with_the_line_that_allows_it() {
             "gateway",
         ),
     ];
-    let mut script = "ip addr add 10.9.0.1/24 dev t1; ip link set t2 mtu 1500\n".to_owned();
+    let mut script = "ip addr add 10.9.0.1/24 dev t1; ip link set t2 mtu 1500\n\
+                      ip link add v0 type veth peer name v1; ip link set v0 mtu 9000 up; ip link set v1 mtu 9000 up\n\
+                      ip route add 10.8.0.0/16 dev v0\n\
+                      timeout 60 $RS run address.toml --set port.1.allow_in_use=true --out allowed --quiet; echo override $?\n\
+                      timeout 60 $RS run tested.toml --set 'run.allow=[\"10.1.0.0/16\"]' --out prefix --quiet; echo prefix $?\n"
+        .to_owned();
+    let foreign = ports(&["t0"], "1G") + "ranks = \"10.1.0.0/24\"\n" + &ports(&["t1"], "1G");
+    let own = "allow_in_use = true\nranks = \"10.1.1.0/24\"\n";
+    write(dir.path(), "tested.toml", &format!("{RUN}{foreign}{own}{traffic}"));
     for (name, devices, ..) in &cases {
         write(dir.path(), &format!("{name}.toml"), &format!("{RUN}{devices}{traffic}"));
         script += &format!(
@@ -104,6 +119,16 @@ fn what_could_harm_is_refused_with_the_line_that_allows_it() {
         );
     }
     let Some(o) = in_lab(dir.path(), &script) else { return };
+    for (what, name) in
+        [("override", "the line that allows it does"), ("prefix", "so does a network of one's own")]
+    {
+        assert!(
+            text(&o.stdout).contains(&format!("{what} 0")),
+            "{name}: {}{}",
+            text(&o.stdout),
+            text(&o.stderr)
+        );
+    }
     for (name, _, refusal, fix) in cases {
         let said = std::fs::read_to_string(dir.path().join(format!("{name}.err"))).unwrap();
         assert!(text(&o.stdout).contains(&format!("{name} 2")), "{name}: {}{said}", text(&o.stdout));
@@ -128,6 +153,11 @@ fn every_verb_crosses_a_cable_and_what_only_the_model_can_do_is_refused() {
         assert!(arrived >= 6 * frames, "{verb}: {arrived} frames");
         assert_eq!(r.tester.ports.iter().map(|p| p.rx_other + p.icrc_errors).sum::<u64>(), 0, "{verb}");
     }
+    let storm = "[[pfc]]\nport = 1\npriorities = [3]\nkind = \"storm\"\nduration = \"1 ms\"\n";
+    let profile = format!("{RUN}{}{}{storm}", ports(&["loop:x", "loop:x"], "1G"), incast(1, "64 KiB"));
+    write(dir.path(), "storm.toml", &profile);
+    let o = rankstorm(&["run".as_ref(), dir.path().join("storm.toml").as_os_str()]);
+    assert!(o.status.code() == Some(2) && text(&o.stderr).contains("add --allow-pfc-generation"), "{o:?}");
     let cases = [
         ("snapshot = \"x\"", "--on ports has none"),
         ("link = { cable = \"port 0\", state = \"down\" }", "where the cables are real"),

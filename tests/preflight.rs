@@ -180,3 +180,46 @@ fn af_xdp_carries_path_mtu_2048_through_the_bridge() {
     assert_eq!((r.tester.ports[0].driver.as_str(), r.classes[0].lost), ("net_af_xdp", 0));
     assert!(r.tester.trustworthy, "{:?}", r.tester.why);
 }
+
+#[test]
+fn arrivals_go_by_the_kernels_stamps_where_it_makes_them_and_flow_control_of_a_tap_is_set_with_consent() {
+    let dir = tempfile::tempdir().unwrap();
+    let pcap = ["net_pcap0,rx_iface_in=t0,tx_iface=t0", "net_pcap1,rx_iface_in=t1,tx_iface=t1"];
+    write(dir.path(), "pcap.toml", &format!("{RUN}{}{}", ports(&pcap, "1G"), incast(1, "256 KiB")));
+    let tap = ports(&["net_tap0,iface=rs0", "t1"], "1G").replacen("rate", "set_flow_control = true\nrate", 1);
+    write(dir.path(), "tap.toml", &format!("{RUN}{tap}{}[class.roce]\nmtu = 1024\n", incast(1, "64 KiB")));
+    let nowhere = ports(&["t0", "t1"], "1G").replacen("rate", "set_flow_control = true\nrate", 1);
+    write(dir.path(), "none.toml", &format!("{RUN}{nowhere}{}", incast(1, "64 KiB")));
+    let script = "plug() { for i in $(seq 100); do ip link show rs0 > /dev/null 2>&1 && break; sleep 0.1; done\n\
+                  ip link set rs0 master br0 up; }\n\
+                  timeout 60 $RS run none.toml --quiet --out none 2> none.err; echo none $?\n\
+                  timeout 60 $RS run pcap.toml --quiet --out pcap; echo pcap $?\n\
+                  plug & timeout 60 $RS run tap.toml --quiet --out tap; echo tap $?; wait";
+    let Some(o) = in_lab(dir.path(), script) else { return };
+    let said = format!("{}{}", text(&o.stdout), text(&o.stderr));
+    let refused = std::fs::read_to_string(dir.path().join("none.err")).unwrap();
+    assert!(said.contains("none 2") && refused.contains("leave set_flow_control out"), "{said}{refused}");
+    assert!(said.contains("pcap 0"), "{said}");
+    let r: RunReport = files::read(&dir.path().join("pcap")).unwrap();
+    for p in &r.tester.ports {
+        assert_eq!((p.driver.as_str(), p.arrival_point.as_str()), ("net_pcap", "kernel"), "{p:?}");
+        assert_eq!(
+            (p.arrivals_stamped, p.delay_blurred),
+            (p.rx_frames, 0),
+            "every frame, and none blurred: {p:?}"
+        );
+        assert!(p.arrival_doubt_ns.is_some_and(|ns| (500.0..1e6).contains(&ns)), "{p:?}");
+    }
+    let delay = &r.tester.ports[0].delay_ns;
+    assert!(delay.n >= 5 * 64 && delay.p50.is_some_and(|ns| ns < 1e9), "{delay:?}");
+    if said.contains("could not be attached") {
+        return eprintln!("SKIPPED: no tap can be made here");
+    }
+    assert!(said.contains("tap 0"), "{said}");
+    let r: RunReport = files::read(&dir.path().join("tap")).unwrap();
+    assert_eq!(r.tester.ports[0].flow_control.as_deref(), Some("off"));
+    assert_eq!(r.tester.ports[1].flow_control, None, "a packet socket has none");
+    assert_eq!(r.tester.ports[1].arrival_point, "taking in");
+    let found = r.tester.preflight.unwrap();
+    assert!(found.checks.iter().any(|c| c.name == "flow-control" && c.outcome == Outcome::Pass), "{found:?}");
+}

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::doctor::Finding;
+use super::doctor::{Finding, capabilities};
 use crate::plan::device::{AF_XDP_FRAME_MAX, TAP_FRAME_MAX};
 use crate::sys::interface::{Interface, InterfaceError};
 
@@ -125,6 +125,10 @@ fn iommu() -> Finding {
 fn drivers() -> Vec<Finding> {
     let tun = Path::new("/dev/net/tun").exists();
     let xdp_mtu = AF_XDP_FRAME_MAX - 14;
+    let (raw, admin) = capabilities();
+    let lacks = |held: bool, text: String| {
+        if held { text } else { format!("{text}; not with the rights of this user") }
+    };
     let line = |well, name: &'static str, text: String, mend: Option<&str>| Finding {
         well,
         name,
@@ -132,24 +136,39 @@ fn drivers() -> Vec<Finding> {
         mend: mend.map(str::to_owned),
     };
     vec![
-        line(true, "af_packet", "as long as the interface's MTU allows; slots are sized for it".into(), None),
         line(
-            true,
-            "af_xdp",
-            format!("frames up to {AF_XDP_FRAME_MAX} B (4 KiB of umem): {}", carries(xdp_mtu)),
+            raw,
+            "af_packet",
+            lacks(raw, "as long as the interface's MTU allows; slots are sized for it".into()),
             None,
         ),
         line(
-            tun,
+            raw && admin,
+            "af_xdp",
+            lacks(
+                raw && admin,
+                format!("frames up to {AF_XDP_FRAME_MAX} B (4 KiB of umem): {}", carries(xdp_mtu)),
+            ),
+            None,
+        ),
+        line(
+            tun && admin,
             "tap",
             match tun {
-                true => format!("frames up to {TAP_FRAME_MAX} B: {}", carries(TAP_FRAME_MAX - 14)),
+                true => {
+                    lacks(admin, format!("frames up to {TAP_FRAME_MAX} B: {}", carries(TAP_FRAME_MAX - 14)))
+                }
                 false => "no /dev/net/tun".into(),
             },
             (!tun).then_some("modprobe tun"),
         ),
         line(true, "memif", "any length (bsize is set to fit); both ends need the same".into(), None),
-        line(true, "vhost", "any length; the other process must see our memory: huge pages".into(), None),
+        line(
+            true,
+            "vhost-user",
+            "any length; the other process sees our memory, on huge pages or in one ordinary file".into(),
+            None,
+        ),
     ]
 }
 

@@ -161,8 +161,8 @@ fn governor() -> Finding {
     }
 }
 
-/// What this user may do.
-fn rights() -> Finding {
+/// (CAP_NET_RAW, CAP_NET_ADMIN): what packet sockets want, and what AF_XDP and taps want.
+pub(super) fn capabilities() -> (bool, bool) {
     const NET_ADMIN: u64 = 1 << 12;
     const NET_RAW: u64 = 1 << 13;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -171,11 +171,18 @@ fn rights() -> Finding {
         .find_map(|l| l.strip_prefix("CapEff:"))
         .and_then(|c| u64::from_str_radix(c.trim(), 16).ok());
     let held = held.unwrap_or(0);
-    let (raw, admin) = (held & NET_RAW != 0, held & NET_ADMIN != 0);
+    (held & NET_RAW != 0, held & NET_ADMIN != 0)
+}
+
+/// What this user may do.
+fn rights() -> Finding {
+    let (raw, admin) = capabilities();
     let text = match (raw, admin) {
         (true, true) => "packet sockets, AF_XDP and taps may be opened",
         (true, false) => "packet sockets may be opened; AF_XDP and taps need CAP_NET_ADMIN",
-        (false, _) => "no packet sockets (CAP_NET_RAW); vfio, memif and pcap need no rights of the network",
+        (false, _) => {
+            "no packet sockets (CAP_NET_RAW); loop:, net_null, memif, vhost-user and pcap files need no rights, vfio those of /dev/vfio"
+        }
     };
     let this = std::env::current_exe().map_or("rankstorm".into(), |p| p.display().to_string());
     let mend = (!raw).then(|| format!("setcap cap_net_raw,cap_net_admin,cap_ipc_lock+ep {this}"));

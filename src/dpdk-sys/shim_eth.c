@@ -1,10 +1,14 @@
 /* Ethernet devices: DPDK's large configuration structs stay here; Rust sees flat ones of its own. */
 
+/* For rte_eth_read_clock, which is marked so since 2019. */
+#define ALLOW_EXPERIMENTAL_API
+
 #include <string.h>
 
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_dyn.h>
 
 /* Mirrors of the structs in eth.rs, whose sizes it passes in. */
 struct rs_eth_info {
@@ -65,14 +69,17 @@ int rs_eth_info(uint16_t port, struct rs_eth_info *out)
 	return 0;
 }
 
-/* One queue each way, no offloads. mtu: largest IP packet, already within what the device says. */
-int rs_eth_configure(uint16_t port, uint16_t mtu, uint16_t rx_descs, uint16_t tx_descs, struct rte_mempool *pool)
+/* One queue each way. mtu: largest IP packet, already within what the device says. stamps: arrivals get the device's time. */
+int rs_eth_configure(uint16_t port, uint16_t mtu, uint16_t rx_descs, uint16_t tx_descs, struct rte_mempool *pool,
+		     int stamps)
 {
 	struct rte_eth_conf conf;
 	int rc;
 
 	memset(&conf, 0, sizeof(conf));
 	conf.rxmode.mtu = mtu;
+	if (stamps)
+		conf.rxmode.offloads = RTE_ETH_RX_OFFLOAD_TIMESTAMP;
 	rc = rte_eth_dev_configure(port, 1, 1, &conf);
 	if (rc != 0)
 		return rc;
@@ -197,4 +204,36 @@ int rs_mbuf_adopt(struct rte_mbuf *m)
 	}
 	rte_pktmbuf_free(m);
 	return -1;
+}
+
+/* Where mbufs carry the time of their arrival, and the flag that says so; the same for all devices of the process. */
+static int stamp_at = -1;
+static uint64_t stamp_flag;
+
+int rs_rx_stamps(void)
+{
+	if (stamp_at >= 0)
+		return 0;
+	return rte_mbuf_dyn_rx_timestamp_register(&stamp_at, &stamp_flag) == 0 ? 0 : -rte_errno;
+}
+
+/* 0: none. In the device's own unit. */
+uint64_t rs_mbuf_rx_stamp(const struct rte_mbuf *m)
+{
+	if (stamp_at < 0 || (m->ol_flags & stamp_flag) == 0)
+		return 0;
+	return *RTE_MBUF_DYNFIELD(m, stamp_at, const rte_mbuf_timestamp_t *);
+}
+
+int rs_eth_read_clock(uint16_t port, uint64_t *now) { return rte_eth_read_clock(port, now); }
+
+/* The device holds one priority by itself when a PFC frame asks for it, or not. */
+int rs_eth_obey_pfc(uint16_t port, uint8_t priority, int obey)
+{
+	struct rte_eth_pfc_conf conf;
+
+	memset(&conf, 0, sizeof(conf));
+	conf.fc.mode = obey ? RTE_ETH_FC_RX_PAUSE : RTE_ETH_FC_NONE;
+	conf.priority = priority;
+	return rte_eth_dev_priority_flow_ctrl_set(port, &conf);
 }

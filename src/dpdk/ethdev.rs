@@ -15,6 +15,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use dpdk_sys::{rs_eth_info, rs_eth_stats, rs_eth_xstat};
 
+use super::stamps::{StampClock, StampSource};
 use super::{DpdkError, Eal, FrameRing, MbufFrame, MbufPool, PoolSpec, RingRx, RingTx, c_name, text_of};
 use crate::frame::{Burst, PfcSeen, Port, PortCaps, TxBatch};
 use crate::plan::device::{DeviceKind, DeviceSpec};
@@ -183,6 +184,10 @@ pub struct EthPort {
     carriers: Vec<String>,
     /// What the device had counted when its counters began to matter.
     base: DeviceStats,
+    /// Its clock, where it stamps arrivals.
+    stamps: Option<StampClock>,
+    /// Link-level flow control as it was found, where we have set it.
+    flow_before: Option<FlowControl>,
     /// Outlives the port.
     _rx_pool: MbufPool,
     cable: Option<LoopCable>,
@@ -253,6 +258,8 @@ impl EthPort {
             pfc_seen: PfcSeen::Frames,
             carriers: carriers(&spec.device),
             base: DeviceStats::default(),
+            stamps: None,
+            flow_before: None,
             _rx_pool: rx.clone(),
             cable: None,
         };
@@ -275,8 +282,13 @@ impl EthPort {
         let mtu = wanted.min(longest);
         let rx_descs = descriptors(i.rx_descs_min, i.rx_descs_max, i.rx_descs_align);
         port.tx_descriptors = descriptors(i.tx_descs_min, i.tx_descs_max, i.tx_descs_align);
+        // SAFETY: no arguments; registers a field of mbufs, once.
+        let can_stamp = unsafe { dpdk_sys::rs_rx_stamps() } == 0;
+        let stamps = can_stamp && i.rx_timestamps != 0;
         // SAFETY: the port exists and is stopped; `rx` lives as long as the port, which keeps a clone.
-        let code = unsafe { dpdk_sys::rs_eth_configure(id, mtu, rx_descs, port.tx_descriptors, rx.raw()) };
+        let code = unsafe {
+            dpdk_sys::rs_eth_configure(id, mtu, rx_descs, port.tx_descriptors, rx.raw(), i32::from(stamps))
+        };
         check(spec, "could not be configured", code)?;
         // SAFETY: as above; it is configured.
         check(spec, "could not be started", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
@@ -288,6 +300,13 @@ impl EthPort {
                 check(spec, "cannot take in frames for other addresses", code)?;
             }
         }
+        let source = match spec.device.kernel_stamps() {
+            true if can_stamp => Some(StampSource::Kernel),
+            _ => stamps.then_some(StampSource::Device),
+        };
+        // One that does not tell its clock has stamps that mean nothing to us.
+        port.stamps = source.map(|s| StampClock::new(s, id)).filter(|c| c.clone().observe());
+        port.observe_clock();
         if port.kind == DeviceKind::Pci {
             // A NIC's MAC takes pauses for itself; most count them. Software devices pass every frame.
             let counts =
@@ -316,6 +335,18 @@ impl EthPort {
     /// The device can send frames at given times.
     pub fn paces_in_hardware(&self) -> bool {
         self.info.tx_pacing != 0
+    }
+
+    /// Who stamps arrivals, and how far a stamp may be off, in ticks of the TSC. `None`: nobody.
+    pub fn stamps(&self) -> Option<(StampSource, u64)> {
+        self.stamps.as_ref().map(|c| (c.source(), c.doubt_ticks()))
+    }
+
+    /// Lays the clock that stamps arrivals against the TSC again. Ten times a second is enough.
+    pub fn observe_clock(&mut self) {
+        if let Some(clock) = &mut self.stamps {
+            clock.observe();
+        }
     }
 
     /// Descriptors of the transmit ring: what the device may hold besides the wire.
@@ -405,14 +436,27 @@ impl EthPort {
         }
     }
 
-    /// Sets link-level flow control, and whether pause frames are passed on to us.
+    /// Sets link-level flow control until the port is closed, and whether pause frames are passed on to us.
     ///
     /// # Errors
     /// The device has none, or refuses.
-    pub fn set_flow_control(&self, mode: FlowControl, forward: bool) -> Result<(), DpdkError> {
+    pub fn set_flow_control(&mut self, mode: FlowControl, forward: bool) -> Result<(), DpdkError> {
+        let before = self.flow_control();
         // SAFETY: the port is open.
         let code = unsafe { dpdk_sys::rs_eth_set_flow_control(self.id, mode as i32, i32::from(forward)) };
-        self.checked("does not set flow control so", code)
+        self.checked("does not set flow control so", code)?;
+        self.flow_before = self.flow_before.or(before);
+        Ok(())
+    }
+
+    /// Has the device obey PFC of a priority by itself.
+    ///
+    /// # Errors
+    /// The device cannot, or refuses.
+    pub fn obey_pfc(&mut self, priority: u8) -> Result<(), DpdkError> {
+        // SAFETY: the port is open.
+        let code = unsafe { dpdk_sys::rs_eth_obey_pfc(self.id, priority, 1) };
+        self.checked("does not obey PFC by itself", code)
     }
 
     /// Nothing is sent or received from here on.
@@ -502,10 +546,16 @@ impl Port for EthPort {
         if batch.control.is_empty() { sent + self.send(&mut batch.data) } else { sent }
     }
 
+    fn arrived_at(&self, frame: &MbufFrame) -> Option<u64> {
+        let clock = self.stamps.as_ref()?;
+        // SAFETY: a frame owns a valid mbuf, which is only read.
+        clock.tick_of(unsafe { dpdk_sys::rs_mbuf_rx_stamp(frame.mbuf()) })
+    }
+
     fn caps(&self) -> PortCaps {
         PortCaps {
             pfc_seen: self.pfc_seen,
-            rx_timestamps: self.info.rx_timestamps != 0,
+            rx_timestamps: self.stamps.is_some(),
             frame_len_max: self.frame_bytes_max,
         }
     }
@@ -529,6 +579,10 @@ static CLOSING: Mutex<()> = Mutex::new(());
 impl Drop for EthPort {
     fn drop(&mut self) {
         let _one_at_a_time = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = self.flow_before.take() {
+            // It goes back as it came; there is nobody to tell when it refuses.
+            let _ = self.set_flow_control(before, false);
+        }
         self.stop();
         // SAFETY: the port is open and nobody uses it any more; its device goes with it. Frames it held go back to their
         // pools, which `_rx_pool` and the caller's clones keep alive.

@@ -201,6 +201,12 @@ impl MbufFrame {
         self.set(&DATA_OFF, MBUF_HEADROOM_BYTES as u16);
     }
 
+    /// The mbuf itself.
+    #[inline]
+    pub(super) fn mbuf(&self) -> *const std::ffi::c_void {
+        self.0.as_ptr().cast()
+    }
+
     /// Makes an mbuf that a device filled a frame. False when it holds more than its buffer, which no device may do.
     #[inline]
     pub(super) fn arrived(&mut self) -> bool {

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod mempool;
 pub mod ring;
 mod seal;
+pub mod stamps;
 
 use std::ffi::CStr;
 
@@ -23,6 +24,7 @@ pub use ethdev::{EthPort, LoopCable, PortSpec};
 pub use frame::{MbufFrame, MbufFrames};
 pub use mempool::{MbufPool, PoolSpec};
 pub use ring::{FrameRing, RingRx, RingTx};
+pub use stamps::StampSource;
 
 /// What DPDK refused, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -237,6 +237,11 @@ pub trait Port {
     fn tx_burst(&mut self, batch: &mut TxBatch<Self::Frame>) -> usize;
     /// Returns when a frame may have arrived, or after `at_most` at the latest. Poll-mode devices return at once.
     fn wait(&mut self, _at_most: Span) {}
+    /// Tick of the TSC at which the device says that a frame it has just given arrived; `None` where it does not stamp.
+    #[inline]
+    fn arrived_at(&self, _frame: &Self::Frame) -> Option<u64> {
+        None
+    }
     /// What the port can do.
     fn caps(&self) -> PortCaps;
 }

@@ -60,6 +60,8 @@ const BUFFER_MAX: u32 = 32_768;
 pub const AF_XDP_FRAME_MAX: u32 = 3_300;
 /// Bytes that virtio wants room for besides the frame: its own header and a VLAN tag.
 const VIRTIO_AROUND: u32 = 12 + 4;
+/// Frames a virtio queue holds.
+const VIRTIO_QUEUE: u32 = 1_024;
 
 /// Longest frame of a tap: its driver sends none above its MTU, which it does not let grow.
 pub const TAP_FRAME_MAX: u32 = 1_514;
@@ -143,6 +145,16 @@ impl DeviceSpec {
         matches!(self.driver(), "net_virtio_user" | "net_vhost")
     }
 
+    /// Frames come from a file or go to one.
+    pub fn is_file(&self) -> bool {
+        self.driver() == "net_pcap" && self.interfaces().is_empty()
+    }
+
+    /// The kernel stamps what arrives there.
+    pub fn kernel_stamps(&self) -> bool {
+        self.driver() == "net_pcap" && self.arg("rx_iface_in").is_some()
+    }
+
     /// The value of an argument.
     pub fn arg(&self, key: &str) -> Option<&str> {
         self.args.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
@@ -152,7 +164,7 @@ impl DeviceSpec {
     pub fn interfaces(&self) -> Vec<&str> {
         let keys: &[&str] = match self.driver() {
             "net_af_packet" | "net_af_xdp" => &["iface"],
-            "net_pcap" => &["iface", "rx_iface", "tx_iface"],
+            "net_pcap" => &["rx_iface", "rx_iface_in", "tx_iface"],
             "net_tap" => &["remote"],
             _ => &[],
         };
@@ -184,6 +196,14 @@ impl DeviceSpec {
                 // The driver wants buffers for the whole slot, however short the frames.
                 room = slot;
             }
+            "net_pcap" if self.arg("iface").is_some() || self.arg("rx_iface").is_some() => {
+                let name = self.arg("iface").or(self.arg("rx_iface")).unwrap_or_default();
+                let text = format!(
+                    "what we send there would come back as if it had arrived; write \"{},rx_iface_in={name},tx_iface={name}\"",
+                    self.name
+                );
+                return Err(self.refuse(text));
+            }
             "net_af_xdp" if frame_bytes > AF_XDP_FRAME_MAX => {
                 let text = format!(
                     "AF_XDP carries frames of up to {AF_XDP_FRAME_MAX} B and {frame_bytes} B are needed; use mtu = 2048 or \
@@ -211,6 +231,8 @@ impl DeviceSpec {
             }
             "net_virtio_user" => {
                 room += VIRTIO_AROUND;
+                // The default of 256 is soon full while the kernel gives our core to others.
+                self.add(&mut args, "queue_size", VIRTIO_QUEUE.to_string());
                 // Its driver would make one up anew for every run.
                 let [.., a, b, c] = crate::rng::Rng::new(0, &self.text, 0).next_u64().to_be_bytes();
                 self.add(&mut args, "mac", format!("02:72:73:{a:02x}:{b:02x}:{c:02x}"));
@@ -277,6 +299,10 @@ mod tests {
         assert_eq!(of("eth1"), (DeviceKind::Virtual, "net_af_packet".into(), "eth1".into()));
         assert_eq!(of("net_af_xdp7,iface=ens5").2, "ens5");
         assert_eq!(of("net_pcap0,rx_pcap=a,tx_iface=eth2").2, "eth2");
+        assert_eq!(of("net_pcap0,rx_iface_in=eth1,tx_iface=eth1").2, "eth1 eth1");
+        assert!(
+            arguments("net_pcap0,iface=eth1", 64).unwrap_err().contains("rx_iface_in=eth1,tx_iface=eth1")
+        );
         assert_eq!(of("net_tap0,iface=rs0").2, "", "a tap of our own");
         assert_eq!(of("net_virtio_user3,path=/tmp/v").1, "net_virtio_user");
         assert_eq!(of("loop:a").0, DeviceKind::Loop);
@@ -304,7 +330,7 @@ mod tests {
         assert_eq!(arguments("net_tap0", 1_158).unwrap().1, 1_518);
         assert!(arguments("net_memif0,role=client", 4_178).unwrap().0.ends_with(",bsize=8192"));
         let (virtio, room) = arguments("net_virtio_user0,path=/tmp/v", 4_154).unwrap();
-        assert!(virtio.starts_with("net_virtio_user0,path=/tmp/v,mac=02:72:73:"), "{virtio}");
+        assert!(virtio.starts_with("net_virtio_user0,path=/tmp/v,queue_size=1024,mac=02:72:73:"), "{virtio}");
         assert_eq!(
             (arguments("net_virtio_user0,path=/tmp/v", 64).unwrap().0, room),
             (virtio, 4_170),

@@ -18,6 +18,8 @@ pub struct Lab {
     pub allow_pfc: bool,
     /// Longest time a worker may be away from its ports before the result is not trusted.
     pub stall_max: Span,
+    /// Frames that each pool of the run may have out besides what ports receive into; `None`: as many as ports can hold.
+    pub pool_frames: Option<u32>,
     /// Worker threads; `None`: one per port as far as cores go, less one for the control plane.
     pub workers: Option<u16>,
 }
@@ -37,6 +39,8 @@ pub struct LabPort {
     pub pfc: PfcMode,
     /// The interface may be in use by others.
     pub allow_in_use: bool,
+    /// The device's own flow control may be set to what `pfc` needs.
+    pub set_flow_control: bool,
     /// Most bytes handed to the device ahead of the wire; `None`: [`backlog_default`].
     pub tx_backlog: Option<Bytes>,
 }

@@ -126,6 +126,8 @@ table! {
         /// ports: worker threads, each on a core of its own with its ports; left out: one per port as far as cores go, less
         /// one for the control plane.
         workers: Option<u16>,
+        /// ports: frames on their way out at most, of each kind.
+        pool_frames: Option<u32>,
     }
 }
 
@@ -690,6 +692,8 @@ table! {
         mac: Option<String>,
         /// Test traffic may go out on an interface that others use.
         allow_in_use: Option<bool>,
+        /// The device's own flow control may be set to what `pfc` needs.
+        set_flow_control: Option<bool>,
         /// Most bytes handed to the device ahead of the wire.
         tx_backlog: Option<Size>,
         /// Our side of the link.
@@ -706,6 +710,8 @@ table! {
         clock_ppm: Option<i64>,
         /// Name on the switch's side.
         dut_port: Option<String>,
+        /// Queues of the device; one so far.
+        queues: Option<u16>,
         /// Who obeys XOFF.
         pfc: Option<PfcDoc>,
         /// Span between a PFC frame's arrival and the port obeying it.

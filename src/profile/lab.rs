@@ -7,6 +7,10 @@ use crate::plan::device::DeviceSpec;
 use crate::plan::lab::{Lab, LabPort, PfcMode, Prefix};
 use crate::units::Span;
 
+/// Frames that a pool may have: shelves and batches of a worker want some, and each costs memory.
+const POOL_FRAMES_MIN: u32 = 256;
+const POOL_FRAMES_MAX: u32 = 1 << 20;
+
 /// Longest absence of a worker unless the profile says otherwise.
 const STALL_MAX: Span = Span::from_ms(1);
 
@@ -26,6 +30,15 @@ pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
     if lab.workers == Some(0) {
         return fault("run.workers", "must be at least 1; leave it out for one per port as far as cores go");
     }
+    lab.pool_frames = run.and_then(|r| r.pool_frames);
+    if lab.pool_frames.is_some_and(|n| !(POOL_FRAMES_MIN..=POOL_FRAMES_MAX).contains(&n)) {
+        return fault(
+            "run.pool_frames",
+            format!(
+                "must be {POOL_FRAMES_MIN} to {POOL_FRAMES_MAX}; leave it out for as many as the ports can hold"
+            ),
+        );
+    }
     lab.allow_pfc = run.and_then(|r| r.allow_pfc).unwrap_or(false);
     for (i, p) in doc.port.iter().enumerate() {
         let key = |k: &str| format!("port[{i}].{k}");
@@ -33,6 +46,12 @@ pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
         let device = device.map_err(|e| Fault { path: key("device"), text: e.to_string() })?;
         if on_ports && device.is_none() {
             return fault(key("device"), "is missing; --on ports needs one, for example device = \"eth1\"");
+        }
+        if p.queues.is_some_and(|n| n != 1) {
+            return fault(
+                key("queues"),
+                "a port has one queue and one worker; spread the ranks over several [[port]] and workers instead",
+            );
         }
         let ip = |k: &str, text: &Option<String>| {
             let parse = |t: &String| t.split('/').next().unwrap_or(t).parse();
@@ -59,6 +78,7 @@ pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
             gateway: ip("gateway", &p.gateway)?,
             pfc,
             allow_in_use: p.allow_in_use.unwrap_or(false),
+            set_flow_control: p.set_flow_control.unwrap_or(false),
             tx_backlog: p.tx_backlog.map(|s| s.0),
             device,
         });

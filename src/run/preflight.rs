@@ -32,7 +32,7 @@ impl Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Check {
-    /// What: `link`, `rate`, `neighbour`, `reach`, `frame-size`, `marks`, `icrc`, `pauses`, `fec`.
+    /// What: `link`, `rate`, `neighbour`, `reach`, `frame-size`, `marks`, `icrc`, `pauses`, `fec`, `flow-control`.
     pub name: String,
     /// Where: a port, a pair of ports, or how many of them.
     pub place: String,

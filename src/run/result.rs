@@ -197,6 +197,17 @@ pub struct PortFigures {
     pub pfc: String,
     /// How pauses of the port are known: `frames`, `counters` or `unknown`.
     pub pfc_seen: String,
+    /// Who says when a frame arrived: `device`, `kernel` (to the microsecond), or `taking in`, which is when the worker took
+    /// it from the device.
+    pub arrival_point: String,
+    /// How far such a stamp may be off against our clock, nanoseconds; `None` for `taking in`.
+    pub arrival_doubt_ns: Option<f64>,
+    /// Arrivals that were stamped.
+    pub arrivals_stamped: u64,
+    /// The device could send frames at given times; it is not made use of.
+    pub paces_in_hardware: bool,
+    /// Link-level pauses (802.3x), as the device says: `off`, `obeys`, `sends`, `both`; `None` where it does not tell.
+    pub flow_control: Option<String>,
     /// PFC frames that reached us; `None` where the device keeps them.
     pub pfc_frames: Option<u64>,
     /// Longest span from an XOFF to the end of the last frame handed over before, reckoned at the port's rate,

@@ -112,13 +112,14 @@ unsafe extern "C" {
 
     /// Fills `out`. Negative errno on failure.
     pub fn rs_eth_info(port: u16, out: *mut rs_eth_info) -> c_int;
-    /// Configures one queue each way. Negative errno on failure.
+    /// Configures one queue each way; `stamps`: arrivals get the device's time. Negative errno on failure.
     pub fn rs_eth_configure(
         port: u16,
         mtu: u16,
         rx_descs: u16,
         tx_descs: u16,
         pool: *mut rte_mempool,
+        stamps: c_int,
     ) -> c_int;
     /// `rte_eth_dev_get_port_by_name`.
     pub fn rs_eth_port_of(name: *const c_char, port: *mut u16) -> c_int;
@@ -138,6 +139,14 @@ unsafe extern "C" {
     pub fn rs_eth_rx_burst(port: u16, frames: *mut *mut c_void, n: u16) -> u16;
     /// `rte_eth_tx_burst` of queue 0: how many of `n` the device took.
     pub fn rs_eth_tx_burst(port: u16, frames: *mut *mut c_void, n: u16) -> u16;
+    /// Finds where mbufs carry the time of their arrival. Negative errno on failure.
+    pub fn rs_rx_stamps() -> c_int;
+    /// The time of arrival in the device's unit; 0 when there is none.
+    pub fn rs_mbuf_rx_stamp(mbuf: *const c_void) -> u64;
+    /// The device's clock now, in the unit of its stamps. Negative errno on failure.
+    pub fn rs_eth_read_clock(port: u16, now: *mut u64) -> c_int;
+    /// Has the device obey PFC of a priority by itself, or not. Negative errno on failure.
+    pub fn rs_eth_obey_pfc(port: u16, priority: u8, obey: c_int) -> c_int;
     /// 0: the mbuf is one segment, ours alone, its data right behind the headroom. -1: it was freed.
     pub fn rs_mbuf_adopt(mbuf: *mut c_void) -> c_int;
 }

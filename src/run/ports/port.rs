@@ -171,6 +171,8 @@ pub(super) struct WireStats {
     pub unstamped: u64,
     /// Frames lost because the link was down.
     pub lost_down: u64,
+    /// Arrivals that the device had stamped.
+    pub stamped: u64,
 }
 
 /// What a port saw of the way its data frames came: delays by our own stamps, and marks.
@@ -258,6 +260,8 @@ pub(super) struct LabPort<P: Port, L> {
     stamps: Option<Arc<Stamps>>,
     /// By number of the sending queue pair or stream: [`Stamps::flow`], and where its frames have their PSN.
     flows: Vec<(u64, usize)>,
+    /// The device says when a frame came.
+    stamps_arrivals: bool,
     answers: TxBatch<P::Frame>,
     /// Streams' frames have this number or a higher one as their `flow`.
     streams_from: u32,
@@ -296,6 +300,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     pub fn new(device: P, pool: L, wire: Wire, stamps: Option<Arc<Stamps>>) -> LabPort<P, L> {
         let rate = wire.timing.rate().bits_per_s.max(1);
         LabPort {
+            stamps_arrivals: device.caps().rx_timestamps,
             device,
             pool,
             who: wire.who,
@@ -364,6 +369,11 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         let at = self.clock.now();
         self.flush();
         Some(at)
+    }
+
+    /// Nanoseconds of so many ticks.
+    pub fn ns_of(&self, ticks: u64) -> f64 {
+        self.clock.tsc.span(ticks).as_ns_f64()
     }
 
     /// A pause that came in asks this priority to wait now.
@@ -579,8 +589,16 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         }
         let mut others = false;
         for frame in &mut out[before..] {
-            frame.meta_mut().arrive = now;
-            let ours = self.sort(now, sharp, frame);
+            let (mut at, mut sharp) = (now, sharp);
+            if self.stamps_arrivals
+                && let Some(tick) = self.device.arrived_at(frame)
+            {
+                // However long we were away, this is when it came.
+                (at, sharp) = (self.clock.at(tick).min(now), true);
+                self.stats.stamped += 1;
+            }
+            frame.meta_mut().arrive = at;
+            let ours = self.sort(at, sharp, frame);
             // Who is not for the host is marked, and taken out afterwards: rare.
             if !ours {
                 frame.meta_mut().driver = OTHERS;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::port::{self, Clock, Identity, Stamps, Wire};
+use crate::dpdk::ethdev::FlowControl;
 use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufFrames, MbufPool, PoolSpec, PortSpec};
 use crate::limits::BURST;
 use crate::plan::device::DeviceKind;
@@ -20,6 +21,8 @@ const FRAMES_AT_HAND: u32 = 4 * BURST as u32 + 256;
 
 /// Frames a worker's cache in front of a pool aims at: devices give frames back one by one, and the pool itself is shared.
 const CACHE: u32 = 256;
+/// Pools smaller than this have no caches: those would hold most of it.
+const CACHED_FRAMES_MIN: u32 = 8 * CACHE;
 
 /// The devices of a run.
 pub(super) struct Open {
@@ -137,10 +140,12 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
         .collect();
     let count = specs.len() as u32;
     let at_hand = FRAMES_AT_HAND + 2 * CACHE;
-    let held: u32 = specs.iter().map(|s| s.tx_frames() + at_hand).sum();
+    let most: u32 = specs.iter().map(|s| s.tx_frames() + at_hand).sum();
+    let held = plan.lab.pool_frames.unwrap_or(most);
+    let cache = if held < CACHED_FRAMES_MIN { 0 } else { CACHE };
     let mut pools = vec![
-        PoolSpec { name: "rs_control".into(), frames: held, frame_bytes_max: HEAD_MAX as u16, cache: CACHE },
-        PoolSpec { name: "rs_data".into(), frames: held, frame_bytes_max: frame_max, cache: CACHE },
+        PoolSpec { name: "rs_control".into(), frames: held, frame_bytes_max: HEAD_MAX as u16, cache },
+        PoolSpec { name: "rs_data".into(), frames: held, frame_bytes_max: frame_max, cache },
     ];
     for (i, s) in specs.iter().enumerate() {
         pools.push(s.rx_pool(format!("rs_rx_{i}")).map_err(text)?);
@@ -171,12 +176,31 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
         } else {
             EthPort::open(eal, spec, rx)
         };
-        ports.push(port.map_err(text)?);
+        let mut port = port.map_err(text)?;
+        set_flow_control(plan, i, &mut port).map_err(|e| format!("port {}: {e}", plan.hosts[i].name))?;
+        ports.push(port);
     }
     let (control, data) = (pools[0].clone(), pools[1].clone());
     let keeps = |i: usize| i >= 2 && specs[i - 2].device.driver() == "net_af_xdp";
     let pools = pools.into_iter().enumerate().filter(|(i, _)| !keeps(*i)).map(|(_, p)| p).collect();
     Ok(Open { ports, control, data, pools, frame_max })
+}
+
+/// Sets the device's flow control to what `pfc` of the port needs, with consent.
+fn set_flow_control(plan: &Plan, port: usize, device: &mut EthPort) -> Result<(), String> {
+    let lab = &plan.lab.ports[port];
+    if !lab.set_flow_control {
+        return Ok(());
+    }
+    let said =
+        |e: DpdkError| format!("{e}; leave set_flow_control out of [[port]], or set it by other means");
+    if lab.pfc == PfcMode::Hardware {
+        let mut lossless: Vec<u8> = plan.classes.iter().filter(|c| c.lossless).map(|c| c.priority).collect();
+        lossless.dedup();
+        return lossless.into_iter().try_for_each(|p| device.obey_pfc(p)).map_err(said);
+    }
+    // What the device obeyed or kept for itself, the tester could not obey.
+    device.set_flow_control(FlowControl::Off, true).map_err(said)
 }
 
 /// Our MAC on a port. The kernel's end of a tap has the device's own, and a bridge keeps what is sent there for itself.

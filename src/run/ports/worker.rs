@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 
 use super::port::{Clock, LabPort, Stamps};
 use super::setup::{self, Open};
-use crate::dpdk::{Eal, EthPort, MbufFrames};
+use crate::dpdk::{Eal, EthPort, MbufFrames, StampSource};
 use crate::frame::{Burst, PfcSeen, Port};
 use crate::host::config::HostConfig;
 use crate::host::{Host, HostEvent, stream_base_len};
@@ -498,6 +498,7 @@ impl<'j, 'a> Turner<'j, 'a> {
     /// Links that came and went, and a word to the neighbours now and then.
     fn look(&mut self, now: Time) {
         for (i, live) in self.lives.iter_mut().enumerate() {
+            live.port.device.observe_clock();
             let up = live.port.device.link().is_ok_and(|l| l.up);
             live.port.down = !up;
             if up != self.links[i] && self.events.len() < EVENTS_MAX {
@@ -625,6 +626,16 @@ fn figures(plan: &Plan, i: usize, live: &Live, frame_max: u16, end: Time) -> Por
         mac: live.port.who.mac.map(|b| format!("{b:02x}")).join(":"),
         pfc: word(&format!("{:?}", lab.pfc)),
         pfc_seen: word(&format!("{seen:?}")),
+        arrival_point: match device.stamps() {
+            Some((StampSource::Device, _)) => "device",
+            Some((StampSource::Kernel, _)) => "kernel",
+            None => "taking in",
+        }
+        .into(),
+        arrival_doubt_ns: device.stamps().map(|(_, ticks)| live.port.ns_of(ticks)),
+        arrivals_stamped: s.stamped,
+        paces_in_hardware: device.paces_in_hardware(),
+        flow_control: device.flow_control().map(|f| word(&format!("{f:?}"))),
         pfc_frames: (seen == PfcSeen::Frames).then_some(s.pfc_seen),
         xoff_response_ns: (s.xoff_backlog > Span::ZERO).then(|| s.xoff_backlog.as_ns_f64()),
         tx_backlog_bytes_max: setup::backlog(plan, i, frame_max),
