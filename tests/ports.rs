@@ -137,6 +137,38 @@ fn what_could_harm_is_refused_with_the_line_that_allows_it() {
 }
 
 #[test]
+fn a_user_without_rights_runs_what_needs_none() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let rs = dir.path().join("rankstorm");
+    std::fs::copy(env!("CARGO_BIN_EXE_rankstorm"), &rs).unwrap();
+    for path in [dir.path(), rs.as_path()] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let stream = "[[stream]]\nfrom = 0\nto = 1\nsize = 1086\nload = \"10 %\"\nduration = \"20 ms\"\n";
+    for (name, devices) in [("cable", ["loop:x", "loop:x"]), ("null", ["net_null0", "net_null1"])] {
+        write(dir.path(), &format!("{name}.toml"), &format!("{RUN}{}{stream}", ports(&devices, "1G")));
+    }
+    let script = "./rankstorm doctor; for p in cable null; do ./rankstorm run $p.toml --out $p --quiet > /dev/null; \
+                  echo $p $?; done";
+    let o = std::process::Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c", script])
+        .current_dir(dir.path())
+        .output();
+    let Some(o) = o.ok().filter(|o| text(&o.stdout).contains("DPDK")) else {
+        return eprintln!("SKIPPED: this user cannot become another (setpriv)");
+    };
+    let said = text(&o.stdout);
+    assert!(said.contains("cable 0") && said.contains("null 0"), "{said}{}", text(&o.stderr));
+    let rights = said.lines().find(|l| l.contains("  rights")).unwrap();
+    assert!(rights.starts_with("note") && rights.contains("no packet sockets"), "{rights}");
+    assert!(
+        said.contains("setcap cap_net_raw") && said.contains("not with the rights of this user"),
+        "{said}"
+    );
+}
+
+#[test]
 fn every_verb_crosses_a_cable_and_what_only_the_model_can_do_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let run = |name: &str, text: String, rc| {

@@ -157,6 +157,24 @@ fn a_link_that_goes_down_is_an_event_and_ends_in_a_report() {
 }
 
 #[test]
+fn an_interface_that_is_unplugged_is_an_event_and_ends_in_a_report() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "gone.toml",
+        &format!("{}{}{}", long_run(5_000), ports(&["t0", "t1"], "1G"), incast(1, "64 KiB")),
+    );
+    let script =
+        "timeout 90 $RS run gone.toml --out out --quiet & R=$!; busy; ip link del b1; wait $R; echo rc $?";
+    let Some(o) = in_lab(dir.path(), script) else { return };
+    let r: RunReport =
+        files::read(&dir.path().join("out")).unwrap_or_else(|e| panic!("{e}: {}", text(&o.stderr)));
+    assert!(!r.complete && text(&o.stdout).contains("rc 1"), "{}", text(&o.stdout));
+    assert!(r.missing.iter().any(|m| m.contains("no acknowledgement")), "{:?}", r.missing);
+    assert!(r.tester.events.iter().any(|e| e.contains("port1: link down")), "{:?}", r.tester.events);
+}
+
+#[test]
 fn a_killed_peer_ends_the_run_with_a_report() {
     if Command::new("dpdk-testpmd")
         .arg("--help")

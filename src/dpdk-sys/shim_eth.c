@@ -1,6 +1,6 @@
 /* Ethernet devices: DPDK's large configuration structs stay here; Rust sees flat ones of its own. */
 
-/* For rte_eth_read_clock, which is marked so since 2019. */
+/* For rte_eth_read_clock and rte_eth_fec_get, which are marked so since 2019. */
 #define ALLOW_EXPERIMENTAL_API
 
 #include <string.h>
@@ -152,6 +152,14 @@ int rs_eth_xstats(uint16_t port, struct rs_eth_xstat *out, unsigned n)
 		out[i].value = values[i].value;
 	}
 	return count;
+}
+
+int rs_eth_fec(uint16_t port)
+{
+	uint32_t modes = 0;
+	int rc = rte_eth_fec_get(port, &modes);
+
+	return rc < 0 ? rc : (int)(modes & INT32_MAX);
 }
 
 /* Pause modes: 0 none, 1 obeys, 2 sends, 3 both. */

@@ -375,11 +375,9 @@ impl EthPort {
         self.checked("does not tell its link", code)?;
         let rate = (mbps != u32::MAX && mbps != 0).then(|| Rate::mbps(u64::from(mbps)));
         // Drivers of kernel interfaces say up whatever happens; the kernel knows. An interface that is set down has
-        // no carrier to read.
-        let dead = self.carriers.iter().any(|path| match std::fs::read_to_string(path) {
-            Ok(carrier) => carrier.trim() != "1",
-            Err(e) => e.kind() != std::io::ErrorKind::NotFound,
-        });
+        // no carrier to read, and one that was unplugged has nothing.
+        let alive = |path: &String| std::fs::read_to_string(path).is_ok_and(|carrier| carrier.trim() == "1");
+        let dead = !self.carriers.iter().all(alive);
         Ok(Link { up: code == 1 && !dead, rate })
     }
 
@@ -422,6 +420,20 @@ impl EthPort {
         self.checked("does not tell its further counters", n)?;
         list.truncate(usize::try_from(n).unwrap_or(0));
         Ok(list.iter().map(|x| (zero_ended(&x.name), x.value)).collect())
+    }
+
+    /// Forward error correction of the link, as the device says; `None` where it does not tell.
+    pub fn fec(&self) -> Option<&'static str> {
+        // SAFETY: the port is open.
+        let modes = unsafe { dpdk_sys::rs_eth_fec(self.id) };
+        // RTE_ETH_FEC_MODE_CAPA_MASK: none, automatic, BASE-R, RS.
+        match u32::try_from(modes).ok().filter(|m| *m != 0)?.trailing_zeros() {
+            0 => Some("none"),
+            1 => Some("automatic"),
+            2 => Some("BASE-R"),
+            3 => Some("RS"),
+            _ => Some("another kind"),
+        }
     }
 
     /// Link-level flow control; `None` where the device has none to speak of.
@@ -617,8 +629,10 @@ fn settle() {
     }
 }
 
+/// Of the interfaces that /sys shows: it is that of the network namespace it was mounted in.
 fn carriers(device: &DeviceSpec) -> Vec<String> {
-    device.interfaces().into_iter().map(|name| format!("/sys/class/net/{name}/carrier")).collect()
+    let paths = device.interfaces().into_iter().map(|name| format!("/sys/class/net/{name}/carrier"));
+    paths.filter(|path| std::path::Path::new(path).exists()).collect()
 }
 
 fn zero_ended(bytes: &[u8]) -> String {

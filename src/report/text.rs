@@ -545,6 +545,9 @@ impl Screen {
             if let (Some(p50), Some(max)) = (p.delay_ns.p50, p.delay_ns.max) {
                 parts.push(format!("delay p50 {}, max {}", time(p50), time(max)));
             }
+            if let Some(doubt) = p.arrival_doubt_ns {
+                parts.push(format!("arrivals stamped by the {}, to {}", p.arrival_point, time(doubt)));
+            }
             // What the way itself adds varies by a few frames.
             if let Some(depth) = p.queue_bytes_inferred.max.filter(|b| *b > QUEUE_TOLD_MIN) {
                 parts.push(format!("queue before it up to {} by the delay", bytes(depth as u64)));

@@ -131,6 +131,8 @@ unsafe extern "C" {
     pub fn rs_eth_stats(port: u16, out: *mut rs_eth_stats) -> c_int;
     /// Fills at most `n` and returns how many there are, or a negative errno.
     pub fn rs_eth_xstats(port: u16, out: *mut rs_eth_xstat, n: c_uint) -> c_int;
+    /// Bits of the FEC modes in use (`RTE_ETH_FEC_MODE_CAPA_MASK`). Negative errno where the device does not tell.
+    pub fn rs_eth_fec(port: u16) -> c_int;
     /// 0 none, 1 obeys pauses, 2 sends them, 3 both; negative errno.
     pub fn rs_eth_flow_control(port: u16) -> c_int;
     /// Sets the mode, and whether pause frames reach us. Negative errno on failure.

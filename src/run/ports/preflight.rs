@@ -206,9 +206,17 @@ impl Examiner<'_> {
             let text = "software devices have no rate and no FEC of their own".to_owned();
             self.say("rate", ports_text(software), Outcome::Skipped, text, None);
         }
-        if software < self.ports.len() {
-            let text = "FEC is not read from devices".to_owned();
-            self.say("fec", ports_text(self.ports.len() - software), Outcome::Skipped, text, None);
+        for i in 0..self.ports.len() {
+            if self.plan.lab.ports[i].device.as_ref().is_none_or(|d| d.kind != DeviceKind::Pci) {
+                continue;
+            }
+            let (outcome, text) = match self.ports[i].device.fec() {
+                Some(mode) => {
+                    (Outcome::Pass, format!("{mode}, as the device says; the other end must have the same"))
+                }
+                None => (Outcome::Skipped, "the device does not tell".to_owned()),
+            };
+            self.say("fec", self.port_name(i), outcome, text, None);
         }
     }
 
