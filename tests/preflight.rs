@@ -210,7 +210,7 @@ fn arrivals_go_by_the_kernels_stamps_where_it_makes_them_and_flow_control_of_a_t
         );
         assert!(p.arrival_doubt_ns.is_some_and(|ns| (500.0..1e6).contains(&ns)), "{p:?}");
     }
-    let delay = &r.tester.ports[0].delay_ns;
+    let delay = &r.tester.ports[1].delay_ns;
     assert!(delay.n >= 5 * 64 && delay.p50.is_some_and(|ns| ns < 1e9), "{delay:?}");
     if said.contains("could not be attached") {
         return eprintln!("SKIPPED: no tap can be made here");

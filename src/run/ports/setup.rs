@@ -232,7 +232,7 @@ pub(super) fn next_hop(plan: &Plan, port: usize, from: IpAddr, ip: IpAddr) -> (I
 pub(super) fn lab_port(
     plan: &Plan,
     at: usize,
-    device: EthPort,
+    mut device: EthPort,
     pool: MbufFrames,
     frame_max: u16,
     clock: Clock,
@@ -253,5 +253,6 @@ pub(super) fn lab_port(
         streams_from: host.qps.len() as u32,
         clock,
     };
+    device.observe_clock();
     port::LabPort::new(device, pool, wire, stamps)
 }
