@@ -263,6 +263,12 @@ impl Host {
         self.stats.rx_buffer_bytes_max = self.receive.as_ref().map_or(0, |r| r.occupied());
     }
 
+    /// There is something to hear from [`Host::poll_event`].
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// Takes the oldest event.
     pub fn poll_event(&mut self) -> Option<HostEvent> {
         self.events.pop_front()

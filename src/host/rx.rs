@@ -76,14 +76,23 @@ impl Host {
         meta: &FrameMeta,
         rec: &mut impl Record,
     ) {
+        match fast::parse_usual(head, meta.len) {
+            Some(f) => self.on_roce(now, &f, head, meta, rec),
+            None => self.accept_other(now, head, meta, rec),
+        }
+        if self.programs.any_dirty() {
+            self.run_programs(now, rec);
+        }
+    }
+
+    /// Whatever is not a RoCEv2 frame over untagged IPv4.
+    #[inline(never)]
+    fn accept_other(&mut self, now: Time, head: &[u8; HEAD_MAX], meta: &FrameMeta, rec: &mut impl Record) {
         match fast::parse(head, meta.len) {
             Ok(f) if f.kind == Kind::Roce => self.on_roce(now, &f, head, meta, rec),
             Ok(f) if f.kind == Kind::Pfc => self.on_pfc(now, head, meta.len, rec),
             Ok(_) => self.stats.rx_unknown += 1,
             Err(_) => self.stats.rx_malformed += 1,
-        }
-        if self.programs.any_dirty() {
-            self.run_programs(now, rec);
         }
     }
 
@@ -147,8 +156,9 @@ impl Host {
         rec: &mut impl Record,
     ) {
         use Opcode::*;
+        // Rare calls take copies, so that what the usual ones read of it never goes to memory.
         if f.dest_qp >= STREAM_QPN_FIRST {
-            return self.on_stream(now, f, meta, rec);
+            return self.on_stream(now, &{ *f }, meta, rec);
         }
         let qp = f.dest_qp.wrapping_sub(QPN_FIRST);
         let addr = addr_of(f.src, f.dst);
@@ -164,14 +174,14 @@ impl Host {
             ) => self.on_data(now, qp, op, f, head, meta, rec),
             Some(RcAck) => self.on_acknowledge(now, qp, f, head, meta, rec),
             Some(Cnp) => self.on_cnp(now, qp),
-            Some(op @ (RcReadRequest | RcCompareSwap | RcFetchAdd)) => self.on_request(now, qp, op, f, head),
+            Some(op @ (RcReadRequest | RcCompareSwap | RcFetchAdd)) => self.on_request(now, qp, op, &{ *f }, head),
             Some(
                 op @ (RcReadResponseFirst | RcReadResponseMiddle | RcReadResponseLast | RcReadResponseOnly),
-            ) => self.on_read_response(now, qp, op, f, head, meta, rec),
+            ) => self.on_read_response(now, qp, op, &{ *f }, head, meta, rec),
             Some(UdSendOnly | UdSendOnlyImm)
                 if self.shared[usize::from(self.qps[qp as usize].req.profile)].verb == Verb::UdSend =>
             {
-                self.on_datagram(now, qp, f, head, meta, rec)
+                self.on_datagram(now, qp, &{ *f }, head, meta, rec)
             }
             _ => self.stats.rx_unknown += 1,
         }
@@ -316,6 +326,7 @@ impl Host {
     }
 
     #[allow(clippy::too_many_arguments)]
+    #[inline]
     fn on_acknowledge(
         &mut self,
         now: Time,

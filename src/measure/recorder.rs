@@ -232,16 +232,18 @@ impl Recorder {
     /// Counts the depths of queues that wait for it.
     #[inline(never)]
     fn count_depths(&mut self) {
-        for &(slot, bytes) in &self.depths {
+        let mut places = [0; DEPTHS];
+        for (&(slot, bytes), place) in self.depths.iter().zip(&mut places) {
             if let Some(q) = self.queues.get(slot as usize) {
-                q.depth_bytes.prefetch(u64::from(bytes));
+                *place = q.depth_bytes.place(u64::from(bytes));
             }
         }
-        for (slot, bytes) in self.depths.drain(..) {
+        for (&(slot, bytes), place) in self.depths.iter().zip(places) {
             if let Some(q) = self.queues.get_mut(slot as usize) {
-                q.depth_bytes.record(u64::from(bytes));
+                q.depth_bytes.record_at(place, u64::from(bytes));
             }
         }
+        self.depths.clear();
     }
 
     /// Adds what another engine of the same run recorded. Engines own disjoint ports and switches; the order of

@@ -71,7 +71,7 @@ pub struct Calendar {
     /// Events of the open slot, last one first.
     open: Vec<Packed>,
     /// Lists of the later slots, in no order.
-    heads: Vec<u32>,
+    heads: Box<[u32; SLOTS]>,
     /// A bit for each slot that is not empty, and one for each such word of them.
     bits: [u64; WORDS],
     summary: [u64; WORDS / 64],
@@ -79,8 +79,12 @@ pub struct Calendar {
     free: u32,
     /// Events that lay beyond the horizon when they came. None is of the open slot.
     far: BinaryHeap<Reverse<Packed>>,
-    len: usize,
+    /// Slot of the first of them; [`NO_SLOT`] when there is none.
+    far_slot: u64,
 }
+
+/// No slot has this number.
+const NO_SLOT: u64 = u64::MAX;
 
 impl Calendar {
     /// A calendar for about `pending` events at a time whose mean distance is `spacing`; the slot width is the next
@@ -91,52 +95,53 @@ impl Calendar {
             shift,
             base: 0,
             open: Vec::with_capacity(pending.min(1 << 16)),
-            heads: vec![NIL; SLOTS],
+            heads: Box::new([NIL; SLOTS]),
             bits: [0; WORDS],
             summary: [0; WORDS / 64],
             nodes: Vec::with_capacity(pending),
             free: NIL,
             far: BinaryHeap::with_capacity(pending.min(1 << 16)),
-            len: 0,
+            far_slot: NO_SLOT,
         }
-    }
-
-    /// Events pending.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-    /// True when nothing is pending.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Adds an event. `time` must not lie before the last event popped.
     #[inline]
     pub fn push(&mut self, time: Time, key: Key) {
-        self.len += 1;
         let slot = time.0 >> self.shift;
         let ahead = slot.wrapping_sub(self.base);
-        if ahead.wrapping_sub(1) < SLOTS as u64 - 1 {
-            let s = slot as usize % SLOTS;
-            let next = std::mem::replace(&mut self.heads[s], NIL);
-            self.heads[s] = self.node(Node { time: time.0, key: key.0, next });
-            self.bits[s / 64] |= 1 << (s % 64);
-            self.summary[s / 4096] |= 1 << (s / 64 % 64);
-            return;
+        if ahead.wrapping_sub(1) >= SLOTS as u64 - 1 {
+            return self.push_aside(ahead == 0, pack(time.0, key.0));
         }
-        let event = pack(time.0, key.0);
-        if ahead == 0 {
-            self.insert(event);
+        if self.free == NIL {
+            self.grow();
+        }
+        let (s, n) = (slot as usize % SLOTS, self.free);
+        let node = &mut self.nodes[n as usize];
+        self.free = node.next;
+        *node = Node { time: time.0, key: key.0, next: self.heads[s] };
+        self.heads[s] = n;
+        self.bits[s / 64] |= 1 << (s % 64);
+        self.summary[s / 4096] |= 1 << (s / 64 % 64);
+    }
+
+    /// Adds an event to the open slot, or beyond the horizon.
+    #[inline(never)]
+    fn push_aside(&mut self, open: bool, event: Packed) {
+        if open {
+            let at = self.open.partition_point(|e| *e > event);
+            self.open.insert(at, event);
         } else {
+            self.far_slot = self.far_slot.min(time_of(event) >> self.shift);
             self.far.push(Reverse(event));
         }
     }
 
-    /// Adds an event to the open slot.
-    #[inline]
-    fn insert(&mut self, event: Packed) {
-        let at = self.open.partition_point(|e| *e > event);
-        self.open.insert(at, event);
+    /// Makes one more node and puts it on the free list.
+    #[cold]
+    fn grow(&mut self) {
+        self.free = self.nodes.len() as u32;
+        self.nodes.push(Node { time: 0, key: 0, next: NIL });
     }
 
     /// Time of the earliest event; [`Time::NEVER`] when nothing is pending.
@@ -144,7 +149,8 @@ impl Calendar {
         if let Some(&event) = self.open.last() {
             return Time(time_of(event));
         }
-        let near = self.near().map_or(u64::MAX, |slot| self.earliest(slot));
+        let near = self.near();
+        let near = if near == NO_SLOT { u64::MAX } else { self.earliest(near) };
         let far = self.far.peek().map_or(u64::MAX, |Reverse(event)| time_of(*event));
         Time(near.min(far))
     }
@@ -152,54 +158,80 @@ impl Calendar {
     /// Removes and returns the earliest event that lies before `bound`.
     #[inline]
     pub fn pop_before(&mut self, bound: Time) -> Option<(Time, Key)> {
-        if self.open.is_empty() && !self.advance(bound) {
-            return None;
-        }
-        let event = *self.open.last()?;
+        let Some(&event) = self.open.last() else { return self.pop_later(bound) };
         if time_of(event) >= bound.0 {
             return None;
         }
         self.open.pop();
-        self.len -= 1;
         Some((Time(time_of(event)), Key(event as u32)))
     }
 
-    /// Opens the slot of the earliest event, provided that it lies before `bound`: what comes from elsewhere may still
-    /// lie anywhere from there on.
-    fn advance(&mut self, bound: Time) -> bool {
-        let near = self.near();
-        let far = self.far.peek().map(|Reverse(event)| time_of(*event) >> self.shift);
-        let Some(slot) = near.into_iter().chain(far).min() else { return false };
-        let whole = slot < bound.0 >> self.shift;
-        if !whole && self.next_time() >= bound {
+    /// As [`Calendar::pop_before`] when the open slot is empty. The slot of the event it takes is open then; none is
+    /// opened for an event that does not lie before `bound`: what comes from elsewhere may still lie before it.
+    #[inline(never)]
+    fn pop_later(&mut self, bound: Time) -> Option<(Time, Key)> {
+        let slot = self.near();
+        if slot < self.far_slot {
+            let s = slot as usize % SLOTS;
+            let n = self.heads[s];
+            let node = &mut self.nodes[n as usize];
+            if node.next == NIL {
+                // Alone, as most are.
+                if node.time >= bound.0 {
+                    return None;
+                }
+                node.next = self.free;
+                self.free = n;
+                let event = (Time(node.time), Key(node.key));
+                self.base = slot;
+                self.take_slot(s);
+                return Some(event);
+            }
+        }
+        self.open_slot(slot, bound).then(|| self.pop_before(bound)).flatten()
+    }
+
+    /// Opens the slot of the earliest event, given the first one of those before the horizon, if the event lies before
+    /// `bound`.
+    fn open_slot(&mut self, near: u64, bound: Time) -> bool {
+        let slot = near.min(self.far_slot);
+        if slot == NO_SLOT || (slot >= bound.0 >> self.shift && self.next_time() >= bound) {
             return false;
         }
         self.base = slot;
-        if near == Some(slot) {
+        if near == slot {
             let s = slot as usize % SLOTS;
-            let mut n = std::mem::replace(&mut self.heads[s], NIL);
-            self.bits[s / 64] &= !(1 << (s % 64));
-            if self.bits[s / 64] == 0 {
-                self.summary[s / 4096] &= !(1 << (s / 64 % 64));
-            }
+            let mut n = self.take_slot(s);
             while n != NIL {
-                let Node { time, key, next } = self.nodes[n as usize];
-                self.open.push(pack(time, key));
-                self.nodes[n as usize].next = self.free;
+                let node = &mut self.nodes[n as usize];
+                self.open.push(pack(node.time, node.key));
+                let next = std::mem::replace(&mut node.next, self.free);
                 self.free = n;
                 n = next;
             }
         }
-        while let Some(&Reverse(event)) = self.far.peek()
-            && time_of(event) >> self.shift == slot
-        {
-            self.far.pop();
-            self.open.push(event);
+        while self.far_slot == slot {
+            self.open.extend(self.far.pop().map(|Reverse(event)| event));
+            self.far_slot = self.far.peek().map_or(NO_SLOT, |Reverse(event)| time_of(*event) >> self.shift);
         }
-        if self.open.len() > 1 {
-            self.open.sort_unstable_by(|a, b| b.cmp(a));
+        match self.open.as_mut_slice() {
+            [_] => {}
+            [a, b] if *a >= *b => {}
+            [a, b] => std::mem::swap(a, b),
+            more => more.sort_unstable_by(|a, b| b.cmp(a)),
         }
         true
+    }
+
+    /// Empties slot `s` and returns its list.
+    #[inline]
+    fn take_slot(&mut self, s: usize) -> u32 {
+        let word = &mut self.bits[s / 64];
+        *word &= !(1 << (s % 64));
+        if *word == 0 {
+            self.summary[s / 4096] &= !(1 << (s / 64 % 64));
+        }
+        std::mem::replace(&mut self.heads[s], NIL)
     }
 
     /// Time of the earliest event in a slot that is not open.
@@ -214,31 +246,19 @@ impl Calendar {
         earliest
     }
 
+    /// Number of the first slot after the open one that is not empty; [`NO_SLOT`] when all are.
     #[inline]
-    fn node(&mut self, node: Node) -> u32 {
-        if self.free != NIL {
-            let n = self.free;
-            self.free = self.nodes[n as usize].next;
-            self.nodes[n as usize] = node;
-            return n;
-        }
-        self.nodes.push(node);
-        (self.nodes.len() - 1) as u32
-    }
-
-    /// Number of the first slot after the open one that is not empty.
-    #[inline]
-    fn near(&self) -> Option<u64> {
+    fn near(&self) -> u64 {
         let start = self.base as usize % SLOTS;
         let w = start / 64;
         let first = self.bits[w] & (u64::MAX << (start % 64));
         let s = if first != 0 {
             w * 64 + first.trailing_zeros() as usize
         } else {
-            let word = self.word_after(w)?;
+            let Some(word) = self.word_after(w) else { return NO_SLOT };
             word * 64 + self.bits[word].trailing_zeros() as usize
         };
-        Some(self.base + (s.wrapping_sub(start) % SLOTS) as u64)
+        self.base + (s.wrapping_sub(start) % SLOTS) as u64
     }
 
     /// The first word of slots behind `w` that are not all empty: later ones, then those from the start up to `w` itself,
@@ -287,7 +307,6 @@ mod tests {
                     assert_eq!((t.0, k.0), want, "seed {seed} step {step}");
                     now = t.0;
                 }
-                assert_eq!(cal.len(), reference.len());
                 assert_eq!(cal.next_time().0, reference.first().map_or(u64::MAX, |e| e.0), "seed {seed}");
             }
         }
@@ -302,6 +321,6 @@ mod tests {
         assert_eq!(cal.pop_before(Time(101)), Some((Time(100), Key::new(1, 2))));
         assert_eq!(cal.pop_before(Time(5_000_000)), None);
         assert_eq!(cal.pop_before(Time(5_000_001)), Some((Time(5_000_000), Key::new(1, 3))));
-        assert!(cal.is_empty());
+        assert_eq!(cal.next_time(), Time::NEVER);
     }
 }

@@ -274,7 +274,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             engine.calendar.push(*at, Key::new(kind::SNAPSHOT, i as u32));
         }
         for h in 0..engine.hosts.len() {
-            engine.arm_host(h);
+            engine.arm_host(h, engine.hosts[h].host.next_deadline());
         }
         if !engine.hosts.is_empty() {
             engine.calendar.push(Time::ZERO, Key::new(kind::OPEN_LOOP, 0));
@@ -316,54 +316,86 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     pub fn advance(&mut self, bound: Time, budget: u64) -> u64 {
         let mut handled = 0;
         while handled < budget {
-            let begun = self.stats.samples.begin();
-            let Some((at, key)) = self.calendar.pop_before(bound.min(self.phases.end())) else { break };
-            let sampled = begun.map(|begun| (begun, ticks(), self.part(key)));
-            handled += 1;
-            self.now = at;
-            match key.kind() {
-                kind::ARRIVE => self.arrive(key.index()),
-                kind::HOST => {
-                    let h = key.index() as usize;
-                    if self.hosts[h].armed == at {
-                        self.hosts[h].armed = Time::NEVER;
-                        self.kick_host(h);
-                    } else if self.hosts[h].standby == at {
-                        self.hosts[h].standby = Time::NEVER;
-                        self.arm_host(h);
-                    }
-                }
-                kind::FREE => {
-                    let link = key.index() as usize;
-                    self.tx[link].free_armed = false;
-                    if let Place::Switch(s, port) = self.tx[link].from {
-                        self.depart(s as usize, port);
-                        self.wake_switch(s as usize);
-                    }
-                }
-                kind::SWITCH => {
-                    let s = key.index() as usize;
-                    if self.switches[s].armed == at {
-                        self.switches[s].armed = Time::NEVER;
-                        self.switches[s].switch.on_deadline(at, &mut self.recorder);
-                        self.wake_switch(s);
-                    }
-                }
-                kind::RELEASE => self.release(key.index()),
-                kind::MARK => self.mark(),
-                kind::OPEN_LOOP => self.watch_open_loop(),
-                kind::FAULT => self.fault_due(key.index()),
-                kind::LINK => self.link_event(key.index()),
-                kind::ROUTES => self.reroute(key.index()),
-                kind::WATCH => self.look_for_deadlock(),
-                _ => self.snapshot(key.index() as usize),
+            let untimed = self.stats.samples.untimed().min(budget - handled);
+            let done = self.advance_untimed(bound, untimed);
+            self.stats.samples.passed(done);
+            handled += done;
+            if done < untimed {
+                break;
             }
-            if let Some((begun, taken, part)) = sampled {
-                self.stats.samples.end(begun, taken, part);
+            if handled < budget {
+                if !self.handle_timed(bound) {
+                    break;
+                }
+                handled += 1;
             }
         }
         self.stats.events += handled;
         handled
+    }
+
+    #[inline]
+    fn advance_untimed(&mut self, bound: Time, budget: u64) -> u64 {
+        for handled in 0..budget {
+            let Some((at, key)) = self.calendar.pop_before(bound.min(self.phases.end())) else {
+                return handled;
+            };
+            self.handle(at, key);
+        }
+        budget
+    }
+
+    /// Handles one event and times it; false when there is none.
+    #[inline(never)]
+    fn handle_timed(&mut self, bound: Time) -> bool {
+        let begun = ticks();
+        let Some((at, key)) = self.calendar.pop_before(bound.min(self.phases.end())) else { return false };
+        let (taken, part) = (ticks(), self.part(key));
+        self.handle(at, key);
+        self.stats.samples.end(begun, taken, part);
+        true
+    }
+
+    #[inline]
+    fn handle(&mut self, at: Time, key: Key) {
+        self.now = at;
+        match key.kind() {
+            kind::ARRIVE => self.arrive(key.index()),
+            kind::HOST => {
+                let h = key.index() as usize;
+                if self.hosts[h].armed == at {
+                    self.hosts[h].armed = Time::NEVER;
+                    self.kick_host(h);
+                } else if self.hosts[h].standby == at {
+                    self.hosts[h].standby = Time::NEVER;
+                    self.arm_host(h, self.hosts[h].host.next_deadline());
+                }
+            }
+            kind::FREE => {
+                let link = key.index() as usize;
+                self.tx[link].free_armed = false;
+                if let Place::Switch(s, port) = self.tx[link].from {
+                    self.depart(s as usize, port);
+                    self.wake_switch(s as usize);
+                }
+            }
+            kind::SWITCH => {
+                let s = key.index() as usize;
+                if self.switches[s].armed == at {
+                    self.switches[s].armed = Time::NEVER;
+                    self.switches[s].switch.on_deadline(at, &mut self.recorder);
+                    self.wake_switch(s);
+                }
+            }
+            kind::RELEASE => self.release(key.index()),
+            kind::MARK => self.mark(),
+            kind::OPEN_LOOP => self.watch_open_loop(),
+            kind::FAULT => self.fault_due(key.index()),
+            kind::LINK => self.link_event(key.index()),
+            kind::ROUTES => self.reroute(key.index()),
+            kind::WATCH => self.look_for_deadlock(),
+            _ => self.snapshot(key.index() as usize),
+        }
     }
 
     /// To whom an event's time is put down.
@@ -576,8 +608,10 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         let now = self.now;
         let slot = &mut self.hosts[h];
         let link = slot.link as usize;
-        if self.tx[link].busy_until <= now {
+        let mut due = slot.host.next_deadline();
+        if due <= now && self.tx[link].busy_until <= now {
             slot.host.poll_tx(now, 1, &mut self.pool, &mut self.batch, &mut self.recorder);
+            due = slot.host.next_deadline();
             if let Some(frame) = self.batch.control.pop().or_else(|| self.batch.data.pop()) {
                 if let Some(next) = self.pool.upcoming() {
                     next.cache_lines().into_iter().for_each(prefetch);
@@ -589,6 +623,15 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 }
             }
         }
+        if self.hosts[h].host.has_events() {
+            self.hear(h);
+        }
+        self.arm_host(h, due);
+    }
+
+    /// Takes what a host has to say.
+    #[cold]
+    fn hear(&mut self, h: usize) {
         while let Some(event) = self.hosts[h].host.poll_event() {
             match event {
                 HostEvent::IterationDone { iteration, at } => self.phases.host_done(iteration, at),
@@ -599,13 +642,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             }
         }
         self.take_milestones();
-        self.arm_host(h);
     }
 
     #[inline]
-    fn arm_host(&mut self, h: usize) {
+    fn arm_host(&mut self, h: usize, due: Time) {
         let slot = &mut self.hosts[h];
-        let due = slot.host.next_deadline();
         if due == Time::NEVER {
             return;
         }

@@ -3,7 +3,7 @@
 use super::route::{AddressMap, with_dest_qp};
 use crate::frame::{Frame, HEAD_MAX, flags};
 use crate::measure::record::DropReason;
-use crate::wire::fast::{self, Kind};
+use crate::wire::fast::{self, Fast, Kind};
 use crate::wire::pfc::{self, PfcFrame};
 use crate::wire::template::WireLen;
 
@@ -30,6 +30,19 @@ pub fn read(
     dscp_map: &[u8; 64],
     hash_dest_qp: bool,
 ) -> Result<Seen, DropReason> {
+    match fast::parse_usual(frame.head(), frame.len()) {
+        Some(seen) => note(frame, &seen, addresses, dscp_map, hash_dest_qp),
+        None => read_other(frame, addresses, dscp_map, hash_dest_qp),
+    }
+}
+
+#[inline(never)]
+fn read_other(
+    frame: &mut impl Frame,
+    addresses: &AddressMap,
+    dscp_map: &[u8; 64],
+    hash_dest_qp: bool,
+) -> Result<Seen, DropReason> {
     let len = frame.len();
     let seen = fast::parse(frame.head(), len).map_err(|_| DropReason::Malformed)?;
     if seen.kind == Kind::Pfc {
@@ -37,13 +50,25 @@ pub fn read(
         let seen = PfcFrame::parse(frame.head(), len).map(Seen::Pfc);
         return seen.or_else(pause).ok_or(DropReason::Malformed);
     }
+    note(frame, &seen, addresses, dscp_map, hash_dest_qp)
+}
+
+/// Notes in the meta what the headers say.
+#[inline(always)]
+fn note(
+    frame: &mut impl Frame,
+    seen: &Fast,
+    addresses: &AddressMap,
+    dscp_map: &[u8; 64],
+    hash_dest_qp: bool,
+) -> Result<Seen, DropReason> {
     let dst = addresses.get(seen.dst).ok_or(DropReason::NoRoute)?;
-    let ttl = fast::ttl(frame.head(), &seen);
+    let ttl = fast::ttl(frame.head(), seen);
     let meta = frame.meta_mut();
     meta.ttl = ttl;
     meta.dst = dst.0;
     meta.priority = dscp_map[usize::from(seen.dscp & 63)];
-    meta.hash = fast::ecmp_hash(&seen, 0);
+    meta.hash = fast::ecmp_hash(seen, 0);
     if hash_dest_qp && seen.kind == Kind::Roce {
         meta.hash = with_dest_qp(meta.hash, seen.dest_qp);
     }
