@@ -39,6 +39,10 @@ const SLOTS: usize = 1 << 14;
 const WORDS: usize = SLOTS / 64;
 /// Width of the narrowest slots, 2^8 ps: 4.2 us lie before the horizon, more than most links take.
 const SHIFT_MIN: u32 = 8;
+/// Width of the widest: a time inside a slot has 32 bits.
+const SHIFT_MAX: u32 = 32;
+/// So many events of a slot are sorted by insertion.
+const FEW: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
@@ -68,8 +72,8 @@ pub struct Calendar {
     shift: u32,
     /// Number (time >> shift) of the open slot. Nothing pending lies before it.
     base: u64,
-    /// Events of the open slot, last one first.
-    open: Vec<Packed>,
+    /// Events of the open slot, last one first: time since the start of the slot, then key.
+    open: Vec<u64>,
     /// Lists of the later slots, in no order.
     heads: Box<[u32; SLOTS]>,
     /// A bit for each slot that is not empty, and one for each such word of them.
@@ -90,7 +94,8 @@ impl Calendar {
     /// A calendar for about `pending` events at a time whose mean distance is `spacing`; the slot width is the next
     /// power of two above it, and not so small that every event would lie beyond the horizon.
     pub fn new(pending: usize, spacing: Span) -> Calendar {
-        let shift = spacing.0.max(1).next_power_of_two().trailing_zeros().max(SHIFT_MIN);
+        let shift = spacing.0.max(1).next_power_of_two().trailing_zeros();
+        let shift = shift.clamp(SHIFT_MIN, SHIFT_MAX);
         Calendar {
             shift,
             base: 0,
@@ -129,12 +134,40 @@ impl Calendar {
     #[inline(never)]
     fn push_aside(&mut self, open: bool, event: Packed) {
         if open {
-            let at = self.open.partition_point(|e| *e > event);
-            self.open.insert(at, event);
+            self.insert(time_of(event), event as u32);
         } else {
             self.far_slot = self.far_slot.min(time_of(event) >> self.shift);
             self.far.push(Reverse(event));
         }
+    }
+
+    /// Adds an event to the open slot, behind those that come later.
+    #[inline]
+    fn insert(&mut self, time: u64, key: u32) {
+        let event = self.in_slot(time, key);
+        let mut at = self.open.len();
+        if at > FEW {
+            at = self.open.partition_point(|e| *e > event);
+            return self.open.insert(at, event);
+        }
+        self.open.push(event);
+        while at > 0 && self.open[at - 1] < event {
+            self.open[at] = self.open[at - 1];
+            at -= 1;
+        }
+        self.open[at] = event;
+    }
+
+    /// An event as it stands in the open slot.
+    #[inline]
+    fn in_slot(&self, time: u64, key: u32) -> u64 {
+        (time - (self.base << self.shift)) << 32 | u64::from(key)
+    }
+
+    /// Time of an event of the open slot.
+    #[inline]
+    fn time_in_slot(&self, event: u64) -> u64 {
+        (self.base << self.shift) + (event >> 32)
     }
 
     /// Makes one more node and puts it on the free list.
@@ -147,7 +180,7 @@ impl Calendar {
     /// Time of the earliest event; [`Time::NEVER`] when nothing is pending.
     pub fn next_time(&self) -> Time {
         if let Some(&event) = self.open.last() {
-            return Time(time_of(event));
+            return Time(self.time_in_slot(event));
         }
         let near = self.near();
         let near = if near == NO_SLOT { u64::MAX } else { self.earliest(near) };
@@ -159,11 +192,12 @@ impl Calendar {
     #[inline]
     pub fn pop_before(&mut self, bound: Time) -> Option<(Time, Key)> {
         let Some(&event) = self.open.last() else { return self.pop_later(bound) };
-        if time_of(event) >= bound.0 {
+        let time = self.time_in_slot(event);
+        if time >= bound.0 {
             return None;
         }
         self.open.pop();
-        Some((Time(time_of(event)), Key(event as u32)))
+        Some((Time(time), Key(event as u32)))
     }
 
     /// As [`Calendar::pop_before`] when the open slot is empty. The slot of the event it takes is open then; none is
@@ -199,26 +233,26 @@ impl Calendar {
             return false;
         }
         self.base = slot;
-        if near == slot {
-            let s = slot as usize % SLOTS;
-            let mut n = self.take_slot(s);
-            while n != NIL {
-                let node = &mut self.nodes[n as usize];
-                self.open.push(pack(node.time, node.key));
-                let next = std::mem::replace(&mut node.next, self.free);
-                self.free = n;
-                n = next;
+        let mut n = if near == slot { self.take_slot(slot as usize % SLOTS) } else { NIL };
+        while n != NIL {
+            let node = &mut self.nodes[n as usize];
+            let (time, key, next) = (node.time, node.key, std::mem::replace(&mut node.next, self.free));
+            self.free = n;
+            n = next;
+            if self.open.len() < FEW {
+                self.insert(time, key);
+            } else {
+                self.open.push(self.in_slot(time, key));
             }
         }
         while self.far_slot == slot {
-            self.open.extend(self.far.pop().map(|Reverse(event)| event));
+            if let Some(Reverse(event)) = self.far.pop() {
+                self.open.push(self.in_slot(time_of(event), event as u32));
+            }
             self.far_slot = self.far.peek().map_or(NO_SLOT, |Reverse(event)| time_of(*event) >> self.shift);
         }
-        match self.open.as_mut_slice() {
-            [_] => {}
-            [a, b] if *a >= *b => {}
-            [a, b] => std::mem::swap(a, b),
-            more => more.sort_unstable_by(|a, b| b.cmp(a)),
+        if !self.open.is_sorted_by(|a, b| a >= b) {
+            self.open.sort_unstable_by(|a, b| b.cmp(a));
         }
         true
     }

@@ -88,24 +88,21 @@ pub(super) enum Place {
     Elsewhere,
 }
 
-/// Sending end of a link.
-struct Tx {
+/// A link: its sending end, what is on it, and where that arrives.
+struct Link<F> {
     timing: LinkTiming,
     busy_until: Time,
     from: Place,
+    to: Place,
+    /// The sending port has an entry in the calendar for when it is free.
     free_armed: bool,
     /// The far end is here and nothing ever happens to the link.
     local: bool,
     /// Something may happen to the link.
     hurt: bool,
-}
-
-/// Receiving end of a link: what is on it and when it arrives, in order. Only the head is in the calendar. The time
-/// stands beside the frame, so that the next arrival is known without the memory of the frame.
-struct Rx<F> {
+    /// What is on the link and when it arrives, in order. Only the head is in the calendar. The time stands beside the
+    /// frame, so that the next arrival is known without the memory of the frame.
     fifo: VecDeque<(Time, F)>,
-    to: Place,
-    armed: bool,
 }
 
 /// Sees every frame that a tester port receives; used for captures.
@@ -141,8 +138,7 @@ pub struct EngineStats {
 pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     hosts: Vec<HostSlot>,
     switches: Vec<SwitchSlot<F>>,
-    tx: Vec<Tx>,
-    rx: Vec<Rx<F>>,
+    links: Vec<Link<F>>,
     pub(super) calendar: Calendar,
     pub(super) now: Time,
     batch: TxBatch<F>,
@@ -202,7 +198,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             .iter()
             .map(|(s, _)| vec![0u32; fabric.switches[*s as usize].ports.len()].into_boxed_slice())
             .collect();
-        let (mut tx, mut rx) = (Vec::new(), Vec::new());
+        let mut links = Vec::with_capacity(fabric.links.len());
         for (l, link) in fabric.links.iter().enumerate() {
             let (from, to) = (place(link.from), place(link.to));
             match from {
@@ -211,18 +207,19 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 Place::Elsewhere | Place::Hurt => {}
             }
             let local = !matches!(to, Place::Elsewhere);
-            tx.push(Tx {
-                timing: link.timing,
-                busy_until: Time::ZERO,
-                from,
-                free_armed: false,
-                local,
-                hurt: false,
-            });
             // Grows where many short frames are on a long link: a ring that is larger than what is on the link costs a
             // cache line for every few frames.
             let depth = if local { frames_on_link(&link.timing).min(ON_LINK_USUAL) } else { 0 };
-            rx.push(Rx { fifo: VecDeque::with_capacity(depth), to, armed: false });
+            links.push(Link {
+                timing: link.timing,
+                busy_until: Time::ZERO,
+                from,
+                to,
+                free_armed: false,
+                local,
+                hurt: false,
+                fifo: VecDeque::with_capacity(depth),
+            });
         }
         let qps: usize = parts.hosts.iter().map(Host::queue_pairs).sum();
         let pending = 2 * fabric.links.len() + 4 * (parts.hosts.len() + parts.switches.len()) + 64;
@@ -251,8 +248,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                     base: None,
                 })
                 .collect(),
-            tx,
-            rx,
+            links,
             calendar: Calendar::new(pending, event_spacing(fabric)),
             now: Time::ZERO,
             batch: TxBatch::new(),
@@ -373,8 +369,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             }
             kind::FREE => {
                 let link = key.index() as usize;
-                self.tx[link].free_armed = false;
-                if let Place::Switch(s, port) = self.tx[link].from {
+                let link = &mut self.links[link];
+                link.free_armed = false;
+                if let Place::Switch(s, port) = link.from {
                     self.depart(s as usize, port);
                     self.wake_switch(s as usize);
                 }
@@ -401,7 +398,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     /// To whom an event's time is put down.
     #[cold]
     fn part(&self, key: Key) -> Part {
-        match (key.kind(), self.rx.get(key.index() as usize).map(|rx| rx.to)) {
+        match (key.kind(), self.links.get(key.index() as usize).map(|l| l.to)) {
             (kind::ARRIVE, Some(Place::Switch(..))) => Part::SwitchArrival,
             (kind::ARRIVE, Some(Place::Host(_))) => Part::HostArrival,
             (kind::FREE | kind::SWITCH, _) => Part::SwitchPort,
@@ -424,27 +421,21 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     #[inline]
     pub(super) fn deliver(&mut self, link: usize, frame: F) {
-        let rx = &mut self.rx[link];
+        let fifo = &mut self.links[link].fifo;
         let at = frame.meta().arrive;
-        rx.fifo.push_back((at, frame));
-        if !rx.armed {
-            rx.armed = true;
+        fifo.push_back((at, frame));
+        if fifo.len() == 1 {
             self.calendar.push(at, Key::new(kind::ARRIVE, link as u32));
         }
     }
 
     #[inline]
     fn arrive(&mut self, link: u32) {
-        let now = self.now;
-        let rx = &mut self.rx[link as usize];
-        let Some((_, frame)) = rx.fifo.pop_front() else { return };
-        let to = rx.to;
-        match rx.fifo.front() {
-            Some(&(at, _)) => {
-                self.calendar.push(at.max(now), Key::new(kind::ARRIVE, link));
-                self.expect(to, link as usize);
-            }
-            None => rx.armed = false,
+        let Link { fifo, to, .. } = &mut self.links[link as usize];
+        let (to, Some((_, frame))) = (*to, fifo.pop_front()) else { return };
+        if let Some(&(at, _)) = fifo.front() {
+            self.calendar.push(at.max(self.now), Key::new(kind::ARRIVE, link));
+            self.expect(to, link as usize);
         }
         self.land(to, link as usize, frame);
     }
@@ -453,7 +444,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     /// rows of their queue pairs, then the messages of those.
     #[inline]
     fn expect(&self, to: Place, link: usize) {
-        let fifo = &self.rx[link].fifo;
+        let fifo = &self.links[link].fifo;
         let Place::Host(h) = to else {
             if let Some((_, soon)) = fifo.get(1) {
                 soon.cache_lines().into_iter().for_each(prefetch);
@@ -526,22 +517,26 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     #[inline]
     pub(super) fn transmit(&mut self, link: usize, mut frame: F, first_hop: bool) {
         let now = self.now;
-        let tx = &mut self.tx[link];
         let frame_len = frame.len();
-        tx.busy_until = now + tx.timing.wire_time(frame_len);
+        let l = &mut self.links[link];
+        l.busy_until = now + l.timing.wire_time(frame_len);
+        let at = now + l.timing.delay(frame_len);
         let meta = frame.meta_mut();
+        meta.arrive = at;
         if first_hop {
             meta.start = now;
         }
         if first_hop || meta.flags & flags::PFC != 0 {
             self.conservation.sent_frames += 1;
-            self.conservation.sent_bytes += bytes_of(meta.len);
+            self.conservation.sent_bytes += bytes_of(frame_len);
         }
-        meta.arrive = now + tx.timing.delay(frame_len);
         self.stats.link_transmissions += 1;
-        if tx.local {
-            self.deliver(link, frame);
-        } else if tx.hurt {
+        if l.local {
+            l.fifo.push_back((at, frame));
+            if l.fifo.len() == 1 {
+                self.calendar.push(at, Key::new(kind::ARRIVE, link as u32));
+            }
+        } else if l.hurt {
             self.transmit_hurt(link, frame);
         } else {
             meta.driver = link as u32;
@@ -551,7 +546,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     /// Puts a frame on its link behind what is on it already.
     pub(super) fn transmit_queued(&mut self, link: usize, frame: F) {
-        let (now, free) = (self.now, self.tx[link].busy_until);
+        let (now, free) = (self.now, self.links[link].busy_until);
         self.now = now.max(free);
         self.transmit(link, frame, true);
         self.now = now;
@@ -559,23 +554,21 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     /// Takes a frame's time on its link without sending it.
     pub(super) fn occupy(&mut self, link: usize, frame: &F) {
-        let tx = &mut self.tx[link];
-        tx.busy_until = self.now.max(tx.busy_until) + tx.timing.wire_time(frame.len());
+        let l = &mut self.links[link];
+        l.busy_until = self.now.max(l.busy_until) + l.timing.wire_time(frame.len());
     }
 
     /// Puts a link under the watch of [`super::links`]; returns where it leads and whether that is here.
     pub(super) fn hurt(&mut self, link: usize) -> (Place, bool) {
-        let (tx, rx) = (&mut self.tx[link], &mut self.rx[link]);
-        let was = (rx.to, tx.local);
-        tx.local = false;
-        tx.hurt = true;
-        rx.to = Place::Hurt;
+        let link = &mut self.links[link];
+        let was = (link.to, link.local);
+        (link.local, link.hurt, link.to) = (false, true, Place::Hurt);
         was
     }
 
     /// A link has another rate from now on.
     pub(super) fn retime(&mut self, link: usize, timing: LinkTiming) {
-        self.tx[link].timing = timing;
+        self.links[link].timing = timing;
     }
 
     /// There are switches here.
@@ -609,7 +602,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         let slot = &mut self.hosts[h];
         let link = slot.link as usize;
         let mut due = slot.host.next_deadline();
-        if due <= now && self.tx[link].busy_until <= now {
+        if due <= now && self.links[link].busy_until <= now {
             slot.host.poll_tx(now, 1, &mut self.pool, &mut self.batch, &mut self.recorder);
             due = slot.host.next_deadline();
             if let Some(frame) = self.batch.control.pop().or_else(|| self.batch.data.pop()) {
@@ -650,7 +643,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         if due == Time::NEVER {
             return;
         }
-        let at = due.max(self.tx[slot.link as usize].busy_until).max(self.now);
+        let at = due.max(self.links[slot.link as usize].busy_until).max(self.now);
         if at < slot.armed {
             if slot.armed != Time::NEVER {
                 slot.standby = slot.standby.min(slot.armed);
@@ -666,15 +659,17 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     /// Tries every port the switch names, and sets the switch's alarm.
     #[inline]
     pub(super) fn wake_switch(&mut self, s: usize) {
-        while let Some((port, at)) = self.switches[s].switch.poll_wake() {
-            let link = self.switches[s].links[port as usize];
-            let tx = &mut self.tx[link as usize];
-            let at = at.max(tx.busy_until);
-            if at > self.now {
-                if !tx.free_armed {
-                    tx.free_armed = true;
-                    self.calendar.push(at, Key::new(kind::FREE, link));
-                }
+        let slot = &self.switches[s];
+        if slot.switch.has_wakes() || slot.switch.next_deadline() < slot.armed {
+            self.wake_ports(s);
+        }
+    }
+
+    fn wake_ports(&mut self, s: usize) {
+        while let Some(port) = self.switches[s].switch.poll_wake() {
+            let link = self.switches[s].links[usize::from(port)];
+            if self.links[link as usize].busy_until > self.now {
+                self.arm_free(link);
             } else {
                 self.depart(s, port);
             }
@@ -687,12 +682,22 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
+    /// Asks the port at the sending end of a link again when its frame has left.
+    #[inline]
+    fn arm_free(&mut self, link: u32) {
+        let l = &mut self.links[link as usize];
+        if !l.free_armed {
+            l.free_armed = true;
+            self.calendar.push(l.busy_until, Key::new(kind::FREE, link));
+        }
+    }
+
     #[inline]
     fn depart(&mut self, s: usize, port: u16) {
         let now = self.now;
         let slot = &mut self.switches[s];
-        let link = slot.links[port as usize];
-        if self.tx[link as usize].busy_until > now {
+        let link = slot.links[usize::from(port)];
+        if self.links[link as usize].busy_until > now {
             return;
         }
         let Some(frame) = slot.switch.depart(now, port, &mut self.pool, &mut self.recorder) else { return };
@@ -702,13 +707,10 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             next.cache_lines().into_iter().for_each(prefetch);
             prefetch(behind);
         }
-        let more = slot.switch.has_pending(port);
+        let more = slot.switch.left_more();
         self.transmit(link as usize, frame, false);
-        let tx = &mut self.tx[link as usize];
-        if more && !tx.free_armed {
-            tx.free_armed = true;
-            let at = tx.busy_until;
-            self.calendar.push(at, Key::new(kind::FREE, link));
+        if more {
+            self.arm_free(link);
         }
     }
 
@@ -738,7 +740,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
         for slot in &mut self.switches {
             slot.switch.mark(self.now);
-            slot.base = Some(slot.switch.stats().clone());
+            slot.base = Some(slot.switch.stats());
         }
     }
 
@@ -767,8 +769,8 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             slot.host.finish(at, &mut self.recorder);
         }
         self.recorder.finish(at);
-        for rx in &mut self.rx {
-            for (_, f) in rx.fifo.drain(..) {
+        for link in &mut self.links {
+            for (_, f) in link.fifo.drain(..) {
                 self.conservation.inside_frames += 1;
                 self.pool.give(f);
             }

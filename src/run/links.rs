@@ -128,7 +128,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             let Some(s) = self.switch_index(s) else { continue };
             match event.change {
                 LinkChange::Rate(_) => self.switch_mut(s).set_egress(port, timing),
-                LinkChange::Down | LinkChange::Up => self.switch_mut(s).link_changed(now, port),
+                LinkChange::Down | LinkChange::Up => self.switch_mut(s).link_changed(port),
                 LinkChange::BitErrors(_) => {}
             }
             self.wake_switch(s);

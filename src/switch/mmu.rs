@@ -23,6 +23,7 @@
 //! All arithmetic is on whole cells; thresholds are compared as products, never divided.
 
 use super::config::{ConfigError, FCS_BYTES, Limit, PoolCells, PriorityConfig, SwitchConfig};
+use crate::frame::flags;
 use crate::limits::PRIORITIES;
 use crate::measure::record::DropReason;
 use crate::units::{FRAME_LEN_MIN, FrameLen};
@@ -142,12 +143,8 @@ pub struct Peaks {
 pub struct Admitted {
     /// The group has just gone from XON to XOFF.
     pub xoff: bool,
-    /// The frame is held in headroom.
-    pub in_headroom: bool,
-    /// The frame fits the reserved cells.
-    pub in_reserved: bool,
-    /// A peak has moved.
-    pub peak: bool,
+    /// Where the frame is held: [`flags::IN_HEADROOM`], [`flags::IN_RESERVED`], or neither.
+    pub flags: u8,
 }
 
 /// The memory management unit of one switch. Groups and queues are numbered `port * 8 + priority`.
@@ -287,7 +284,11 @@ impl Mmu {
                 }
             }
         }
-        let mut admitted = Admitted { xoff: false, in_headroom, in_reserved, peak: false };
+        let place = match (in_headroom, in_reserved) {
+            (true, _) => flags::IN_HEADROOM,
+            (_, true) => flags::IN_RESERVED,
+            _ => 0,
+        };
         let reached = if in_headroom {
             g.headroom += cells;
             self.headroom_used += cells;
@@ -301,7 +302,7 @@ impl Mmu {
             self.shared_used += take;
             lossless && g.used >= limits.reserved && !limits.shared.allows(shared_after + 1, free - take)
         };
-        admitted.xoff = reached && !g.xoff;
+        let xoff = reached && !g.xoff;
         g.xoff |= reached;
         self.total_used += cells;
         let p = &mut self.peaks;
@@ -314,9 +315,8 @@ impl Mmu {
             p.shared = p.shared.max(self.shared_used);
             p.headroom = p.headroom.max(g.headroom);
             p.group = p.group.max(g.used.saturating_sub(limits.reserved));
-            admitted.peak = true;
         }
-        Ok(admitted)
+        Ok(Admitted { xoff, flags: place })
     }
 
     /// Gives the cells of a leaving frame back; `queue_cells` is what is left behind it in `queue`. True when the group
