@@ -210,12 +210,8 @@ impl Host {
     /// present when something can be sent at once. Cost: a few loads, whatever the number of queue pairs.
     #[inline]
     pub fn next_deadline(&self) -> Time {
-        let paused = self.pfc_rx.mask();
-        if self.ready.any(paused)
-            || self.control.any(paused)
-            || self.pfc_tx.due()
-            || self.programs.any_dirty()
-        {
+        let senders = (self.ready.occupied() | self.control.occupied()) & !self.pfc_rx.mask();
+        if senders != 0 || self.pfc_tx.due() || self.programs.any_dirty() {
             return Time::ZERO;
         }
         let drained = self.receive.as_ref().map_or(Time::NEVER, |r| r.next());

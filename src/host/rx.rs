@@ -64,11 +64,11 @@ impl Host {
         if self.receive.is_some() {
             return self.buffer(now, frame, rec);
         }
-        self.accept(now, frame.head(), frame.meta(), rec);
+        self.accept_at_once(now, frame.head(), frame.meta(), rec);
     }
 
-    /// Takes a frame out of the port's hands.
-    #[inline]
+    /// Takes a frame out of the port's hands, where that is rare.
+    #[inline(never)]
     pub(super) fn accept(
         &mut self,
         now: Time,
@@ -76,6 +76,11 @@ impl Host {
         meta: &FrameMeta,
         rec: &mut impl Record,
     ) {
+        self.accept_at_once(now, head, meta, rec);
+    }
+
+    #[inline(always)]
+    fn accept_at_once(&mut self, now: Time, head: &[u8; HEAD_MAX], meta: &FrameMeta, rec: &mut impl Record) {
         match fast::parse_usual(head, meta.len) {
             Some(f) => self.on_roce(now, &f, head, meta, rec),
             None => self.accept_other(now, head, meta, rec),
@@ -174,7 +179,9 @@ impl Host {
             ) => self.on_data(now, qp, op, f, head, meta, rec),
             Some(RcAck) => self.on_acknowledge(now, qp, f, head, meta, rec),
             Some(Cnp) => self.on_cnp(now, qp),
-            Some(op @ (RcReadRequest | RcCompareSwap | RcFetchAdd)) => self.on_request(now, qp, op, &{ *f }, head),
+            Some(op @ (RcReadRequest | RcCompareSwap | RcFetchAdd)) => {
+                self.on_request(now, qp, op, &{ *f }, head)
+            }
             Some(
                 op @ (RcReadResponseFirst | RcReadResponseMiddle | RcReadResponseLast | RcReadResponseOnly),
             ) => self.on_read_response(now, qp, op, &{ *f }, head, meta, rec),

@@ -154,8 +154,13 @@ impl Host {
 
     /// Puts a queue pair that has something to send where it belongs: into its list, or into the wheel until
     /// its pace allows the next frame.
-    #[inline]
     pub(super) fn wake(&mut self, qp: u32, now: Time) {
+        self.wake_at_once(qp, now);
+    }
+
+    /// As [`Host::wake`], for those who do it with every frame.
+    #[inline(always)]
+    fn wake_at_once(&mut self, qp: u32, now: Time) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let window = window(&self.windows, qp, shared);
@@ -364,7 +369,7 @@ impl Host {
         if !plain {
             self.sent_rare(now, id, &p, rec);
         }
-        self.wake(id, now);
+        self.wake_at_once(id, now);
         self.seal(now, &mut frame, wire, after, id, pool);
         out.data.push(frame);
         Step::Sent

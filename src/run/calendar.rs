@@ -91,11 +91,10 @@ pub struct Calendar {
 const NO_SLOT: u64 = u64::MAX;
 
 impl Calendar {
-    /// A calendar for about `pending` events at a time whose mean distance is `spacing`; the slot width is the next
-    /// power of two above it, and not so small that every event would lie beyond the horizon.
+    /// A calendar for about `pending` events at a time whose mean distance is `spacing`; the slot width is a quarter to
+    /// a half of it, so that most events are alone, and not so small that every event would lie beyond the horizon.
     pub fn new(pending: usize, spacing: Span) -> Calendar {
-        let shift = spacing.0.max(1).next_power_of_two().trailing_zeros();
-        let shift = shift.clamp(SHIFT_MIN, SHIFT_MAX);
+        let shift = (spacing.0 / 2).max(1).ilog2().clamp(SHIFT_MIN, SHIFT_MAX);
         Calendar {
             shift,
             base: 0,
@@ -227,6 +226,7 @@ impl Calendar {
 
     /// Opens the slot of the earliest event, given the first one of those before the horizon, if the event lies before
     /// `bound`.
+    #[inline(never)]
     fn open_slot(&mut self, near: u64, bound: Time) -> bool {
         let slot = near.min(self.far_slot);
         if slot == NO_SLOT || (slot >= bound.0 >> self.shift && self.next_time() >= bound) {

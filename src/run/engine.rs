@@ -355,8 +355,10 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     #[inline]
     fn handle(&mut self, at: Time, key: Key) {
         self.now = at;
+        if key.kind() == kind::ARRIVE {
+            return self.arrive(key.index());
+        }
         match key.kind() {
-            kind::ARRIVE => self.arrive(key.index()),
             kind::HOST => {
                 let h = key.index() as usize;
                 if self.hosts[h].armed == at {
@@ -368,8 +370,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 }
             }
             kind::FREE => {
-                let link = key.index() as usize;
-                let link = &mut self.links[link];
+                let link = &mut self.links[key.index() as usize];
                 link.free_armed = false;
                 if let Place::Switch(s, port) = link.from {
                     self.depart(s as usize, port);
@@ -429,7 +430,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn arrive(&mut self, link: u32) {
         let Link { fifo, to, .. } = &mut self.links[link as usize];
         let (to, Some((_, frame))) = (*to, fifo.pop_front()) else { return };
@@ -466,7 +467,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     }
 
     /// A frame has reached the node at the end of a link.
-    #[inline]
+    #[inline(always)]
     pub(super) fn land(&mut self, to: Place, link: usize, frame: F) {
         let now = self.now;
         match to {
@@ -501,7 +502,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     }
 
     /// Gives a frame to a host.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hand_over(&mut self, h: usize, mut frame: F) {
         if let Some(tee) = &mut self.tee {
             settle_ttl(&mut frame);
@@ -519,8 +520,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         let now = self.now;
         let frame_len = frame.len();
         let l = &mut self.links[link];
-        l.busy_until = now + l.timing.wire_time(frame_len);
-        let at = now + l.timing.delay(frame_len);
+        let (wire, delay) = l.timing.times(frame_len);
+        l.busy_until = now + wire;
+        let at = now + delay;
         let meta = frame.meta_mut();
         meta.arrive = at;
         if first_hop {
@@ -637,7 +639,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         self.take_milestones();
     }
 
-    #[inline]
+    #[inline(always)]
     fn arm_host(&mut self, h: usize, due: Time) {
         let slot = &mut self.hosts[h];
         if due == Time::NEVER {

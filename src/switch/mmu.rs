@@ -237,7 +237,7 @@ impl Mmu {
     ///
     /// # Errors
     /// [`DropReason::Threshold`] or [`DropReason::Buffer`], for lossless groups also [`DropReason::Headroom`].
-    #[inline]
+    #[inline(always)]
     pub fn admit(
         &mut self,
         group: usize,
@@ -321,7 +321,7 @@ impl Mmu {
 
     /// Gives the cells of a leaving frame back; `queue_cells` is what is left behind it in `queue`. True when the group
     /// has just gone from XOFF to XON.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self, group: usize, cells: u16, queue: usize, queue_cells: u32) -> bool {
         let cells = u32::from(cells);
         if !self.egress_pools.is_empty() {
@@ -345,6 +345,7 @@ impl Mmu {
         g.xoff && self.try_xon(group)
     }
 
+    #[inline(never)]
     fn release_egress(&mut self, queue: usize, cells: u32, left: u32) {
         let limits = &self.limits[usize::from(self.groups[queue].limits)];
         let over = |n: u32| n.saturating_sub(limits.egress_reserved);
@@ -354,7 +355,7 @@ impl Mmu {
     }
 
     /// Looks whether a group in XOFF may go on under the threshold of this moment; true when it has just changed.
-    #[inline]
+    #[inline(never)]
     pub fn try_xon(&mut self, group: usize) -> bool {
         let g = &mut self.groups[group];
         let limits = &self.limits[usize::from(g.limits)];

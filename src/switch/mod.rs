@@ -297,7 +297,7 @@ impl<F: Frame> Switch<F> {
         self.queues.upcoming(self.last_queue)
     }
 
-    #[inline]
+    #[inline(always)]
     fn depart_data(&mut self, now: Time, egress: u16) -> Option<F> {
         let p = usize::from(egress);
         let port = &mut self.ports[p];

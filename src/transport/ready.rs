@@ -43,6 +43,12 @@ impl Ready {
         self.occupied |= 1 << list;
     }
 
+    /// Bit p: a sender stands in list p.
+    #[inline]
+    pub fn occupied(&self) -> u16 {
+        self.occupied
+    }
+
     /// True when a sender stands in a list that is not in the mask `paused` (bit p = priority p).
     #[inline]
     pub fn any(&self, paused: u16) -> bool {
