@@ -151,48 +151,51 @@ struct Cold {
 
 const NONE: u32 = u32::MAX;
 
-/// The ranks of one tester port.
+/// The ranks of one tester port. Fields stand in this order so that what [`Host::next_deadline`] asks after every frame
+/// lies in the first lines: with many hosts each line is a miss of the caches.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Host {
-    port: u32,
-    mac: [u8; 6],
-    qps: Vec<Qp>,
-    /// Headers by pair of addresses ([`Qp::template`]).
-    templates: Vec<Template>,
-    shared: Vec<Shared>,
-    cold: Vec<Cold>,
-    /// Rate control by queue pair ([`Cold::reaction`]), and its parameters by workload.
-    reactions: Vec<Reaction>,
-    controls: Vec<RateControl>,
-    /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
-    windows: Vec<u32>,
-    messages: Messages,
-    /// Messages that are sent in parts.
-    wholes: parts::Wholes,
-    /// State of queue pairs with READs or atomics ([`Cold::rare`]).
-    rares: Vec<rare::Rare>,
-    /// Regions of queue pairs that have one.
-    memories: memory::Memories,
-    /// ACKs that wait for their time.
-    delayed: delayed::Delayed,
-    /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
-    reorders: Vec<Reorder>,
-    /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
-    wheel: Wheel,
-    timers: Timers,
     /// Senders of data by priority.
     ready: Ready,
     /// Queue pairs with something to say: 2 x number for ACK and NAK, + 1 for CNP.
     control: Ready,
-    pfc_rx: pfc::Obeyed,
-    pfc_tx: pfc::Sent,
+    /// `None` where no pause is ever sent.
+    pfc_tx: Option<Box<pfc::Sent>>,
     /// `None` where frames are taken as they arrive.
     receive: Option<Box<pfc::Receive>>,
-    streams: Vec<stream::Sender>,
-    stream_rx: stream::Receivers,
+    /// ACKs that wait for their time.
+    delayed: delayed::Delayed,
+    pfc_rx: pfc::Obeyed,
+    /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
+    wheel: Wheel,
     programs: Programs,
     events: VecDeque<HostEvent>,
+    /// Regions of queue pairs that have one.
+    memories: memory::Memories,
+    qps: Vec<Qp>,
+    /// Headers by pair of addresses ([`Qp::template`]).
+    templates: Vec<Template>,
+    shared: Vec<Shared>,
+    /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
+    windows: Vec<u32>,
+    streams: Vec<stream::Sender>,
+    messages: Messages,
+    port: u32,
+    mac: [u8; 6],
+    timers: Timers,
     stats: HostStats,
+    cold: Vec<Cold>,
+    /// Rate control by queue pair ([`Cold::reaction`]), and its parameters by workload.
+    reactions: Vec<Reaction>,
+    controls: Vec<RateControl>,
+    /// Messages that are sent in parts.
+    wholes: parts::Wholes,
+    /// State of queue pairs with READs or atomics ([`Cold::rare`]).
+    rares: Vec<rare::Rare>,
+    /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
+    reorders: Vec<Reorder>,
+    stream_rx: stream::Receivers,
 }
 
 /// Where the numbers of the wheel's timers begin.
@@ -211,12 +214,19 @@ impl Host {
     #[inline]
     pub fn next_deadline(&self) -> Time {
         let senders = (self.ready.occupied() | self.control.occupied()) & !self.pfc_rx.mask();
-        if senders != 0 || self.pfc_tx.due() || self.programs.any_dirty() {
+        if senders != 0 || self.pause_due() || self.programs.any_dirty() {
             return Time::ZERO;
         }
         let drained = self.receive.as_ref().map_or(Time::NEVER, |r| r.next());
         let acks = self.delayed.next();
-        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next()).min(drained).min(acks)
+        let pause = self.pfc_tx.as_ref().map_or(Time::NEVER, |p| p.next());
+        self.wheel.next().min(self.pfc_rx.next()).min(pause).min(drained).min(acks)
+    }
+
+    /// A PFC frame of ours is to be sent.
+    #[inline]
+    fn pause_due(&self) -> bool {
+        self.pfc_tx.as_ref().is_some_and(|p| p.due())
     }
 
     /// Queue pairs of this host.
@@ -233,8 +243,7 @@ impl Host {
     /// receive buffer.
     pub fn open_loop_done(&self) -> bool {
         self.streams.iter().all(|s| s.next() == Time::NEVER)
-            && !self.pfc_tx.due()
-            && self.pfc_tx.next() == Time::NEVER
+            && self.pfc_tx.as_ref().is_none_or(|p| !p.due() && p.next() == Time::NEVER)
             && self.receive.as_ref().is_none_or(|r| r.next() == Time::NEVER)
     }
 
@@ -296,7 +305,7 @@ impl Host {
 
     /// Bytes of memory behind one port, its queue pairs and ranks not counted.
     pub const fn bytes_per_port() -> u64 {
-        (size_of::<Host>() + wheel::BYTES_PER_WHEEL) as u64
+        (size_of::<Host>() + 2 * ready::BYTES_OF_LISTS + wheel::BYTES_PER_WHEEL) as u64
     }
 
     /// Bytes of memory behind one rank of one workload, its queue pairs and what its program queues not

@@ -1,6 +1,7 @@
 //! Rate control as queue pairs feel it: what CNPs, timed acknowledgements and losses do to pace and window.
 
 use super::Host;
+use crate::transport::dcqcn::ReactionPoint;
 use crate::transport::pace::Pace;
 use crate::transport::qp::{Qp, Shared};
 use crate::transport::rate::{RateControl, Reaction};
@@ -29,9 +30,10 @@ impl Host {
     pub(super) fn on_cnp(&mut self, now: Time, qp: u32) {
         self.stats.cnp_rx += 1;
         if let Some((Reaction::Dcqcn(r), RateControl::Dcqcn(p), q, _)) = self.reaction(qp) {
+            let before = (r.rate(), r.saturated());
             let cut = r.on_cnp(p, now);
             let pace = &mut q.resp.pace;
-            apply_rate(pace, now, r.rate(), r.saturated(), r.next_event());
+            apply_rate(pace, now, r, before);
             if cut {
                 restart(pace, now, p.byte_counter);
             }
@@ -43,6 +45,7 @@ impl Host {
         match self.reaction(qp) {
             Some((Reaction::Dcqcn(r), RateControl::Dcqcn(p), q, _)) => {
                 let pace = &mut q.resp.pace;
+                let before = (r.rate(), r.saturated());
                 if r.advance(p, now) {
                     restart(pace, now, p.byte_counter);
                 }
@@ -52,7 +55,7 @@ impl Host {
                         r.on_bytes(p);
                     }
                 }
-                apply_rate(pace, now, r.rate(), r.saturated(), r.next_event());
+                apply_rate(pace, now, r, before);
             }
             Some((Reaction::Swift(_), _, q, _)) if byte_counter_expired => q.resp.pace.bytes_left = u32::MAX,
             Some((Reaction::Swift(s), _, q, Some(window))) => {
@@ -146,17 +149,20 @@ fn apply_window(q: &mut Qp, window: Option<&mut u32>, s: &Swift, limits: Limits)
     }
 }
 
-/// Takes over the rate DCQCN decided.
-fn apply_rate(pace: &mut Pace, now: Time, rate: Rate, saturated: bool, event: Time) {
-    pace.event = event;
-    if saturated {
+/// Takes over the rate DCQCN decided, given what it was and whether nothing was left to recover.
+fn apply_rate(pace: &mut Pace, now: Time, r: &ReactionPoint, before: (Rate, bool)) {
+    pace.event = r.next_event();
+    if before == (r.rate(), r.saturated()) {
+        return;
+    }
+    if r.saturated() {
         pace.lift();
         return;
     }
     if !pace.limited() {
         pace.forget_lag(now);
     }
-    pace.set_rate(rate);
+    pace.set_rate(r.rate());
 }
 
 /// After a cut the new rate holds at once, and the byte counter starts again.

@@ -128,10 +128,10 @@ impl Host {
     }
 
     fn turn(&mut self, now: Time) {
-        if let Some(r) = &mut self.receive
+        if let (Some(r), Some(pauses)) = (&mut self.receive, &mut self.pfc_tx)
             && let Some(on) = r.turn()
         {
-            self.pfc_tx.hold(now, r.priorities(), on);
+            pauses.hold(now, r.priorities(), on);
         }
     }
 

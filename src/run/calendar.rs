@@ -35,10 +35,9 @@ impl Key {
 }
 
 const NIL: u32 = u32::MAX;
-const SLOTS: usize = 1 << 14;
-const WORDS: usize = SLOTS / 64;
-/// Width of the narrowest slots, 2^8 ps: 4.2 us lie before the horizon, more than most links take.
-const SHIFT_MIN: u32 = 8;
+/// A word of bits for each bit of a word; their lists are a third of the first-level cache.
+const SLOTS: usize = 64 * WORDS;
+const WORDS: usize = 64;
 /// Width of the widest: a time inside a slot has 32 bits.
 const SHIFT_MAX: u32 = 32;
 /// So many events of a slot are sorted by insertion.
@@ -78,7 +77,7 @@ pub struct Calendar {
     heads: Box<[u32; SLOTS]>,
     /// A bit for each slot that is not empty, and one for each such word of them.
     bits: [u64; WORDS],
-    summary: [u64; WORDS / 64],
+    summary: u64,
     nodes: Vec<Node>,
     free: u32,
     /// Events that lay beyond the horizon when they came. None is of the open slot.
@@ -92,16 +91,18 @@ const NO_SLOT: u64 = u64::MAX;
 
 impl Calendar {
     /// A calendar for about `pending` events at a time whose mean distance is `spacing`; the slot width is a quarter to
-    /// a half of it, so that most events are alone, and not so small that every event would lie beyond the horizon.
-    pub fn new(pending: usize, spacing: Span) -> Calendar {
-        let shift = (spacing.0 / 2).max(1).ilog2().clamp(SHIFT_MIN, SHIFT_MAX);
+    /// a half of it, so that most events are alone, and not so small that events less than `ahead` away would lie beyond
+    /// the horizon.
+    pub fn new(pending: usize, spacing: Span, ahead: Span) -> Calendar {
+        let reach = (ahead.0 / SLOTS as u64 + 1).ilog2() + 1;
+        let shift = (spacing.0 / 2).max(1).ilog2().max(reach).min(SHIFT_MAX);
         Calendar {
             shift,
             base: 0,
             open: Vec::with_capacity(pending.min(1 << 16)),
             heads: Box::new([NIL; SLOTS]),
             bits: [0; WORDS],
-            summary: [0; WORDS / 64],
+            summary: 0,
             nodes: Vec::with_capacity(pending),
             free: NIL,
             far: BinaryHeap::with_capacity(pending.min(1 << 16)),
@@ -126,7 +127,7 @@ impl Calendar {
         *node = Node { time: time.0, key: key.0, next: self.heads[s] };
         self.heads[s] = n;
         self.bits[s / 64] |= 1 << (s % 64);
-        self.summary[s / 4096] |= 1 << (s / 64 % 64);
+        self.summary |= 1 << (s / 64);
     }
 
     /// Adds an event to the open slot, or beyond the horizon.
@@ -263,7 +264,7 @@ impl Calendar {
         let word = &mut self.bits[s / 64];
         *word &= !(1 << (s % 64));
         if *word == 0 {
-            self.summary[s / 4096] &= !(1 << (s / 64 % 64));
+            self.summary &= !(1 << (s / 64));
         }
         std::mem::replace(&mut self.heads[s], NIL)
     }
@@ -299,15 +300,9 @@ impl Calendar {
     /// whose low part comes last.
     #[inline]
     fn word_after(&self, w: usize) -> Option<usize> {
-        let (top, low) = (w / 64, w % 64);
-        let rest = self.summary[top] & (u64::MAX << low << 1);
-        if rest != 0 {
-            return Some(top * 64 + rest.trailing_zeros() as usize);
-        }
-        (1..=self.summary.len())
-            .map(|i| (top + i) % self.summary.len())
-            .find(|&t| self.summary[t] != 0)
-            .map(|t| t * 64 + self.summary[t].trailing_zeros() as usize)
+        let later = self.summary & (u64::MAX << w << 1);
+        let words = if later != 0 { later } else { self.summary };
+        (words != 0).then(|| words.trailing_zeros() as usize)
     }
 }
 
@@ -320,7 +315,7 @@ mod tests {
     fn pops_in_time_then_key_order_like_a_sorted_list() {
         for seed in 0..20 {
             let mut rng = Rng::new(seed, "calendar", 0);
-            let mut cal = Calendar::new(64, Span(100));
+            let mut cal = Calendar::new(64, Span(100), Span(3_000));
             let mut reference = std::collections::BTreeSet::new();
             let mut now = 0u64;
             for step in 0..20_000u32 {
@@ -348,7 +343,7 @@ mod tests {
 
     #[test]
     fn nothing_at_or_after_the_bound_is_popped() {
-        let mut cal = Calendar::new(4, Span(10));
+        let mut cal = Calendar::new(4, Span(10), Span(100));
         cal.push(Time(100), Key::new(1, 2));
         cal.push(Time(5_000_000), Key::new(1, 3));
         assert_eq!(cal.pop_before(Time(100)), None);

@@ -249,7 +249,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 })
                 .collect(),
             links,
-            calendar: Calendar::new(pending, event_spacing(fabric)),
+            calendar: Calendar::new(pending, event_spacing(fabric), longest_delay(fabric)),
             now: Time::ZERO,
             batch: TxBatch::new(),
             phases,
@@ -816,4 +816,9 @@ fn event_spacing(fabric: &Fabric) -> Span {
     let per_ps: f64 =
         fabric.links.iter().map(|l| 2.0 / l.timing.wire_time(FrameLen(1082)).0.max(1) as f64).sum();
     Span(if per_ps > 0.0 { (1.0 / per_ps) as u64 } else { 1_000 })
+}
+
+/// How far ahead a frame of usual length arrives at most.
+fn longest_delay(fabric: &Fabric) -> Span {
+    fabric.links.iter().map(|l| l.timing.delay(FrameLen(4154))).max().unwrap_or_default()
 }

@@ -170,17 +170,25 @@ impl<F: Frame> Switch<F> {
     pub fn on_frame(&mut self, now: Time, ingress: u16, mut frame: F, rec: &mut impl Record) -> Admit<F> {
         let mut refused = None;
         if frame.meta().flags & flags::PARSED == 0 {
-            match headers::read(&mut frame, &self.addresses, &self.dscp_map, self.hash_dest_qp) {
-                Ok(Seen::Forward) => {}
-                Ok(Seen::Pfc(message)) => {
-                    self.on_pfc(now, ingress, &message, rec);
-                    return Admit::Consumed(frame);
-                }
-                Ok(Seen::Pause(quanta)) => {
-                    self.on_pause(now, ingress, quanta, rec);
-                    return Admit::Consumed(frame);
-                }
-                Err(reason) => refused = Some(reason),
+            let by = headers::Maps {
+                addresses: &self.addresses,
+                dscp: &self.dscp_map,
+                hash_dest_qp: self.hash_dest_qp,
+            };
+            match headers::read_usual(&mut frame, &by) {
+                Some(seen) => refused = seen.err(),
+                None => match headers::read(&mut frame, &by) {
+                    Ok(Seen::Forward) => {}
+                    Ok(Seen::Pfc(message)) => {
+                        self.on_pfc(now, ingress, &message, rec);
+                        return Admit::Consumed(frame);
+                    }
+                    Ok(Seen::Pause(quanta)) => {
+                        self.on_pause(now, ingress, quanta, rec);
+                        return Admit::Consumed(frame);
+                    }
+                    Err(reason) => refused = Some(reason),
+                },
             }
         }
         let bytes = self.mmu.frame_bytes(frame.len());

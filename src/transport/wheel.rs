@@ -37,15 +37,16 @@ struct Slot {
 
 /// Timers numbered from 0, each set at most once at a time.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Wheel {
-    nodes: Vec<Node>,
-    slots: Vec<Slot>,
-    /// By level, a bit per slot.
-    occupied: [u64; LEVELS],
+    next: Time,
     /// Slot number (deadline >> SLOT_BITS) up to which timers are in `due`.
     cursor: u64,
+    nodes: Vec<Node>,
+    slots: Vec<Slot>,
     due: BinaryHeap<Reverse<(Time, u32)>>,
-    next: Time,
+    /// By level, a bit per slot.
+    occupied: [u64; LEVELS],
 }
 
 /// Bytes of memory per timer.
