@@ -71,6 +71,8 @@ pub struct Calendar {
     shift: u32,
     /// Number (time >> shift) of the open slot. Nothing pending lies before it.
     base: u64,
+    /// The first slot after it that is not empty; [`NO_SLOT`] when all are.
+    soon: u64,
     /// Events of the open slot, last one first: time since the start of the slot, then key.
     open: Vec<u64>,
     /// Lists of the later slots, in no order.
@@ -99,6 +101,7 @@ impl Calendar {
         Calendar {
             shift,
             base: 0,
+            soon: NO_SLOT,
             open: Vec::with_capacity(pending.min(1 << 16)),
             heads: Box::new([NIL; SLOTS]),
             bits: [0; WORDS],
@@ -128,6 +131,7 @@ impl Calendar {
         self.heads[s] = n;
         self.bits[s / 64] |= 1 << (s % 64);
         self.summary |= 1 << (s / 64);
+        self.soon = self.soon.min(slot);
     }
 
     /// Adds an event to the open slot, or beyond the horizon.
@@ -182,8 +186,7 @@ impl Calendar {
         if let Some(&event) = self.open.last() {
             return Time(self.time_in_slot(event));
         }
-        let near = self.near();
-        let near = if near == NO_SLOT { u64::MAX } else { self.earliest(near) };
+        let near = if self.soon == NO_SLOT { u64::MAX } else { self.earliest(self.soon) };
         let far = self.far.peek().map_or(u64::MAX, |Reverse(event)| time_of(*event));
         Time(near.min(far))
     }
@@ -204,7 +207,7 @@ impl Calendar {
     /// opened for an event that does not lie before `bound`: what comes from elsewhere may still lie before it.
     #[inline(never)]
     fn pop_later(&mut self, bound: Time) -> Option<(Time, Key)> {
-        let slot = self.near();
+        let slot = self.soon;
         if slot < self.far_slot {
             let s = slot as usize % SLOTS;
             let n = self.heads[s];
@@ -219,22 +222,23 @@ impl Calendar {
                 let event = (Time(node.time), Key(node.key));
                 self.base = slot;
                 self.take_slot(s);
+                self.soon = self.near();
                 return Some(event);
             }
         }
-        self.open_slot(slot, bound).then(|| self.pop_before(bound)).flatten()
+        self.open_slot(bound).then(|| self.pop_before(bound)).flatten()
     }
 
-    /// Opens the slot of the earliest event, given the first one of those before the horizon, if the event lies before
-    /// `bound`.
+    /// Opens the slot of the earliest event, if it lies before `bound`.
     #[inline(never)]
-    fn open_slot(&mut self, near: u64, bound: Time) -> bool {
-        let slot = near.min(self.far_slot);
+    fn open_slot(&mut self, bound: Time) -> bool {
+        let slot = self.soon.min(self.far_slot);
         if slot == NO_SLOT || (slot >= bound.0 >> self.shift && self.next_time() >= bound) {
             return false;
         }
         self.base = slot;
-        let mut n = if near == slot { self.take_slot(slot as usize % SLOTS) } else { NIL };
+        let mut n = if self.soon == slot { self.take_slot(slot as usize % SLOTS) } else { NIL };
+        self.soon = self.near();
         while n != NIL {
             let node = &mut self.nodes[n as usize];
             let (time, key, next) = (node.time, node.key, std::mem::replace(&mut node.next, self.free));
@@ -279,6 +283,23 @@ impl Calendar {
             n = node.next;
         }
         earliest
+    }
+
+    /// An event that is likely to come after `others` more: one of the open slot, or the first after those. For
+    /// prefetching.
+    #[inline]
+    pub fn upcoming(&self, others: usize) -> Option<Key> {
+        if let Some(at) = self.open.len().checked_sub(others + 1) {
+            return self.open.get(at).map(|event| Key(*event as u32));
+        }
+        let n = self.heads[self.soon as usize % SLOTS];
+        self.nodes.get(n as usize).map(|node| Key(node.key))
+    }
+
+    /// Events left in the open slot.
+    #[inline]
+    pub fn open(&self) -> usize {
+        self.open.len()
     }
 
     /// Number of the first slot after the open one that is not empty; [`NO_SLOT`] when all are.

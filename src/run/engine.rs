@@ -58,6 +58,8 @@ pub(super) mod kind {
 const FCS: u64 = 4;
 /// Frames on a link for which there is room from the start: data frames of 1 KB on 1 us of cable at 100G, and their ACKs.
 const ON_LINK_USUAL: usize = 32;
+/// So many events before an event's turn its memory is asked for.
+const AHEAD: usize = 4;
 /// The rows of so many queue pairs, all hosts together, stay in the second-level cache anyway.
 const QPS_WARM: usize = 1_024;
 
@@ -336,9 +338,42 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             let Some((at, key)) = self.calendar.pop_before(bound.min(self.phases.end())) else {
                 return handled;
             };
+            self.look_ahead();
             self.handle(at, key);
         }
         budget
+    }
+
+    /// Asks for what events that come soon will touch: first the rows of their links, then the hosts behind those.
+    #[inline(always)]
+    fn look_ahead(&self) {
+        if let Some(key) = self.calendar.upcoming(AHEAD) {
+            match key.kind() {
+                kind::ARRIVE | kind::FREE => {
+                    if let Some(link) = self.links.get(key.index() as usize) {
+                        prefetch(&raw const link.fifo);
+                        prefetch(&raw const link.timing);
+                    }
+                }
+                kind::HOST => self.expect_host(key.index()),
+                _ => {}
+            }
+        }
+        if self.calendar.open() > AHEAD / 2
+            && let Some(key) = self.calendar.upcoming(AHEAD / 2)
+            && key.kind() == kind::ARRIVE
+            && let Some(Place::Host(h)) = self.links.get(key.index() as usize).map(|l| l.to)
+        {
+            self.expect_host(h);
+        }
+    }
+
+    #[inline]
+    fn expect_host(&self, h: u32) {
+        if let Some(slot) = self.hosts.get(h as usize) {
+            slot.host.hot_lines().for_each(prefetch);
+            prefetch(&raw const slot.armed);
+        }
     }
 
     /// Handles one event and times it; false when there is none.
@@ -716,6 +751,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
+    #[cold]
     fn release(&mut self, iteration: u32) {
         for h in 0..self.hosts.len() {
             self.hosts[h].host.start_iteration(iteration, self.now);
@@ -726,6 +762,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     }
 
     /// Looks once a gap whether the streams and actions of the hosts here are over.
+    #[cold]
     fn watch_open_loop(&mut self) {
         if self.hosts.iter().all(|s| s.host.open_loop_done()) {
             self.phases.open_loop_done(self.now);
@@ -735,6 +772,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
+    #[cold]
     fn mark(&mut self) {
         for slot in &mut self.hosts {
             slot.host.mark();
@@ -746,6 +784,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
+    #[cold]
     fn snapshot(&mut self, index: usize) {
         let switches = self
             .switches
