@@ -169,10 +169,6 @@ pub struct Host {
     pfc_rx: pfc::Obeyed,
     /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
     wheel: Wheel,
-    programs: Programs,
-    events: VecDeque<HostEvent>,
-    /// Regions of queue pairs that have one.
-    memories: memory::Memories,
     qps: Vec<Qp>,
     /// Headers by pair of addresses ([`Qp::template`]).
     templates: Vec<Template>,
@@ -184,6 +180,10 @@ pub struct Host {
     port: u32,
     mac: [u8; 6],
     timers: Timers,
+    /// Regions of queue pairs that have one.
+    memories: memory::Memories,
+    events: VecDeque<HostEvent>,
+    programs: Programs,
     stats: HostStats,
     cold: Vec<Cold>,
     /// Rate control by queue pair ([`Cold::reaction`]), and its parameters by workload.
@@ -198,8 +198,10 @@ pub struct Host {
     stream_rx: stream::Receivers,
 }
 
-/// Lines of a [`Host`] that every frame touches: what may send, pauses, the wheel.
-const HOT_LINES: usize = 4;
+/// Lines of a [`Host`] that every frame touches, up to the counters, and those of them that say who may send.
+const HOT_LINES: usize = 16;
+const HOTTEST_LINES: usize = 4;
+const _: () = assert!(std::mem::offset_of!(Host, stats) < 64 * HOT_LINES);
 
 /// Where the numbers of the wheel's timers begin.
 #[derive(Clone, Copy, Debug)]
@@ -232,11 +234,13 @@ impl Host {
         self.pfc_tx.as_ref().is_some_and(|p| p.due())
     }
 
-    /// The cache lines that every frame touches, for prefetching; nothing is read.
+    /// The cache lines that every frame touches, for prefetching: all of them, or those that are asked most. Nothing is
+    /// read.
     #[inline]
-    pub fn hot_lines(&self) -> impl Iterator<Item = *const u8> {
+    pub fn hot_lines(&self, all: bool) -> impl Iterator<Item = *const u8> {
         let start: *const u8 = std::ptr::from_ref(self).cast();
-        (0..HOT_LINES).map(move |line| start.wrapping_add(64 * line))
+        let lines = if all { HOT_LINES } else { HOTTEST_LINES };
+        (0..lines).map(move |line| start.wrapping_add(64 * line))
     }
 
     /// Queue pairs of this host.

@@ -58,23 +58,21 @@ pub(super) mod kind {
 const FCS: u64 = 4;
 /// Frames on a link for which there is room from the start: data frames of 1 KB on 1 us of cable at 100G, and their ACKs.
 const ON_LINK_USUAL: usize = 32;
-/// So many events before an event's turn its memory is asked for.
-const AHEAD: usize = 4;
 /// The rows of so many queue pairs, all hosts together, stay in the second-level cache anyway.
 const QPS_WARM: usize = 1_024;
 
-struct HostSlot {
-    host: Host,
+pub(super) struct HostSlot {
+    pub(super) host: Host,
     link: u32,
-    armed: Time,
+    pub(super) armed: Time,
     /// Time of a later entry of the calendar that an earlier one has superseded: it is used again, so that an alarm far
     /// ahead (an ACK timeout) which is put off with every frame has one entry and not one per frame.
     standby: Time,
     base: Option<HostStats>,
 }
 
-struct SwitchSlot<F: Frame> {
-    switch: Switch<F>,
+pub(super) struct SwitchSlot<F: Frame> {
+    pub(super) switch: Switch<F>,
     index: u16,
     links: Box<[u32]>,
     armed: Time,
@@ -91,11 +89,11 @@ pub(super) enum Place {
 }
 
 /// A link: its sending end, what is on it, and where that arrives.
-struct Link<F> {
-    timing: LinkTiming,
+pub(super) struct Link<F> {
+    pub(super) timing: LinkTiming,
     busy_until: Time,
     from: Place,
-    to: Place,
+    pub(super) to: Place,
     /// The sending port has an entry in the calendar for when it is free.
     free_armed: bool,
     /// The far end is here and nothing ever happens to the link.
@@ -104,7 +102,7 @@ struct Link<F> {
     hurt: bool,
     /// What is on the link and when it arrives, in order. Only the head is in the calendar. The time stands beside the
     /// frame, so that the next arrival is known without the memory of the frame.
-    fifo: VecDeque<(Time, F)>,
+    pub(super) fifo: VecDeque<(Time, F)>,
 }
 
 /// Sees every frame that a tester port receives; used for captures.
@@ -138,9 +136,9 @@ pub struct EngineStats {
 
 /// Hosts, switches and links of one worker.
 pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
-    hosts: Vec<HostSlot>,
-    switches: Vec<SwitchSlot<F>>,
-    links: Vec<Link<F>>,
+    pub(super) hosts: Vec<HostSlot>,
+    pub(super) switches: Vec<SwitchSlot<F>>,
+    pub(super) links: Vec<Link<F>>,
     pub(super) calendar: Calendar,
     pub(super) now: Time,
     batch: TxBatch<F>,
@@ -148,7 +146,7 @@ pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     snapshots: Vec<Snapshot>,
     snapshot_names: Vec<(Time, String)>,
     /// There are more queue pairs than the caches hold.
-    qps_cold: bool,
+    pub(super) cold: bool,
     /// Frames for links whose far end is in another engine; the driver empties it after every [`Engine::advance`].
     pub outbox: VecDeque<F>,
     /// Frames and bytes since the start.
@@ -251,13 +249,13 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 })
                 .collect(),
             links,
-            calendar: Calendar::new(pending, event_spacing(fabric), longest_delay(fabric)),
+            calendar: calendar(fabric, pending),
             now: Time::ZERO,
             batch: TxBatch::new(),
             phases,
             snapshots: Vec::with_capacity(snapshot_names.len()),
             snapshot_names,
-            qps_cold: qps > QPS_WARM,
+            cold: qps > QPS_WARM,
             outbox: VecDeque::with_capacity(1024),
             conservation: Conservation::default(),
             stats: EngineStats::default(),
@@ -342,38 +340,6 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             self.handle(at, key);
         }
         budget
-    }
-
-    /// Asks for what events that come soon will touch: first the rows of their links, then the hosts behind those.
-    #[inline(always)]
-    fn look_ahead(&self) {
-        if let Some(key) = self.calendar.upcoming(AHEAD) {
-            match key.kind() {
-                kind::ARRIVE | kind::FREE => {
-                    if let Some(link) = self.links.get(key.index() as usize) {
-                        prefetch(&raw const link.fifo);
-                        prefetch(&raw const link.timing);
-                    }
-                }
-                kind::HOST => self.expect_host(key.index()),
-                _ => {}
-            }
-        }
-        if self.calendar.open() > AHEAD / 2
-            && let Some(key) = self.calendar.upcoming(AHEAD / 2)
-            && key.kind() == kind::ARRIVE
-            && let Some(Place::Host(h)) = self.links.get(key.index() as usize).map(|l| l.to)
-        {
-            self.expect_host(h);
-        }
-    }
-
-    #[inline]
-    fn expect_host(&self, h: u32) {
-        if let Some(slot) = self.hosts.get(h as usize) {
-            slot.host.hot_lines().for_each(prefetch);
-            prefetch(&raw const slot.armed);
-        }
     }
 
     /// Handles one event and times it; false when there is none.
@@ -476,31 +442,6 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         self.land(to, link as usize, frame);
     }
 
-    /// Asks for the memory that the next frames of a link will need: frames that are three arrivals away, then the
-    /// rows of their queue pairs, then the messages of those.
-    #[inline]
-    fn expect(&self, to: Place, link: usize) {
-        let fifo = &self.links[link].fifo;
-        let Place::Host(h) = to else {
-            if let Some((_, soon)) = fifo.get(1) {
-                soon.cache_lines().into_iter().for_each(prefetch);
-            }
-            return;
-        };
-        if let Some((_, later)) = fifo.get(2) {
-            later.cache_lines().into_iter().for_each(prefetch);
-        }
-        if self.qps_cold {
-            let host = &self.hosts[h as usize].host;
-            if let Some((_, soon)) = fifo.get(1) {
-                host.expect(soon);
-            }
-            if let Some((_, next)) = fifo.front() {
-                host.expect_next(next);
-            }
-        }
-    }
-
     /// A frame has reached the node at the end of a link.
     #[inline(always)]
     pub(super) fn land(&mut self, to: Place, link: usize, frame: F) {
@@ -569,10 +510,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
         self.stats.link_transmissions += 1;
         if l.local {
-            l.fifo.push_back((at, frame));
-            if l.fifo.len() == 1 {
-                self.calendar.push(at, Key::new(kind::ARRIVE, link as u32));
-            }
+            self.deliver(link, frame);
         } else if l.hurt {
             self.transmit_hurt(link, frame);
         } else {
@@ -850,14 +788,11 @@ pub(super) fn bytes_of(len: FrameLen) -> u64 {
     u64::from(len.0) + FCS
 }
 
-/// The mean distance of events when every link carries frames of 1 KB.
-fn event_spacing(fabric: &Fabric) -> Span {
-    let per_ps: f64 =
-        fabric.links.iter().map(|l| 2.0 / l.timing.wire_time(FrameLen(1082)).0.max(1) as f64).sum();
-    Span(if per_ps > 0.0 { (1.0 / per_ps) as u64 } else { 1_000 })
-}
-
-/// How far ahead a frame of usual length arrives at most.
-fn longest_delay(fabric: &Fabric) -> Span {
-    fabric.links.iter().map(|l| l.timing.delay(FrameLen(4154))).max().unwrap_or_default()
+/// A calendar for so many events: their mean distance when every link carries frames of 1 KB, and how far ahead a frame
+/// of usual length arrives at most.
+fn calendar(fabric: &Fabric, pending: usize) -> Calendar {
+    let links = || fabric.links.iter().map(|l| l.timing);
+    let per_ps: f64 = links().map(|l| 2.0 / l.wire_time(FrameLen(1082)).0.max(1) as f64).sum();
+    let spacing = Span(if per_ps > 0.0 { (1.0 / per_ps) as u64 } else { 1_000 });
+    Calendar::new(pending, spacing, links().map(|l| l.delay(FrameLen(4154))).max().unwrap_or_default())
 }

@@ -24,6 +24,7 @@
 
 use super::config::{ConfigError, FCS_BYTES, Limit, PoolCells, PriorityConfig, SwitchConfig};
 use crate::frame::flags;
+use crate::hint::prefetch;
 use crate::limits::PRIORITIES;
 use crate::measure::record::DropReason;
 use crate::units::{FRAME_LEN_MIN, FrameLen};
@@ -212,6 +213,12 @@ impl Mmu {
             frame_len_min: FRAME_LEN_MIN,
             peaks: Peaks::default(),
         })
+    }
+
+    /// Asks for the row of a group.
+    #[inline]
+    pub fn expect(&self, group: usize) {
+        prefetch(self.groups.as_ptr().wrapping_add(group));
     }
 
     /// Bytes of a frame in buffers and counters: with padding and FCS.

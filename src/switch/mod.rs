@@ -38,6 +38,7 @@ pub use self::route::{AddressMap, Routes};
 use self::route::{Choice, Router};
 use self::sched::Scheduler;
 use crate::frame::{Fill, Frame, FramePool, flags};
+use crate::hint::prefetch;
 use crate::limits::PRIORITIES;
 use crate::measure::record::{DropReason, Record};
 use crate::measure::stats::{SwitchPortStats, SwitchStats};
@@ -269,6 +270,22 @@ impl<F: Frame> Switch<F> {
             self.stop(ingress, priority);
         }
         Admit::Queued
+    }
+
+    /// Says that a frame comes in at port `ingress` soon: the rows of its group and of the queue it will join are asked for.
+    /// Of a frame at its first switch neither is known.
+    #[inline]
+    pub fn expect(&self, ingress: u16, frame: &F) {
+        let meta = frame.meta();
+        if meta.flags & flags::PARSED == 0 {
+            return;
+        }
+        let by = Choice { now: meta.arrive, hash: meta.hash, ingress };
+        if let Some(egress) = self.router.likely(meta.dst, by) {
+            prefetch(self.ports.as_ptr().wrapping_add(usize::from(egress)));
+            self.queues.expect(slot(egress, meta.priority & 7));
+        }
+        self.mmu.expect(slot(ingress, meta.priority & 7));
     }
 
     /// The egress link of a port is free at `now`: the next frame to send, if any. PFC frames go first and take link

@@ -1,6 +1,7 @@
 //! Egress queues: one slab of nodes for all of them, a FIFO of indices per (port, priority). Reserved once; memory is
 //! touched only as far as queues ever fill, which in most runs is a small part of what fits the buffer.
 
+use crate::hint::prefetch;
 use crate::limits::PRIORITIES;
 
 /// "No node".
@@ -169,6 +170,12 @@ impl<F> Queues<F> {
     /// Starts the maxima again from what waits now.
     pub fn mark(&mut self) {
         self.queues.iter_mut().for_each(|q| q.deepest = q.depth.bytes);
+    }
+
+    /// Asks for the row of a queue.
+    #[inline]
+    pub fn expect(&self, queue: usize) {
+        prefetch(self.queues.as_ptr().wrapping_add(queue));
     }
 
     /// What will leave a queue next: the frame, and where the entry behind it lies. For prefetching.

@@ -136,6 +136,15 @@ impl Wheel {
                 self.next = self.slots[level * SLOTS + index].earliest;
                 return None;
             }
+            let timer = self.slots[level * SLOTS + index].head;
+            let node = self.nodes[timer as usize];
+            if node.next == NONE {
+                // Alone in the first slot: the earliest of all.
+                self.enter(level, index);
+                self.nodes[timer as usize] = Node { deadline: Time::NEVER, next: NONE, prev: NONE };
+                self.refresh_next();
+                return Some((timer, node.deadline));
+            }
             self.open(level, index);
         }
     }
@@ -143,18 +152,23 @@ impl Wheel {
     /// Moves the cursor to the start of a slot and deals its timers out again: to lower levels, or to the
     /// heap.
     fn open(&mut self, level: usize, index: usize) {
-        let shift = DIGIT_BITS * level as u32;
-        let above = self.cursor >> (shift + DIGIT_BITS) << (shift + DIGIT_BITS);
-        self.cursor = above | (index as u64) << shift;
-        let at = level * SLOTS + index;
-        let mut timer = self.slots[at].head;
-        self.slots[at] = Slot { earliest: Time::NEVER, head: NONE };
-        self.occupied[level] &= !(1 << index);
+        let mut timer = self.enter(level, index);
         while timer != NONE {
             let node = self.nodes[timer as usize];
             self.place(timer, node.deadline);
             timer = node.next;
         }
+    }
+
+    /// Moves the cursor to the start of a slot, empties it and returns its list.
+    #[inline]
+    fn enter(&mut self, level: usize, index: usize) -> u32 {
+        let shift = DIGIT_BITS * level as u32;
+        let above = self.cursor >> (shift + DIGIT_BITS) << (shift + DIGIT_BITS);
+        self.cursor = above | (index as u64) << shift;
+        self.occupied[level] &= !(1 << index);
+        let empty = Slot { earliest: Time::NEVER, head: NONE };
+        std::mem::replace(&mut self.slots[level * SLOTS + index], empty).head
     }
 
     #[inline]
