@@ -198,9 +198,8 @@ pub struct Host {
     stream_rx: stream::Receivers,
 }
 
-/// Lines of a [`Host`] that every frame touches, up to the counters, and those of them that say who may send.
+/// Lines of a [`Host`] that every frame touches, up to the counters.
 const HOT_LINES: usize = 16;
-const HOTTEST_LINES: usize = 4;
 const _: () = assert!(std::mem::offset_of!(Host, stats) < 64 * HOT_LINES);
 
 /// Where the numbers of the wheel's timers begin.
@@ -234,13 +233,11 @@ impl Host {
         self.pfc_tx.as_ref().is_some_and(|p| p.due())
     }
 
-    /// The cache lines that every frame touches, for prefetching: all of them, or those that are asked most. Nothing is
-    /// read.
+    /// The cache lines that every frame touches, for prefetching; nothing is read.
     #[inline]
-    pub fn hot_lines(&self, all: bool) -> impl Iterator<Item = *const u8> {
+    pub fn hot_lines(&self) -> impl Iterator<Item = *const u8> {
         let start: *const u8 = std::ptr::from_ref(self).cast();
-        let lines = if all { HOT_LINES } else { HOTTEST_LINES };
-        (0..lines).map(move |line| start.wrapping_add(64 * line))
+        (0..HOT_LINES).map(move |line| start.wrapping_add(64 * line))
     }
 
     /// Queue pairs of this host.

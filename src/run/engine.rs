@@ -60,6 +60,8 @@ const FCS: u64 = 4;
 const ON_LINK_USUAL: usize = 32;
 /// The rows of so many queue pairs, all hosts together, stay in the second-level cache anyway.
 const QPS_WARM: usize = 1_024;
+/// So do the rows of so many hosts, their links and their switches.
+const HOSTS_WARM: usize = 128;
 
 pub(super) struct HostSlot {
     pub(super) host: Host,
@@ -146,7 +148,9 @@ pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     snapshots: Vec<Snapshot>,
     snapshot_names: Vec<(Time, String)>,
     /// There are more queue pairs than the caches hold.
-    pub(super) cold: bool,
+    pub(super) qps_cold: bool,
+    /// So are hosts and links.
+    pub(super) rows_cold: bool,
     /// Frames for links whose far end is in another engine; the driver empties it after every [`Engine::advance`].
     pub outbox: VecDeque<F>,
     /// Frames and bytes since the start.
@@ -221,7 +225,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 fifo: VecDeque::with_capacity(depth),
             });
         }
-        let qps: usize = parts.hosts.iter().map(Host::queue_pairs).sum();
+        let (qps, hosts) = (parts.hosts.iter().map(Host::queue_pairs).sum::<usize>(), parts.hosts.len());
         let pending = 2 * fabric.links.len() + 4 * (parts.hosts.len() + parts.switches.len()) + 64;
         let mut engine = Engine {
             hosts: parts
@@ -255,7 +259,8 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             phases,
             snapshots: Vec::with_capacity(snapshot_names.len()),
             snapshot_names,
-            cold: qps > QPS_WARM,
+            qps_cold: qps > QPS_WARM,
+            rows_cold: hosts > HOSTS_WARM,
             outbox: VecDeque::with_capacity(1024),
             conservation: Conservation::default(),
             stats: EngineStats::default(),
@@ -333,10 +338,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     #[inline]
     fn advance_untimed(&mut self, bound: Time, budget: u64) -> u64 {
         for handled in 0..budget {
-            let Some((at, key)) = self.calendar.pop_before(bound.min(self.phases.end())) else {
-                return handled;
-            };
-            self.look_ahead();
+            let next = self.calendar.pop_before(bound.min(self.phases.end()));
+            let Some((at, key)) = next else { return handled };
+            if self.rows_cold {
+                self.look_ahead();
+            }
             self.handle(at, key);
         }
         budget
@@ -539,11 +545,6 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         let was = (link.to, link.local);
         (link.local, link.hurt, link.to) = (false, true, Place::Hurt);
         was
-    }
-
-    /// A link has another rate from now on.
-    pub(super) fn retime(&mut self, link: usize, timing: LinkTiming) {
-        self.links[link].timing = timing;
     }
 
     /// There are switches here.
@@ -771,14 +772,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             .iter()
             .map(|s| s.base.as_ref().map_or_else(|| s.host.stats().clone(), |b| s.host.stats().since(b)))
             .collect();
-        let switches = self
-            .switches
-            .iter()
-            .map(|s| {
-                let now = s.switch.stats();
-                (s.index, s.base.as_ref().map_or_else(|| now.clone(), |b| now.since(b)))
-            })
-            .collect();
+        let measured = |s: &SwitchSlot<F>| match &s.base {
+            Some(base) => s.switch.stats().since(base),
+            None => s.switch.stats(),
+        };
+        let switches = self.switches.iter().map(|s| (s.index, measured(s))).collect();
         (hosts, switches, mem::take(&mut self.snapshots))
     }
 }

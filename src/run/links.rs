@@ -123,7 +123,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         for (link, (from, timing)) in
             [2 * event.cable, 2 * event.cable + 1].into_iter().zip(ends.into_iter().flatten())
         {
-            self.retime(link as usize, timing);
+            self.links[link as usize].timing = timing;
             let End::Switch(s, port) = from else { continue };
             let Some(s) = self.switch_index(s) else { continue };
             match event.change {
