@@ -10,6 +10,7 @@
 //! * `receive`: receive queues and credits
 //! * `build`: from the configuration to queue pairs, streams and programs
 //! * `memory`: real bytes behind queue pairs that ask for them
+//! * `common`: packets in the middle of messages and ACKs, the short way
 //! * `rate`: rate control, as queue pairs feel it
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
@@ -22,6 +23,7 @@
 
 mod answers;
 mod build;
+mod common;
 pub mod config;
 mod datagrams;
 mod delayed;
@@ -159,6 +161,9 @@ pub struct Host {
     qps: Vec<Qp>,
     /// Headers by pair of addresses ([`Qp::template`]).
     templates: Vec<Template>,
+    /// Heads of packets in the middle of messages, and of ACKs, by profile and template; empty until the first is sent as
+    /// bytes.
+    common: Vec<Option<common::Heads>>,
     shared: Vec<Shared>,
     cold: Vec<Cold>,
     /// Rate control by queue pair ([`Cold::reaction`]), and its parameters by workload.
@@ -261,6 +266,12 @@ impl Host {
     /// Starts the maxima again from what is in use now. Counters go on.
     pub fn mark(&mut self) {
         self.stats.rx_buffer_bytes_max = self.receive.as_ref().map_or(0, |r| r.occupied());
+    }
+
+    /// There is something to hear from [`Host::poll_event`].
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// Takes the oldest event.

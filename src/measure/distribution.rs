@@ -45,12 +45,13 @@ impl<C: Counter> Distribution<C> {
         }
         histogram
     }
-    /// Asks for the memory that recording `value` will touch.
+    /// Where a value is counted; the memory of its count is asked for.
     #[inline]
-    pub fn prefetch(&self, value: u64) {
-        if let Some(count) = self.counts.get(index(value, self.magnitude)) {
-            prefetch(&raw const *count);
-        }
+    pub fn place(&self, value: u64) -> usize {
+        let at = index(value, self.magnitude);
+        let at = if at < self.counts.len() { at } else { index(self.high, self.magnitude) };
+        prefetch(self.counts.as_ptr().wrapping_add(at));
+        at
     }
     /// Bytes of memory it takes.
     pub fn bytes(&self) -> u64 {
@@ -59,17 +60,34 @@ impl<C: Counter> Distribution<C> {
     /// Counts one value. Cost: a few nanoseconds, no allocation.
     #[inline]
     pub fn record(&mut self, value: u64) {
-        self.saturated += u64::from(value > self.high);
-        let mut at = index(value, self.magnitude);
-        if at >= self.counts.len() {
-            at = index(self.high, self.magnitude);
+        self.record_at(self.place(value), value);
+    }
+    /// Counts one value whose [`Distribution::place`] is known.
+    #[inline]
+    pub fn record_at(&mut self, place: usize, value: u64) {
+        if let Some(count) = self.counts.get_mut(place) {
+            *count = count.saturating_add(C::one());
         }
-        let count = &mut self.counts[at];
-        *count = count.saturating_add(C::one());
+        self.saturated += u64::from(value > self.high);
         self.n += 1;
         self.min = self.min.min(value);
         self.max = self.max.max(value);
         self.sum += u128::from(value);
+    }
+    /// Counts one value `n` times, as many as a counter holds.
+    pub fn record_n(&mut self, value: u64, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let place = self.place(value);
+        if let Some(count) = self.counts.get_mut(place) {
+            *count = count.saturating_add(C::from_u64(n).unwrap_or_else(C::one));
+        }
+        self.saturated += if value > self.high { n } else { 0 };
+        self.n += n;
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.sum += u128::from(value) * u128::from(n);
     }
     /// Adds the values of another distribution of the same shape.
     pub fn merge(&mut self, other: &Distribution<C>) {
@@ -174,7 +192,7 @@ impl Percentiles {
         let at = |q: f64| samples[((q * n as f64).ceil() as usize).clamp(1, n) - 1];
         Percentiles::carried(n as u64, samples[0], mean, samples[n - 1], at)
     }
-    fn carried(n: u64, min: f64, mean: f64, max: f64, at: impl Fn(f64) -> f64) -> Percentiles {
+    pub(super) fn carried(n: u64, min: f64, mean: f64, max: f64, at: impl Fn(f64) -> f64) -> Percentiles {
         // Parts per 10,000 keep the rule exact: 100 x (1 - 0.9) is 9.99... in floating point.
         let p = |parts: u64| {
             (u128::from(n) * u128::from(10_000 - parts) >= u128::from(SAMPLES_BEYOND) * 10_000)

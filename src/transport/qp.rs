@@ -116,6 +116,8 @@ pub struct Shared {
     pub plain_rx: bool,
     /// So do packets sent: no credits, no datagrams.
     pub plain_tx: bool,
+    /// Packets in the middle of messages may take the shortest way there is.
+    pub plain_middle: bool,
     /// Timer code of RNR NAKs.
     pub min_rnr_timer: u8,
     /// Receive buffers; 0 = no limit.
@@ -230,6 +232,7 @@ impl Shared {
             parts: rc.spread == Spread::Chunks,
             plain_rx: reorder == 0 && rc.receive_queue == 0 && ack_delay == Span::ZERO,
             plain_tx: !credits && verb != Verb::UdSend,
+            plain_middle: !credits && verb != Verb::UdSend && rc.source_port != SourcePort::PerMessage,
             min_rnr_timer: rc.min_rnr_timer & 0x1f,
             receive_queue: rc.receive_queue,
             receive_delay: rc.receive_delay,
