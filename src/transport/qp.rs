@@ -182,8 +182,8 @@ impl Markings {
         let pcp = |priority| if class.vlan.is_some() { priority } else { 0 };
         Ok(Markings {
             data: Marking::new(class.dscp, class.ecn.bits(), pcp(class.priority))?,
-            ack: Marking::new(class.ack_dscp, 0, pcp(class.ack_priority))?,
-            cnp: Marking::new(class.cnp_dscp, 0, pcp(class.cnp_priority))?,
+            ack: Marking::new(class.ack_dscp, class.ecn.bits(), pcp(class.ack_priority))?,
+            cnp: Marking::new(class.cnp_dscp, class.ecn.bits(), pcp(class.cnp_priority))?,
         })
     }
 }

@@ -364,9 +364,10 @@ impl Examiner<'_> {
     fn marks(&self) -> Vec<Marks> {
         let mut all = BTreeSet::new();
         for c in self.plan.classes.iter() {
-            all.insert(Marks { dscp: c.dscp, ecn: c.ecn.bits(), priority: c.priority });
-            all.insert(Marks { dscp: c.ack_dscp, ecn: 0, priority: c.ack_priority });
-            all.insert(Marks { dscp: c.cnp_dscp, ecn: 0, priority: c.cnp_priority });
+            let ecn = c.ecn.bits();
+            all.insert(Marks { dscp: c.dscp, ecn, priority: c.priority });
+            all.insert(Marks { dscp: c.ack_dscp, ecn, priority: c.ack_priority });
+            all.insert(Marks { dscp: c.cnp_dscp, ecn, priority: c.cnp_priority });
         }
         all.into_iter().collect()
     }
