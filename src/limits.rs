@@ -21,6 +21,9 @@ pub const HOPS_MAX: u8 = 64;
 pub const FLOW_ROWS_MAX: usize = 1 << 20;
 /// Queue depth histograms of one run (10 KB each); the queues beyond keep their deepest value only.
 pub const QUEUE_HISTOGRAMS_MAX: usize = 4_096;
+/// Streams with a latency histogram of their own (13 KB each, held as far as they are used); those beyond are in the
+/// histograms of their class only.
+pub const STREAM_HISTOGRAMS_MAX: usize = 1 << 16;
 /// Longest run, in nominal seconds: a day and an hour, for 24 h soaks.
 pub const RUN_SECONDS_MAX: u64 = 25 * 3600;
 /// Largest RoCE message: the DMA length of RETH is 31 usable bits (IBTA volume 1).

@@ -157,6 +157,25 @@ fn a_link_that_goes_down_is_an_event_and_ends_in_a_report() {
 }
 
 #[test]
+fn a_link_that_comes_back_is_two_events_and_a_loss_that_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = "[[stream]]\nfrom = 0\nto = 1\nsize = 1086\nload = \"5 %\"\nduration = \"5 s\"\n";
+    write(dir.path(), "flap.toml", &format!("{RUN}{}{stream}", ports(&["t0", "t1"], "1G")));
+    let script = "timeout 90 $RS run flap.toml --out out --quiet & R=$!; busy; ip link set b0 down; sleep 1\n\
+                  ip link set b0 up; wait $R; echo rc $?";
+    let Some(o) = in_lab(dir.path(), script) else { return };
+    let r: RunReport =
+        files::read(&dir.path().join("out")).unwrap_or_else(|e| panic!("{e}: {}", text(&o.stderr)));
+    for word in ["port0: link down", "port0: link up"] {
+        assert!(r.tester.events.iter().any(|e| e.contains(word)), "{word}: {:?}", r.tester.events);
+    }
+    let (port, streams) = (&r.tester.ports[0], r.streams.unwrap());
+    assert!(port.tx_lost_down > 0, "{port:?}");
+    assert!(streams.frames_tx > streams.frames_rx + port.tx_lost_down / 2, "{streams:?}");
+    assert!(streams.frames_rx > 1_000, "it goes on afterwards: {streams:?}");
+}
+
+#[test]
 fn an_interface_that_is_unplugged_is_an_event_and_ends_in_a_report() {
     let dir = tempfile::tempdir().unwrap();
     write(

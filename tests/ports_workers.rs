@@ -45,9 +45,16 @@ fn two_workers_share_a_cable_and_lose_no_stamp() {
     assert_eq!((a.tx_frames, b.rx_frames), (6 * 256 + 2, 6 * 256 + 2));
     assert_eq!((b.tx_frames, a.rx_frames), (a.rx_frames, b.tx_frames));
     assert_eq!(r.classes.iter().map(|c| (c.arrivals, c.lost)).collect::<Vec<_>>(), [(5 * 256, 0)]);
-    // A stamp that was lost on its way between the workers would count as no time at all.
-    let network = r.latency_ns.iter().find(|l| l.from == "wire_out").unwrap();
+    // Every frame has brought its stamps from the other worker.
+    assert_eq!((a.unstamped, b.unstamped), (0, 0));
+    let latency =
+        |from, to| r.latency_ns.iter().find(|l| (l.from.as_str(), l.to.as_str()) == (from, to)).unwrap();
+    let network = latency("wire_out", "wire_in");
+    assert_eq!(network.percentiles.n, 5 * 256);
     assert!(network.percentiles.min.is_some_and(|ns| ns > 0.0), "{network:?}");
+    // The last packet of each message asks for an acknowledgement, and others do on the way.
+    let there_and_back = latency("wire_out", "ack_in").percentiles;
+    assert!(there_and_back.n >= 6 && there_and_back.min > network.percentiles.min, "{there_and_back:?}");
     assert!(r.tester.start_spread_ns.is_some_and(|ns| ns >= 0.0), "{:?}", r.tester.start_spread_ns);
     let control = r.tester.control.unwrap();
     assert_eq!(control == "shares a core with a worker", cores() == 2, "{control}");
@@ -65,6 +72,7 @@ fn a_stream_keeps_its_rate_and_says_where_it_was_late() {
     assert_eq!(r.tester.ports[0].rate_error, Some(0.0), "all of them left before the end");
     assert_eq!(r.tester.rate_error, Some(0.0));
     assert_eq!(r.tester.ports[1].rate_error, None, "nothing was asked of the other port");
+    assert_eq!((r.tester.ports[1].unstamped, r.streams.unwrap().with_latency), (0, 1));
     assert_eq!(r.tester.pacing_point.as_deref(), Some("enqueue"));
     let late = r.tester.workers[0].lateness_ns.as_ref().unwrap();
     // No frame can be handed over before its time, and a loop of some ten nanoseconds cannot hit it exactly.
@@ -72,6 +80,24 @@ fn a_stream_keeps_its_rate_and_says_where_it_was_late() {
     let clock = &r.tester.clock;
     let (ppm, doubt) = (clock.tsc_drift_ppm.unwrap(), clock.tsc_drift_doubt_ppm.unwrap());
     assert!(ppm.abs() < doubt + 100.0, "{ppm} ppm, known to {doubt}");
+}
+
+#[test]
+fn frames_too_short_for_stamps_count_and_have_no_latency() {
+    let traffic = "[[stream]]\nfrom = 0\nto = 1\nsize = 80\nload = \"1%\"\nduration = \"50 ms\"\n";
+    let r = run("limit = \"20s\"\nworkers = 1\n", &["loop:z", "loop:z"], "1G", traffic, 0);
+    assert!(r.tester.trustworthy, "{:?}", r.tester.why);
+    let received = r.streams.unwrap().frames_rx;
+    assert!(received > 0);
+    assert_eq!(r.tester.ports[1].unstamped, received);
+    assert_eq!(r.classes[0].arrivals, received);
+    assert!(
+        r.latency_ns.iter().all(|l| l.percentiles.n == 0 && l.percentiles.min.is_none()),
+        "{:?}",
+        r.latency_ns
+    );
+    let said = format!("latency of {received} frames without stamps");
+    assert!(r.not_measured.contains(&said), "{:?}", r.not_measured);
 }
 
 #[test]

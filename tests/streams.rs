@@ -59,6 +59,34 @@ fn rates_are_what_was_asked_for_in_every_unit() {
 }
 
 #[test]
+fn each_stream_has_a_line_with_its_latency() {
+    let dir = tempfile::tempdir().unwrap();
+    let two = "[[stream]]\nname = \"other\"\nfrom = 1\nto = 0\nsize = 4096\nload = \"10 %\"\nframes = 500\n";
+    let keys = "size = 1024\nload = \"10 %\"\nframes = 2000";
+    std::fs::write(
+        dir.path().join("s.toml"),
+        STREAM.replace('%', keys).replace("[class", &format!("{two}[class")),
+    )
+    .unwrap();
+    let r = common::run_into(&dir.path().join("out"), &dir.path().join("s.toml"), &["--on", "virtual"], 0);
+    assert_eq!(r.streams.unwrap().with_latency, 2);
+    let csv = std::fs::read_to_string(dir.path().join("out/streams.csv")).unwrap();
+    let lines: Vec<Vec<&str>> = csv.lines().skip(1).map(|l| l.split(',').collect()).collect();
+    let network = r.latency_ns.iter().find(|l| l.from == "wire_out").unwrap().percentiles;
+    let ends: Vec<f64> = lines.iter().flat_map(|l| [l[6], l[12]]).map(|ns| ns.parse().unwrap()).collect();
+    assert_eq!(
+        lines.iter().map(|l| &l[..6]).collect::<Vec<_>>(),
+        [["0", "\"s\"", "0", "1", "roce", "2000"], ["1", "\"other\"", "1", "0", "roce", "500"],]
+    );
+    // Nobody waits: all frames of a stream take the same time, the longer ones longer.
+    assert_eq!((ends[0], ends[2]), (ends[1], ends[3]));
+    assert_eq!((network.min, network.max), (Some(ends[0]), Some(ends[2])));
+    // Two digits; 99.9 % of 500 frames leaves nothing beyond.
+    let p99: f64 = lines[0][10].parse().unwrap();
+    assert!((p99 / ends[0] - 1.0).abs() < 0.01 && lines[1][11].is_empty(), "{csv}");
+}
+
+#[test]
 fn a_mix_has_its_shares() {
     // The mix of test equipment: 7 x 64, 4 x 570, 1 x 1518.
     let r = stream("imix = \"simple\"\nload = \"60 %\"\nframes = 12000", "");

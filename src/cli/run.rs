@@ -12,7 +12,7 @@ use crate::plan::{Mode, Plan};
 use crate::profile::{self, Overrides};
 use crate::report::build::Meta;
 use crate::report::model::RunReport;
-use crate::report::{files, text};
+use crate::report::{files, streams, text};
 use crate::run::{self as driver, Options};
 use crate::sys::signals::StopFlag;
 
@@ -92,6 +92,7 @@ pub(super) fn execute(
         (!generators.is_empty()).then(again)
     });
     let report = RunReport::build(plan, &result, Meta { started, repeat });
+    files::write_streams(&dir, &streams::rows(plan, &result.recorder))?;
     files::write(&dir, &report, result.recorder.rows(), &plan.effective)?;
     write!(out, "{}", text::render(&report, dir.to_str()))?;
     Ok(report.verdict().exit_code())

@@ -187,11 +187,6 @@ int rs_eth_set_flow_control(uint16_t port, int mode, int forward)
 	return rte_eth_dev_flow_ctrl_set(port, &conf);
 }
 
-uint16_t rs_eth_rx_burst(uint16_t port, struct rte_mbuf **frames, uint16_t n)
-{
-	return rte_eth_rx_burst(port, 0, frames, n);
-}
-
 uint16_t rs_eth_tx_burst(uint16_t port, struct rte_mbuf **frames, uint16_t n)
 {
 	return rte_eth_tx_burst(port, 0, frames, n);
@@ -199,7 +194,7 @@ uint16_t rs_eth_tx_burst(uint16_t port, struct rte_mbuf **frames, uint16_t n)
 
 /* Makes a received mbuf one that the safe layer can own: alone, whole, data right behind the headroom.
  * Returns 0, or -1 after freeing it: several segments, shared, foreign, or no room to move the data. */
-int rs_mbuf_adopt(struct rte_mbuf *m)
+static int adopt(struct rte_mbuf *m)
 {
 	if (likely(m->nb_segs == 1 && m->data_off == RTE_PKTMBUF_HEADROOM && RTE_MBUF_DIRECT(m) &&
 		   rte_mbuf_refcnt_read(m) == 1))
@@ -212,6 +207,27 @@ int rs_mbuf_adopt(struct rte_mbuf *m)
 	}
 	rte_pktmbuf_free(m);
 	return -1;
+}
+
+/* Receives a burst and keeps those that can be adopted, at the front of `frames`. Returns how many, and through
+ * `freed` how many were not. */
+uint16_t rs_eth_rx_adopt(uint16_t port, struct rte_mbuf **frames, uint16_t n, uint16_t *freed)
+{
+	uint16_t got = rte_eth_rx_burst(port, 0, frames, n), kept = 0;
+
+	for (uint16_t i = 0; i < got && i < 4; i++)
+		rte_prefetch0(frames[i]);
+	for (uint16_t i = 0; i < got; i++) {
+		struct rte_mbuf *m = frames[i];
+
+		if (i + 4 < got)
+			rte_prefetch0(frames[i + 4]);
+		rte_prefetch0((char *)m->buf_addr + RTE_PKTMBUF_HEADROOM);
+		if (adopt(m) == 0)
+			frames[kept++] = m;
+	}
+	*freed = got - kept;
+	return kept;
 }
 
 /* Where mbufs carry the time of their arrival, and the flag that says so; the same for all devices of the process. */

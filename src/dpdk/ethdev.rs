@@ -502,7 +502,9 @@ impl EthPort {
         unsafe {
             let first = frames.as_mut_ptr();
             frames.set_len(0);
-            std::ptr::copy(first.add(sent), first, count - sent);
+            if sent < count {
+                std::ptr::copy(first.add(sent), first, count - sent);
+            }
             frames.set_len(count - sent);
         }
         self.refused += (count - sent) as u64;
@@ -516,28 +518,16 @@ impl Port for EthPort {
     fn rx_burst(&mut self, out: &mut Burst<MbufFrame>) -> usize {
         let len = out.len();
         let room = out.capacity() - len;
+        let mut freed = 0u16;
         // SAFETY: there is room for `room` pointers behind the first `len`; queue 0 is set up, and `&mut self` makes this
-        // thread its only user.
-        let got = usize::from(unsafe {
-            dpdk_sys::rs_eth_rx_burst(self.id, out.as_mut_ptr().add(len).cast(), room as u16)
+        // thread its only user. `freed` is written to during the call only.
+        let kept = usize::from(unsafe {
+            dpdk_sys::rs_eth_rx_adopt(self.id, out.as_mut_ptr().add(len).cast(), room as u16, &mut freed)
         })
         .min(room);
-        let mut kept = len;
-        for i in len..len + got {
-            // SAFETY: the device has written `got` mbufs there, now ours. Those that can be adopted move to the next free
-            // place and become frames; the shim frees the others. `set_len` counts the adopted ones alone.
-            unsafe {
-                let at = out.as_mut_ptr().cast::<*mut std::ffi::c_void>();
-                let mbuf = *at.add(i);
-                if dpdk_sys::rs_mbuf_adopt(mbuf) == 0 {
-                    *at.add(kept) = mbuf;
-                    kept += 1;
-                }
-            }
-        }
-        self.unusable += (len + got - kept) as u64;
-        // SAFETY: see above.
-        unsafe { out.set_len(kept) };
+        self.unusable += u64::from(freed);
+        // SAFETY: the shim has written `kept` mbufs there that are now ours alone, and freed the others.
+        unsafe { out.set_len(len + kept) };
         let mut short = false;
         for frame in out.iter_mut().skip(len) {
             short |= !frame.arrived();

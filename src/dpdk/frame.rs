@@ -262,6 +262,12 @@ impl Frame for MbufFrame {
     fn wire_bytes(&self) -> Option<&[u8]> {
         Some(self.bytes())
     }
+    /// Of a [`Fill::Const`] frame the first [`HEAD_MAX`] bytes and the ICRC may be changed, no others.
+    #[inline]
+    fn wire_bytes_mut(&mut self) -> Option<&mut [u8]> {
+        let len = usize::from(self.meta().len.0);
+        self.room_mut().get_mut(..len)
+    }
     fn corrupt(&mut self) {
         let end = usize::from(self.meta().len.0);
         if self.meta().flags & flags::CORRUPT != 0 {

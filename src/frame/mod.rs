@@ -11,6 +11,7 @@ pub mod whole;
 
 use crate::limits::BURST;
 use crate::units::{FrameLen, Span, Time};
+use crate::wire::fast::Fast;
 use crate::wire::icrc::AfterHead;
 
 pub use crate::wire::{HEAD_MAX, PAYLOAD_BYTE};
@@ -25,7 +26,7 @@ pub type Burst<F> = arrayvec::ArrayVec<F, BURST>;
 pub struct FrameMeta {
     /// When the job wanted this frame on the wire (no coordinated omission).
     pub intended: Time,
-    /// First bit on the sender's wire (`wire_out`).
+    /// First bit on the sender's wire (`wire_out`). `NEVER` in a frame that arrived without stamps: neither is known.
     pub start: Time,
     /// Last bit seen by the next node, its fixed delays included. Set by the driver on every link.
     pub arrive: Time,
@@ -127,6 +128,11 @@ pub trait Frame: Sized + Send {
     }
     /// The whole frame as it stands in memory, where the driver carries real bytes; `None` in virtual time.
     fn wire_bytes(&self) -> Option<&[u8]> {
+        None
+    }
+    /// The same to change, by who keeps the ICRC right.
+    #[inline]
+    fn wire_bytes_mut(&mut self) -> Option<&mut [u8]> {
         None
     }
     /// Where the head and the meta lie, for prefetching; nothing is read.
@@ -231,6 +237,19 @@ pub trait Port {
     type Frame: Frame;
     /// Appends what has arrived to `out` (up to its free room) and returns how many.
     fn rx_burst(&mut self, out: &mut Burst<Self::Frame>) -> usize;
+    /// As [`Port::rx_burst`], with frames that [`Port::admit`] is to be asked about.
+    fn rx_raw(&mut self, out: &mut Burst<Self::Frame>) -> usize {
+        self.rx_burst(out)
+    }
+    /// Whether the host is to have a RoCEv2 frame that `rx_raw` has brought; its stamps are set then.
+    #[inline(always)]
+    fn admit(&mut self, _now: Time, _f: &Fast, _frame: &mut Self::Frame) -> bool {
+        true
+    }
+    /// The same of a frame that is anything else, or broken.
+    fn admit_other(&mut self, _now: Time, _frame: &mut Self::Frame) -> bool {
+        true
+    }
     /// Frames that can be handed over now; asked before `poll_tx` and `depart`.
     fn tx_room(&mut self) -> usize;
     /// Sends from the front of the batch, control before data, and returns how many left.

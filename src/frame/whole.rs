@@ -79,6 +79,10 @@ impl Frame for WholeFrame {
     fn wire_bytes(&self) -> Option<&[u8]> {
         self.0.bytes.as_flattened().get(..usize::from(self.0.meta.len.0))
     }
+    fn wire_bytes_mut(&mut self) -> Option<&mut [u8]> {
+        let len = usize::from(self.0.meta.len.0);
+        self.0.bytes.as_flattened_mut().get_mut(..len)
+    }
     fn corrupt(&mut self) {
         let last = usize::from(self.0.meta.len.0).wrapping_sub(1);
         if self.0.meta.flags & flags::CORRUPT == 0

@@ -104,6 +104,7 @@ impl Host {
             messages: Messages::new(qps.len().min(1 << 20)),
             qps,
             templates: b.templates,
+            common: Vec::new(),
             shared: b.shared,
             cold,
             reactions,

@@ -10,6 +10,7 @@
 //! * `receive`: receive queues and credits
 //! * `build`: from the configuration to queue pairs, streams and programs
 //! * `memory`: real bytes behind queue pairs that ask for them
+//! * `common`: packets in the middle of messages and ACKs, the short way
 //! * `rate`: rate control, as queue pairs feel it
 //! * `rx`: frames in, answers noted
 //! * `tx`: who sends next, frames out
@@ -22,6 +23,7 @@
 
 mod answers;
 mod build;
+mod common;
 pub mod config;
 mod datagrams;
 mod delayed;
@@ -172,6 +174,9 @@ pub struct Host {
     qps: Vec<Qp>,
     /// Headers by pair of addresses ([`Qp::template`]).
     templates: Vec<Template>,
+    /// Heads of packets in the middle of messages, and of ACKs, by profile and template; empty until the first is sent as
+    /// bytes.
+    common: Vec<Option<common::Heads>>,
     shared: Vec<Shared>,
     /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
     windows: Vec<u32>,

@@ -19,6 +19,10 @@ use crate::wire::pfc::{PfcFrame, global_pause};
 use crate::wire::psn;
 use crate::wire::template::TTL_DEFAULT;
 
+/// Opcodes of packets in the middle of messages.
+const MIDDLE_SEND: u8 = Opcode::RcSendMiddle as u8;
+const MIDDLE_WRITE: u8 = Opcode::RcWriteMiddle as u8;
+
 /// Bytes of a frame in counters: padded to the minimum, FCS included.
 #[inline]
 pub(super) fn counted(len: FrameLen) -> u64 {
@@ -65,6 +69,40 @@ impl Host {
             return self.buffer(now, frame, rec);
         }
         self.accept_at_once(now, frame.head(), frame.meta(), rec);
+    }
+
+    /// As [`Host::on_frame`] for a whole RoCEv2 frame that was parsed already.
+    #[inline(always)]
+    pub fn on_parsed<F: Frame>(&mut self, now: Time, f: &Fast, frame: &F, rec: &mut impl Record) {
+        if self.memories.any() || self.receive.is_some() {
+            return self.on_frame(now, frame, rec);
+        }
+        self.stats.rx_frames += 1;
+        self.stats.rx_bytes += counted(frame.len());
+        if matches!(f.opcode, MIDDLE_SEND | MIDDLE_WRITE) && f.dest_qp < STREAM_QPN_FIRST {
+            let qp = f.dest_qp.wrapping_sub(QPN_FIRST);
+            let ours = self.qps.get(qp as usize).is_some_and(|q| q.req.addr == addr_of(f.src, f.dst));
+            if ours && self.on_middle(now, qp, f, frame.meta(), rec) {
+                return;
+            }
+        }
+        // A copy, so that what was read of the frame until here never goes to memory.
+        self.on_roce_other(now, &{ *f }, frame.head(), frame.meta(), rec);
+        if self.programs.any_dirty() {
+            self.run_programs(now, rec);
+        }
+    }
+
+    #[inline(never)]
+    fn on_roce_other(
+        &mut self,
+        now: Time,
+        f: &Fast,
+        head: &[u8; HEAD_MAX],
+        meta: &FrameMeta,
+        rec: &mut impl Record,
+    ) {
+        self.on_roce(now, f, head, meta, rec);
     }
 
     /// Takes a frame out of the port's hands, where that is rare.
@@ -171,6 +209,9 @@ impl Host {
             self.stats.rx_unknown += 1;
             return;
         }
+        if matches!(f.opcode, MIDDLE_SEND | MIDDLE_WRITE) && self.on_middle(now, qp, f, meta, rec) {
+            return;
+        }
         match f.op() {
             Some(
                 op @ (RcSendFirst | RcSendMiddle | RcSendLast | RcSendLastImm | RcSendOnly | RcSendOnlyImm
@@ -191,6 +232,47 @@ impl Host {
                 self.on_datagram(now, qp, &{ *f }, head, meta, rec)
             }
             _ => self.stats.rx_unknown += 1,
+        }
+    }
+
+    /// A packet in the middle of a message that is the next and as it should be; false when it is not.
+    #[inline(always)]
+    fn on_middle(&mut self, now: Time, qp: u32, f: &Fast, meta: &FrameMeta, rec: &mut impl Record) -> bool {
+        let q = &mut self.qps[qp as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
+        let rx = &mut q.resp.rx;
+        let is_send = f.opcode == MIDDLE_SEND;
+        if !shared.plain_rx || !rx.on_middle(is_send, f.psn, f.ack_req, f.payload_len, shared) {
+            return false;
+        }
+        if rx.wants_control() && !shared.ack_each && f.ecn != 3 {
+            rx.flags |= flags::ACK_QUEUED;
+            self.control.join(shared.ack_priority, 2 * qp);
+        }
+        let class = &mut self.stats.classes[usize::from(shared.class)];
+        class.arrivals += 1;
+        self.stats.payload_bytes += u64::from(f.payload_len);
+        rec.arrival(now, meta, ClassIx(shared.class));
+        if f.ecn == 3 || shared.ack_each {
+            self.on_middle_marked(now, qp, f.ecn == 3);
+        }
+        true
+    }
+
+    /// What [`Host::on_data`] does besides for a packet with CE, or where each is acknowledged.
+    #[inline(never)]
+    fn on_middle_marked(&mut self, now: Time, qp: u32, marked: bool) {
+        let shared = &self.shared[usize::from(self.qps[qp as usize].req.profile)];
+        if marked {
+            self.stats.classes[usize::from(shared.class)].ce += 1;
+            self.stats.ce_rx += 1;
+            self.notify(now, qp);
+        }
+        let q = &mut self.qps[qp as usize];
+        let shared = &self.shared[usize::from(q.req.profile)];
+        if q.resp.rx.wants_control() || shared.ack_each {
+            q.resp.rx.flags |= flags::ACK_QUEUED;
+            self.control.join(shared.ack_priority, 2 * qp);
         }
     }
 
@@ -447,6 +529,7 @@ impl Host {
             self.stats.ce_rx += 1;
         }
         rec.arrival(now, meta, ClassIx(class));
+        rec.stream(now, index, meta);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::wire::template::{BthFields, Entropy, Template, WireLen};
 pub use crate::transport::qp::RKEY;
 
 /// Queue pairs are asked for this many turns before they send: some 100 ns, what the last-level cache takes.
-const PREFETCH_TURNS: usize = 4;
+pub(super) const PREFETCH_TURNS: usize = 4;
 /// So many templates stay in the caches anyway, whatever other hosts need.
 const TEMPLATES_WARM: usize = 16;
 
@@ -59,6 +59,12 @@ impl Host {
             } else if !out.control.is_full() && self.control.any(self.pfc_rx.mask()) {
                 self.send_control(now, pool, out)
             } else if !out.data.is_full() {
+                if P::WRITES_BYTES {
+                    sent += self.send_middles(now, room - sent, pool, out);
+                    if sent == room || out.data.is_full() {
+                        break;
+                    }
+                }
                 if !self.streams.is_empty() {
                     sent += self.send_streams(now, room - sent, pool, out);
                     if sent == room || out.data.is_full() {
@@ -198,6 +204,12 @@ impl Host {
         let (qp, is_cnp) = (entry / 2, entry % 2 == 1);
         if let Some(soon) = self.control.behind(list, PREFETCH_TURNS) {
             self.prefetch_qp(soon / 2);
+        }
+        if P::WRITES_BYTES
+            && !is_cnp
+            && let Some(step) = self.send_ack(now, list, qp, pool, out)
+        {
+            return step;
         }
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
@@ -543,7 +555,7 @@ impl Host {
 
     /// Asks for the rows of a queue pair that will be needed soon.
     #[inline]
-    fn prefetch_qp(&self, qp: u32) {
+    pub(super) fn prefetch_qp(&self, qp: u32) {
         if let Some(q) = self.qps.get(qp as usize) {
             prefetch(&raw const q.req);
             prefetch(&raw const q.resp);

@@ -74,6 +74,21 @@ impl<C: Counter> Distribution<C> {
         self.max = self.max.max(value);
         self.sum += u128::from(value);
     }
+    /// Counts one value `n` times, as many as a counter holds.
+    pub fn record_n(&mut self, value: u64, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let place = self.place(value);
+        if let Some(count) = self.counts.get_mut(place) {
+            *count = count.saturating_add(C::from_u64(n).unwrap_or_else(C::one));
+        }
+        self.saturated += if value > self.high { n } else { 0 };
+        self.n += n;
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.sum += u128::from(value) * u128::from(n);
+    }
     /// Adds the values of another distribution of the same shape.
     pub fn merge(&mut self, other: &Distribution<C>) {
         for (count, &more) in self.counts.iter_mut().zip(&other.counts) {
@@ -177,7 +192,7 @@ impl Percentiles {
         let at = |q: f64| samples[((q * n as f64).ceil() as usize).clamp(1, n) - 1];
         Percentiles::carried(n as u64, samples[0], mean, samples[n - 1], at)
     }
-    fn carried(n: u64, min: f64, mean: f64, max: f64, at: impl Fn(f64) -> f64) -> Percentiles {
+    pub(super) fn carried(n: u64, min: f64, mean: f64, max: f64, at: impl Fn(f64) -> f64) -> Percentiles {
         // Parts per 10,000 keep the rule exact: 100 x (1 - 0.9) is 9.99... in floating point.
         let p = |parts: u64| {
             (u128::from(n) * u128::from(10_000 - parts) >= u128::from(SAMPLES_BEYOND) * 10_000)

@@ -9,3 +9,4 @@ pub mod record;
 pub mod recorder;
 pub mod since;
 pub mod stats;
+pub mod streams;

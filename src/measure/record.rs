@@ -70,6 +70,8 @@ pub struct RankIteration {
 pub trait Record {
     /// A data frame reached its host; `meta` as it arrived.
     fn arrival(&mut self, now: Time, meta: &FrameMeta, class: ClassIx);
+    /// The frame of the last arrival is of stream number `stream` of the run.
+    fn stream(&mut self, _now: Time, _stream: u32, _meta: &FrameMeta) {}
     /// A message ended.
     fn message(&mut self, message: &MessageRecord);
     /// A rank finished an iteration.

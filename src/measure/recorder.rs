@@ -9,8 +9,9 @@ use super::network::{NetworkRecord, XoffCause};
 use super::pauses::{PauseSummary, Pauses};
 use super::rates::RateSeries;
 use super::record::{DropReason, MessageRecord, Outcome, RankIteration, Record};
+use super::streams::StreamLatency;
 use crate::frame::{FrameMeta, flags};
-use crate::limits::{FLOW_ROWS_MAX, PRIORITIES, QUEUE_HISTOGRAMS_MAX};
+use crate::limits::{FLOW_ROWS_MAX, PRIORITIES, QUEUE_HISTOGRAMS_MAX, STREAM_HISTOGRAMS_MAX};
 use crate::rng::mix;
 use crate::units::{ClassIx, RankId, Span, Time, WIRE_OVERHEAD_BYTES};
 
@@ -36,6 +37,8 @@ pub struct RecorderConfig {
     pub repeats: u32,
     /// Measured messages expected; their rows are kept up to [`FLOW_ROWS_MAX`].
     pub messages: u64,
+    /// Open-loop streams; each of them, up to [`STREAM_HISTOGRAMS_MAX`], has its latency kept.
+    pub streams: usize,
     /// Per switch.
     pub switches: Vec<SwitchShape>,
     /// Arrivals by flow and time, where rate control is to be judged.
@@ -70,6 +73,8 @@ pub struct ClassArrivals {
     pub network_ns: Distribution<u64>,
     /// `intended -> wire_in`, nanoseconds: what the job felt.
     pub felt_ns: Distribution<u64>,
+    /// `wire_out -> ack_in`, nanoseconds, of packets that asked for an acknowledgement; on real ports alone.
+    pub round_trip_ns: Option<Distribution<u32>>,
 }
 
 /// Messages of one workload.
@@ -122,6 +127,7 @@ pub struct Recorder {
     drops: [[u64; PRIORITIES]; DropReason::ALL.len()],
     rates: Option<Box<RateSeries>>,
     network: NetworkRecord,
+    streams: StreamLatency,
 }
 
 impl Default for Recorder {
@@ -145,6 +151,7 @@ impl Recorder {
             dropped: 0,
             network_ns: latency(),
             felt_ns: latency(),
+            round_trip_ns: None,
         };
         let messages =
             || WorkloadMessages { completed: 0, local: 0, failed: 0, bytes: 0, fct_ns: latency(), digest: 0 };
@@ -171,6 +178,7 @@ impl Recorder {
             drops: Default::default(),
             rates: config.rates.clone().map(Box::new),
             network: NetworkRecord::new(config.switches.iter().map(|s| s.ports)),
+            streams: StreamLatency::new(config.streams.min(STREAM_HISTOGRAMS_MAX)),
         };
         for (switch, shape) in config.switches.iter().enumerate() {
             r.queue_base.push(r.queue_slot.len());
@@ -197,6 +205,7 @@ impl Recorder {
         let ranks: usize = config.workloads.iter().map(Vec::len).sum();
         let iterations = config.workloads.len() * config.repeats as usize;
         bytes += (ranks * size_of::<RankTotal>() + iterations * size_of::<Iteration>()) as u64;
+        bytes += StreamLatency::bytes_for(config.streams.min(STREAM_HISTOGRAMS_MAX));
         bytes += (config.ports * size_of::<[PauseSummary; PRIORITIES]>()) as u64;
         (bytes, config.messages.min(FLOW_ROWS_MAX as u64) * size_of::<MessageRecord>() as u64)
     }
@@ -226,6 +235,7 @@ impl Recorder {
     /// Ends the run: open pauses are closed at `now`, and everything is counted.
     pub fn finish(&mut self, now: Time) {
         self.count_depths();
+        self.streams.settle();
         self.pauses.finish(now, self.measure_from);
         self.network.finish(now);
     }
@@ -260,6 +270,9 @@ impl Recorder {
             a.dropped += b.dropped;
             a.network_ns.merge(&b.network_ns);
             a.felt_ns.merge(&b.felt_ns);
+            if let Some(b) = &b.round_trip_ns {
+                merge_into(&mut a.round_trip_ns, b);
+            }
         }
         for (a, b) in self.messages.iter_mut().zip(&other.messages) {
             a.completed += b.completed;
@@ -282,6 +295,48 @@ impl Recorder {
             *a += b;
         }
         self.network.merge(&other.network);
+        self.streams.merge(&other.streams);
+    }
+
+    /// Adds round trips that a port has timed, by class.
+    pub fn add_round_trips(&mut self, round_trip_ns: &[Distribution<u32>]) {
+        for (c, d) in self.classes.iter_mut().zip(round_trip_ns).filter(|(_, d)| d.count() > 0) {
+            merge_into(&mut c.round_trip_ns, d);
+        }
+    }
+
+    /// `n` data frames of `bytes` in all, FCS included, arrived at `now`.
+    #[inline]
+    pub fn count_arrivals(&mut self, now: Time, class: ClassIx, n: u64, bytes: u64) {
+        let Some(c) = self.classes.get_mut(usize::from(class.0)).filter(|_| now >= self.measure_from) else {
+            return;
+        };
+        c.frames += n;
+        c.bytes += bytes;
+        c.first = c.first.min(now);
+        c.last = c.last.max(now);
+    }
+
+    /// So many frames that arrived at `now` were first on a wire at `start`, or meant to be at `intended`; `NEVER` says
+    /// nothing.
+    #[inline]
+    pub fn count_latencies(&mut self, now: Time, class: ClassIx, since: Since, n: u64) {
+        let Some(c) = self.classes.get_mut(usize::from(class.0)).filter(|_| now >= self.measure_from) else {
+            return;
+        };
+        let (distribution, from) = match since {
+            Since::WireOut(start) => (&mut c.network_ns, start),
+            Since::Intended(at) => (&mut c.felt_ns, at),
+        };
+        if from != Time::NEVER {
+            distribution.record_n(now.since(from).0 / 1_000, n);
+        }
+    }
+
+    /// Arrivals are looked at one by one, for rate control.
+    #[inline]
+    pub fn wants_each(&self) -> bool {
+        self.rates.is_some()
     }
 
     /// Arrivals by flow and time; none without rate control, and with too many flows.
@@ -324,6 +379,10 @@ impl Recorder {
     /// Dropped frames of one reason, per priority.
     pub fn drops(&self, reason: DropReason) -> &[u64; PRIORITIES] {
         &self.drops[reason as usize]
+    }
+    /// Latency of each stream. After [`Recorder::finish`].
+    pub fn streams(&self) -> &StreamLatency {
+        &self.streams
     }
     /// What happened between switches.
     pub fn network(&self) -> &NetworkRecord {
@@ -383,6 +442,22 @@ impl Recorder {
     }
 }
 
+/// What a latency is counted from.
+#[derive(Clone, Copy, Debug)]
+pub enum Since {
+    /// The first bit on the sender's wire.
+    WireOut(Time),
+    /// When the job wanted the frame there.
+    Intended(Time),
+}
+
+fn merge_into(all: &mut Option<Distribution<u32>>, more: &Distribution<u32>) {
+    match all {
+        Some(all) => all.merge(more),
+        None => *all = Some(more.clone()),
+    }
+}
+
 /// The order of message rows: by end, then by everything that tells two messages apart.
 fn row_order(m: &MessageRecord) -> (Time, u16, u32, RankId, RankId, u32, Time) {
     (m.finished, m.workload, m.iteration, m.from, m.to, m.tag, m.started)
@@ -413,10 +488,19 @@ impl Record for Recorder {
         c.bytes += u64::from(meta.len.0) + 4;
         c.first = c.first.min(now);
         c.last = c.last.max(now);
-        c.network_ns.record(now.since(meta.start).0 / 1_000);
-        c.felt_ns.record(now.since(meta.intended).0 / 1_000);
+        if meta.start != Time::NEVER {
+            c.network_ns.record(now.since(meta.start).0 / 1_000);
+            c.felt_ns.record(now.since(meta.intended).0 / 1_000);
+        }
         if let Some(rates) = &mut self.rates {
             rates.add(now, meta.src, meta.flow, u64::from(meta.len.0) + u64::from(WIRE_OVERHEAD_BYTES));
+        }
+    }
+
+    #[inline]
+    fn stream(&mut self, now: Time, stream: u32, meta: &FrameMeta) {
+        if now >= self.measure_from && meta.start != Time::NEVER {
+            self.streams.record(stream, now.since(meta.start).0 / 1_000);
         }
     }
 
@@ -514,6 +598,7 @@ mod tests {
             warmup: 1,
             repeats: 3,
             messages: 12,
+            streams: 0,
             switches: vec![SwitchShape { ports: 4, priorities: 1 << 3, buffer_bytes: 32 << 20 }; 2],
             rates: None,
         }

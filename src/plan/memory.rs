@@ -83,9 +83,15 @@ pub fn recorder_config(
         warmup,
         repeats,
         messages: per_iteration.saturating_mul(repeats.into()),
+        streams: 0,
         switches: switches.collect(),
         rates: None,
     }
+}
+
+/// Streams of a run, bursts of the timeline included.
+pub fn streams(hosts: &[HostConfig]) -> usize {
+    hosts.iter().map(|h| h.stream_to.len()).sum()
 }
 
 /// The arithmetic.
@@ -97,8 +103,9 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
     let queue_pairs_bytes = qps * (bytes_per_qp + size_of::<QpConfig>() as u64) + reordering(b);
     let per_port = Host::bytes_per_port() + size_of::<HostConfig>() as u64;
     let ranks_bytes = ranks * bytes_per_rank + b.hosts.len() as u64 * per_port;
-    let config =
-        recorder_config(b.hosts.len(), b.classes, b.workloads, b.fabric, b.iterations - b.repeats, b.repeats);
+    let warmup = b.iterations - b.repeats;
+    let config = recorder_config(b.hosts.len(), b.classes, b.workloads, b.fabric, warmup, b.repeats);
+    let config = RecorderConfig { streams: streams(b.hosts), ..config };
     let (recorder_bytes, flows_bytes) = Recorder::bytes_for(&config);
     let network_bytes = NetworkRecord::bytes_for(b.fabric.switches.iter().map(|s| s.ports.len() as u16));
     let (frames_max, frames) = pool_frames(b.fabric, b.hosts, b.classes);

@@ -117,6 +117,10 @@ pub fn not_measured(r: &RunReport) -> Vec<String> {
     if r.ports.iter().flat_map(|p| &p.pfc).any(|p| p.xoff_rx > 0 && p.response_ns_max.is_none()) {
         list.push("how fast XOFF was obeyed".into());
     }
+    let unstamped: u64 = r.tester.ports.iter().map(|p| p.unstamped).sum();
+    if unstamped > 0 {
+        list.push(format!("latency of {unstamped} frames without stamps"));
+    }
     if r.workload.iter().any(|w| w.iterations > 0 && w.ideal_ns.is_none()) {
         list.push("distance from ideal (no closed form)".into());
     }

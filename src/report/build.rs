@@ -304,6 +304,7 @@ impl Builder<'_> {
             frames_rx,
             lost,
             loss_ratio: ratio(lost as f64, frames_tx as f64),
+            with_latency: self.result.recorder.streams().used() as u32,
         })
     }
 
@@ -350,14 +351,17 @@ impl Builder<'_> {
 
     fn latency(&self) -> Vec<Latency> {
         let rows = self.plan.classes.iter().zip(self.result.recorder.classes());
-        rows.filter(|(_, a)| a.frames > 0)
+        rows.filter(|(_, a)| a.frames > 0 || a.round_trip_ns.is_some())
             .flat_map(|(c, a)| {
-                [("wire_out", &a.network_ns), ("intended", &a.felt_ns)].map(|(from, d)| Latency {
+                let one_way = [("wire_out", &a.network_ns), ("intended", &a.felt_ns)];
+                let one_way = one_way.map(|(from, d)| (from, "wire_in", d.percentiles()));
+                let back = a.round_trip_ns.as_ref().map(|d| ("wire_out", "ack_in", d.percentiles()));
+                one_way.into_iter().chain(back).map(|(from, to, percentiles)| Latency {
                     class: c.name.clone(),
                     source: self.source.into(),
                     from: from.into(),
-                    to: "wire_in".into(),
-                    percentiles: d.percentiles(),
+                    to: to.into(),
+                    percentiles,
                 })
             })
             .collect()
@@ -633,6 +637,17 @@ impl Builder<'_> {
                     "flows.csv holds the first {} messages; {} more are in the histograms only",
                     r.rows().len(),
                     r.rows_left_out()
+                ),
+            );
+        }
+        let streams = crate::plan::memory::streams(&self.plan.hosts);
+        if streams > r.streams().streams() {
+            warn(
+                "streams-cut",
+                format!(
+                    "streams.csv has the latency of the first {} streams; the other {} are in the histogram of their class",
+                    r.streams().streams(),
+                    streams - r.streams().streams()
                 ),
             );
         }

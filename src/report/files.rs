@@ -1,4 +1,4 @@
-//! What a run leaves in its directory: report.json, report.txt, flows.csv, profile.effective.toml.
+//! What a run leaves in its directory: report.json, report.txt, flows.csv, streams.csv, profile.effective.toml.
 //!
 //! Each file is written beside its place and renamed, so that a reader never sees half of one.
 
@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::model::{RunReport, SCHEMA};
+use super::streams::{self, StreamRow};
 use super::text;
 use crate::measure::record::{MessageRecord, Outcome};
 
@@ -16,6 +17,8 @@ pub const REPORT_JSON: &str = "report.json";
 pub const REPORT_TXT: &str = "report.txt";
 /// Name of the message table.
 pub const FLOWS_CSV: &str = "flows.csv";
+/// Name of the table of streams.
+pub const STREAMS_CSV: &str = "streams.csv";
 /// Name of the profile with every default written out.
 pub const PROFILE_TOML: &str = "profile.effective.toml";
 
@@ -92,6 +95,19 @@ pub fn write(
         serde_json::to_writer_pretty(&mut *w, report)?;
         w.write_all(b"\n")
     })
+}
+
+/// Writes the latency of each stream; nothing when there is none, and what an earlier run left there is removed.
+///
+/// # Errors
+/// The file could not be written.
+pub fn write_streams(dir: &Path, rows: &[StreamRow]) -> Result<(), FileError> {
+    if rows.is_empty() {
+        let _ = fs::remove_file(dir.join(STREAMS_CSV));
+        return Ok(());
+    }
+    fs::create_dir_all(dir).map_err(at(dir))?;
+    write_atomically(dir, STREAMS_CSV, |w| streams::write(w, rows))
 }
 
 /// One line per measured message. Times are nominal nanoseconds since the start of the run, to the picosecond.

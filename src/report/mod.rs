@@ -13,5 +13,6 @@ pub mod network;
 pub(crate) mod number;
 mod pauses;
 pub mod rate;
+pub mod streams;
 pub mod text;
 mod text_fabric;

@@ -245,6 +245,8 @@ pub struct Streams {
     pub lost: u64,
     /// `lost` over `frames_tx`.
     pub loss_ratio: Option<f64>,
+    /// Streams with a latency histogram of their own: lines of streams.csv.
+    pub with_latency: u32,
 }
 
 /// Messages and frames.

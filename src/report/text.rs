@@ -258,8 +258,12 @@ impl Screen {
         self.push(row_of(LABEL, 9, &format!("LATENCY, {unit}{n}"), &heads));
         for l in &rows {
             let p: &Percentiles = &l.percentiles;
-            let what = if l.from == "wire_out" { "in the network" } else { "felt by the job" };
-            let several = r.latency_ns.len() > 2;
+            let what = match (l.from.as_str(), l.to.as_str()) {
+                (_, "ack_in") => "there and back",
+                ("wire_out", _) => "in the network",
+                _ => "felt by the job",
+            };
+            let several = r.latency_ns.iter().any(|other| other.class != l.class);
             let count = if n.is_empty() { format!(" (n={})", grouped(p.n)) } else { String::new() };
             let label = if several { format!("  {what}, {}{count}", l.class) } else { format!("  {what}") };
             let columns = cells(&[p.p50, p.p95, p.p99, p.p999, p.max], |x| format!("{:.digits$}", x / by));

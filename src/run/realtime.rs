@@ -8,18 +8,21 @@ use std::collections::VecDeque;
 
 use super::engine::Tee;
 use crate::frame::fault::FaultLine;
-use crate::frame::{Burst, Fill, Frame, FramePool, Port, TxBatch, flags};
+use crate::frame::{Burst, Fill, Frame, FramePool, Port, TxBatch};
 use crate::host::Host;
 use crate::limits::BURST;
 use crate::measure::record::Record;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{Span, Time};
+use crate::wire::fast::{self, Kind};
 use crate::wire::icrc;
 use crate::wire::neighbour::Own;
 
 /// Longest sleep of an idle turn: how soon a stop flag is seen.
 const WAIT_MAX: Span = Span::from_ms(10);
+/// How many frames ahead of its turn a received frame is announced to its host.
+const EXPECT_FRAMES: usize = 4;
 /// Sleep while the port refuses frames: a few of them leave in that time at 100 Mbit/s.
 const WAIT_REFUSED: Span = Span::from_us(20);
 
@@ -186,17 +189,23 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             self.hand_over(now, frame, rec);
             moved = true;
         }
-        if self.port.rx_burst(&mut self.rx) == 0 && self.rx.is_empty() {
+        if self.port.rx_raw(&mut self.rx) == 0 && self.rx.is_empty() {
             return (moved, now);
         }
         moved = true;
         // Taken only when there is something in it: the move costs more than an idle turn should.
-        let mut rx = std::mem::take(&mut self.rx);
+        let mut rx = std::mem::take(&mut self.rx).into_iter();
         self.stats.rx_frames += rx.len() as u64;
         // Ports that read the clock when they take a burst say so.
-        now = rx.first().map_or(now, |f| f.meta().arrive.max(now));
-        for mut frame in rx.drain(..) {
-            frame.meta_mut().arrive = now;
+        now = rx.as_slice().first().map_or(now, |f| f.meta().arrive.max(now));
+        rx.as_slice().iter().take(EXPECT_FRAMES).for_each(|f| self.host.expect(f));
+        while let Some(mut frame) = rx.next() {
+            if let Some(soon) = rx.as_slice().get(EXPECT_FRAMES - 1) {
+                self.host.expect(soon);
+            }
+            if frame.meta().arrive == Time::ZERO {
+                frame.meta_mut().arrive = now;
+            }
             if let Some(tee) = &mut self.between.tee {
                 tee.frame(now, &frame);
             }
@@ -213,20 +222,43 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
                 self.hand_over(now, frame, rec);
             }
         }
-        self.rx = rx;
         (moved, now)
     }
 
+    #[inline]
     fn hand_over(&mut self, now: Time, mut frame: P::Frame, rec: &mut impl Record) {
-        let wrong = self.between.check_icrc
-            && frame.wire_bytes().map(icrc::verify).is_some_and(|v| matches!(v, Ok(false)));
-        if wrong {
-            self.stats.rx_icrc_errors += 1;
-        } else if !self.answer(&frame) {
-            frame.meta_mut().flags &= !flags::CORRUPT;
-            self.host.on_frame(now, &frame, rec);
+        match fast::parse_usual(frame.head(), frame.len()) {
+            Some(f) => {
+                if self.is_right(&frame) && self.port.admit(now, &f, &mut frame) {
+                    self.host.on_parsed(now, &f, &frame, rec);
+                }
+            }
+            None => self.hand_over_other(now, &mut frame, rec),
         }
         self.pool.give(frame);
+    }
+
+    /// A frame that is not RoCEv2 over untagged IPv4.
+    #[inline(never)]
+    fn hand_over_other(&mut self, now: Time, frame: &mut P::Frame, rec: &mut impl Record) {
+        match fast::parse(frame.head(), frame.len()) {
+            Ok(f) if f.kind == Kind::Roce => {
+                if self.is_right(frame) && self.port.admit(now, &f, frame) {
+                    self.host.on_parsed(now, &f, frame, rec);
+                }
+            }
+            _ if self.answer(frame) || !self.port.admit_other(now, frame) => {}
+            _ => self.host.on_frame(now, frame, rec),
+        }
+    }
+
+    /// Whether the ICRC is right, where that is checked.
+    #[inline]
+    fn is_right(&mut self, frame: &P::Frame) -> bool {
+        let wrong = self.between.check_icrc
+            && frame.wire_bytes().map(icrc::verify).is_some_and(|v| matches!(v, Ok(false)));
+        self.stats.rx_icrc_errors += u64::from(wrong);
+        !wrong
     }
 
     /// Answers a question for our MAC; false when the frame is none. Without room the asker asks again.

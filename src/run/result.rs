@@ -9,7 +9,7 @@ use crate::measure::distribution::Percentiles;
 use crate::measure::rates::{FLOWS_MAX, FlowKey, RateSeries};
 use crate::measure::recorder::{Recorder, RecorderConfig};
 use crate::measure::stats::{HostStats, SwitchStats};
-use crate::plan::memory::recorder_config;
+use crate::plan::memory::{recorder_config, streams};
 use crate::plan::{Mode, Plan};
 use crate::transport::rate::RateControl;
 use crate::units::Time;
@@ -85,7 +85,7 @@ impl Recorder {
             plan.warmup,
             plan.repeats,
         );
-        Recorder::new(&RecorderConfig { rates: rates(plan), ..config })
+        Recorder::new(&RecorderConfig { rates: rates(plan), streams: streams(&plan.hosts), ..config })
     }
 }
 
@@ -244,6 +244,9 @@ pub struct PortFigures {
     pub delay_ns: Percentiles,
     /// Data frames whose delay is left out, as the tester was away from its port for longer than its backlog lasts.
     pub delay_blurred: u64,
+    /// Data frames that carried no stamps of this run (short payloads, other senders): their latency is not known.
+    #[serde(default)]
+    pub unstamped: u64,
     /// Depth of the queue that feeds this port, inferred: delay above the least one, at this port's rate, bytes with FCS.
     /// Wrong where the port's rate is not what the queue drains at.
     pub queue_bytes_inferred: Percentiles,

@@ -53,6 +53,9 @@ impl Record for Tap {
     fn arrival(&mut self, now: Time, meta: &FrameMeta, class: ClassIx) {
         self.recorder.arrival(now, meta, class);
     }
+    fn stream(&mut self, now: Time, stream: u32, meta: &FrameMeta) {
+        self.recorder.stream(now, stream, meta);
+    }
     fn message(&mut self, message: &MessageRecord) {
         if message.outcome == Outcome::Completed {
             self.completed.push((message.tag, message.from));

@@ -41,7 +41,7 @@ pub struct ClassConfig {
     pub priority: u8,
     /// The class must not lose frames.
     pub lossless: bool,
-    /// ECN field of data frames.
+    /// ECN field of all frames, ACKs and CNPs included: it belongs to the traffic class of the queue pair.
     pub ecn: Ecn,
     /// DSCP and priority of ACKs and NAKs.
     pub ack_dscp: u8,

@@ -7,6 +7,7 @@ pub mod config;
 pub mod dcqcn;
 mod dcqcn_sets;
 pub mod messages;
+pub mod middle;
 pub mod pace;
 pub mod qp;
 pub mod rate;

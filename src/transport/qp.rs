@@ -116,6 +116,8 @@ pub struct Shared {
     pub plain_rx: bool,
     /// So do packets sent: no credits, no datagrams.
     pub plain_tx: bool,
+    /// Packets in the middle of messages may take the shortest way there is.
+    pub plain_middle: bool,
     /// Timer code of RNR NAKs.
     pub min_rnr_timer: u8,
     /// Receive buffers; 0 = no limit.
@@ -180,8 +182,8 @@ impl Markings {
         let pcp = |priority| if class.vlan.is_some() { priority } else { 0 };
         Ok(Markings {
             data: Marking::new(class.dscp, class.ecn.bits(), pcp(class.priority))?,
-            ack: Marking::new(class.ack_dscp, 0, pcp(class.ack_priority))?,
-            cnp: Marking::new(class.cnp_dscp, 0, pcp(class.cnp_priority))?,
+            ack: Marking::new(class.ack_dscp, class.ecn.bits(), pcp(class.ack_priority))?,
+            cnp: Marking::new(class.cnp_dscp, class.ecn.bits(), pcp(class.cnp_priority))?,
         })
     }
 }
@@ -230,6 +232,7 @@ impl Shared {
             parts: rc.spread == Spread::Chunks,
             plain_rx: reorder == 0 && rc.receive_queue == 0 && ack_delay == Span::ZERO,
             plain_tx: !credits && verb != Verb::UdSend,
+            plain_middle: !credits && verb != Verb::UdSend && rc.source_port != SourcePort::PerMessage,
             min_rnr_timer: rc.min_rnr_timer & 0x1f,
             receive_queue: rc.receive_queue,
             receive_delay: rc.receive_delay,

@@ -95,7 +95,7 @@ impl Ready {
     }
 
     /// The first sender of a list joins its end.
-    #[inline]
+    #[inline(always)]
     pub fn rotate(&mut self, list: u8) {
         let l = &mut self.lists[usize::from(list)];
         if let Some(Entry { sender, .. }) = l.pop_front() {

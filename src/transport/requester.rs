@@ -211,6 +211,12 @@ impl Requester {
         self.msg_psn
     }
 
+    /// When the dependencies of the message at the cursor were met.
+    #[inline]
+    pub fn intended(&self) -> Time {
+        self.msg_intended
+    }
+
     /// The queue pair has failed.
     #[inline]
     pub fn failed(&self) -> bool {

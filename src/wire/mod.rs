@@ -11,6 +11,7 @@
 
 pub mod aeth;
 pub mod capture;
+pub mod common;
 pub mod dissect;
 pub mod fast;
 pub mod fixed;

@@ -257,7 +257,7 @@ impl Template {
     }
 
     /// As [`Template::write`] for another flow between the same addresses.
-    #[inline]
+    #[inline(always)]
     pub fn write_as(
         &self,
         flow: Entropy,
@@ -266,8 +266,20 @@ impl Template {
         ext: &Ext,
         payload_len: u16,
     ) -> WireLen {
-        const TAGGED: usize = ETH_LEN + VLAN_LEN;
         debug_assert!(Opcode::from_u8(bth.opcode).is_none_or(|op| op.ext() == ext.layout()));
+        // Its fields are at hand here; read from memory, they would wait for the bytes just written there.
+        self.write_words(flow, head, bth.words(), ext, payload_len + u16::from(bth.pad & 3))
+    }
+
+    fn write_words(
+        &self,
+        flow: Entropy,
+        head: &mut [u8; HEAD_MAX],
+        bth: [u32; BTH_LEN / 4],
+        ext: &Ext,
+        payload_len: u16,
+    ) -> WireLen {
+        const TAGGED: usize = ETH_LEN + VLAN_LEN;
         match self.shape {
             Shape::V4 => self.write_at::<ETH_LEN, false>(flow, head, bth, ext, payload_len),
             Shape::V4Tagged => self.write_at::<TAGGED, false>(flow, head, bth, ext, payload_len),
@@ -286,8 +298,12 @@ impl Template {
     /// CRC register after the headers that [`Template::write_as`] has just written to `head` with these arguments and
     /// result, payload excluded: as [`icrc::register_after_head`], without reading them again but for the extended
     /// ones. Cost: 15 table lookups, and one step per word of extended headers.
-    #[inline]
+    #[inline(always)]
     pub fn register(&self, sport: u16, bth: &BthFields, head: &[u8; HEAD_MAX], wire: WireLen) -> u32 {
+        self.register_of(sport, bth.words(), head, wire)
+    }
+
+    fn register_of(&self, sport: u16, bth: [u32; BTH_LEN / 4], head: &[u8; HEAD_MAX], wire: WireLen) -> u32 {
         let is_v6 = matches!(self.shape, Shape::V6 | Shape::V6Tagged);
         let l2_len = match self.shape {
             Shape::V4 | Shape::V6 => ETH_LEN,
@@ -306,7 +322,7 @@ impl Template {
         &self,
         flow: Entropy,
         head: &mut [u8; HEAD_MAX],
-        bth: &BthFields,
+        bth: [u32; BTH_LEN / 4],
         ext: &Ext,
         payload_len: u16,
     ) -> WireLen {
@@ -326,8 +342,7 @@ impl Template {
             Some(b) => ext.write(b),
             None => 0,
         };
-        let udp_len =
-            (UDP_LEN + BTH_LEN + ext_len + ICRC_LEN) as u32 + u32::from(payload_len) + u32::from(bth.pad & 3);
+        let udp_len = (UDP_LEN + BTH_LEN + ext_len + ICRC_LEN) as u32 + u32::from(payload_len);
         if V6 {
             put(head, IP_OFF, &(6 << 28 | u32::from(tos) << 20).to_be_bytes());
             put(head, IP_OFF + 4, &(udp_len as u16).to_be_bytes());
@@ -343,7 +358,7 @@ impl Template {
         let udp =
             u64::from(flow.sport) << 48 | u64::from(ROCE_UDP_PORT) << 32 | u64::from(udp_len as u16) << 16;
         put(head, udp_off, &udp.to_be_bytes());
-        for (i, word) in bth.words().into_iter().enumerate() {
+        for (i, word) in bth.into_iter().enumerate() {
             put(head, bth_off + 4 * i, &word.to_be_bytes());
         }
         WireLen { head_len: (ext_off + ext_len) as u8, len: FrameLen((udp_off as u32 + udp_len) as u16) }

@@ -137,8 +137,9 @@ unsafe extern "C" {
     pub fn rs_eth_flow_control(port: u16) -> c_int;
     /// Sets the mode, and whether pause frames reach us. Negative errno on failure.
     pub fn rs_eth_set_flow_control(port: u16, mode: c_int, forward: c_int) -> c_int;
-    /// `rte_eth_rx_burst` of queue 0.
-    pub fn rs_eth_rx_burst(port: u16, frames: *mut *mut c_void, n: u16) -> u16;
+    /// `rte_eth_rx_burst` of queue 0, up to `n`: how many are at the front of `frames` now, each one segment, ours alone, its
+    /// data right behind the headroom. Others were freed, `*freed` of them.
+    pub fn rs_eth_rx_adopt(port: u16, frames: *mut *mut c_void, n: u16, freed: *mut u16) -> u16;
     /// `rte_eth_tx_burst` of queue 0: how many of `n` the device took.
     pub fn rs_eth_tx_burst(port: u16, frames: *mut *mut c_void, n: u16) -> u16;
     /// Finds where mbufs carry the time of their arrival. Negative errno on failure.
@@ -149,6 +150,4 @@ unsafe extern "C" {
     pub fn rs_eth_read_clock(port: u16, now: *mut u64) -> c_int;
     /// Has the device obey PFC of a priority by itself, or not. Negative errno on failure.
     pub fn rs_eth_obey_pfc(port: u16, priority: u8, obey: c_int) -> c_int;
-    /// 0: the mbuf is one segment, ours alone, its data right behind the headroom. -1: it was freed.
-    pub fn rs_mbuf_adopt(mbuf: *mut c_void) -> c_int;
 }

@@ -110,6 +110,9 @@ impl<R: Record> Record for AtWire<'_, R> {
     fn arrival(&mut self, _: Time, meta: &FrameMeta, class: ClassIx) {
         self.rec.arrival(self.arrived, meta, class);
     }
+    fn stream(&mut self, _: Time, stream: u32, meta: &FrameMeta) {
+        self.rec.stream(self.arrived, stream, meta);
+    }
     fn message(&mut self, message: &MessageRecord) {
         self.rec.message(message);
     }

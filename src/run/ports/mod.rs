@@ -5,11 +5,14 @@
 //! modelled here, so there are no switch counters and no outcome hash; what the tester itself did wrong is measured and
 //! makes the result untrustworthy.
 
+mod asked;
 mod port;
 #[cfg(test)]
 mod port_tests;
 mod preflight;
 mod setup;
+mod stamp;
+mod tally;
 mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +34,6 @@ use crate::sys;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{CALIBRATION_WINDOW, Tsc, Watch};
 use crate::units::{Span, Time};
-use port::Stamps;
 use worker::{Gate, Job, Left};
 
 /// The control thread's heart beats this often.
@@ -75,12 +77,12 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     let shared = assemble::agreement(plan, count as u32);
     let heart = Arc::new(AtomicU64::new(sys::tsc::ticks()));
     let (progress_tx, progress_rx) = bounded(16);
-    let (gate, stamps) = (Gate::new(count), Stamps::shared());
+    let (gate, number) = (Gate::new(count), stamp::run_number(sys::tsc::ticks()));
     let job = |w: usize| Job {
         plan,
         first: first_port(plan, count, w),
         gate: gate.clone(),
-        stamps: stamps.clone(),
+        number,
         tsc,
         // From the last core down: the first one is where most systems do their housekeeping.
         core: (cores.len() > 1).then(|| cores[cores.len() - 1 - w]),

@@ -4,39 +4,31 @@
 //! the headroom of a switch. So the wire is reckoned here: every frame handed over keeps it busy for its time at the
 //! port's rate, and no more is handed over than `backlog` ahead of it. That paces the port as well.
 //!
-//! **Stamps.** A frame's `intended` and `start` do not travel on a real wire. They wait in a table shared by all ports of
-//! the run, under queue pair and PSN, until the frame arrives at another of our ports. `start` is the moment the frame is
+//! **Stamps.** Both times of a data frame travel in its payload ([`super::stamp`]). `start` is the moment the frame is
 //! handed over: what the device holds back, at most the backlog, is part of the network's delay.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use super::asked::Asked;
+use super::stamp::Stamper;
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
 use crate::measure::distribution::{Distribution, Percentiles};
 use crate::plan::lab::PfcMode;
-use crate::rng::mix;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
+use crate::wire::HEAD_MAX;
 use crate::wire::fast::{self, Fast, IpKey, Kind};
 use crate::wire::headers::{Deth, Ext, Opcode};
 use crate::wire::icrc;
 use crate::wire::neighbour::{self, Neighbour};
 use crate::wire::pfc::PfcFrame;
 use crate::wire::template::{BthFields, Template};
-use crate::wire::{HEAD_MAX, be32, psn};
 
-/// Frames whose stamps are kept; a power of two. More in flight than this lose theirs, and are counted.
-const STAMPS: usize = 1 << 16;
-/// Bytes of the last word of a BTH, which ends in the PSN.
-const PSN_WORD: usize = 4;
-/// Mark of arrived frames that are not for the host.
-const OTHERS: u32 = u32::MAX;
 /// Answers to neighbours that wait for room.
 const ANSWERS_MAX: usize = BURST;
 /// Longest delay told apart, nanoseconds.
-const DELAY_NS_MAX: u64 = 10_000_000_000;
+pub(super) const DELAY_NS_MAX: u64 = 10_000_000_000;
 /// Neighbours remembered.
 const TOLD_MAX: usize = 1 << 16;
 
@@ -80,74 +72,6 @@ impl Clock {
     }
 }
 
-/// One frame's stamps. Workers share the table without locks: a writer empties the key first and sets it last, and a
-/// reader who finds the same key before and after has read what belongs to it.
-#[derive(Default)]
-struct Stamp {
-    key: AtomicU64,
-    intended: AtomicU64,
-    start: AtomicU64,
-    /// Sending port, and its queue pair or stream.
-    sender: AtomicU64,
-    /// Class and flags.
-    kind: AtomicU64,
-}
-
-/// Stamps of frames in flight.
-pub(super) struct Stamps(Vec<Stamp>);
-
-impl Stamps {
-    pub fn shared() -> Arc<Stamps> {
-        Arc::new(Stamps((0..STAMPS).map(|_| Stamp::default()).collect()))
-    }
-
-    /// What a queue pair is known by.
-    fn flow(f: &Fast) -> u64 {
-        let (src, dst) = (f.src.0, f.dst.0);
-        mix((src >> 64) as u64 ^ src as u64 ^ mix((dst >> 64) as u64 ^ dst as u64) ^ u64::from(f.dest_qp))
-    }
-
-    /// Consecutive packets of a queue pair take consecutive places.
-    #[inline]
-    fn place(flow: u64, psn: u32) -> (u64, usize) {
-        // Never 0, which marks an empty place.
-        (flow << 24 | u64::from(psn) | 1 << 63, (flow as usize).wrapping_add(psn as usize) % STAMPS)
-    }
-
-    #[inline]
-    fn put<F: Frame>(&self, (key, at): (u64, usize), frame: &F, start: Time) {
-        let (s, m) = (&self.0[at], frame.meta());
-        s.key.store(0, Ordering::Relaxed);
-        fence(Ordering::Release);
-        s.intended.store(m.intended.0, Ordering::Relaxed);
-        s.start.store(start.0, Ordering::Relaxed);
-        s.sender.store(u64::from(m.src) << 32 | u64::from(m.flow), Ordering::Relaxed);
-        s.kind.store(u64::from(m.class) << 8 | u64::from(m.flags), Ordering::Relaxed);
-        s.key.store(key, Ordering::Release);
-    }
-
-    /// Gives a frame its stamps back; false when they are gone.
-    #[inline]
-    fn restore<F: Frame>(&self, f: &Fast, frame: &mut F) -> bool {
-        let (key, at) = Stamps::place(Stamps::flow(f), f.psn);
-        let s = &self.0[at];
-        if s.key.load(Ordering::Acquire) != key {
-            return false;
-        }
-        let (intended, start) = (s.intended.load(Ordering::Relaxed), s.start.load(Ordering::Relaxed));
-        let (sender, kind) = (s.sender.load(Ordering::Relaxed), s.kind.load(Ordering::Relaxed));
-        fence(Ordering::Acquire);
-        if s.key.load(Ordering::Relaxed) != key {
-            return false;
-        }
-        let m = frame.meta_mut();
-        (m.intended, m.start) = (Time(intended), Time(start));
-        (m.src, m.flow) = ((sender >> 32) as u32, sender as u32);
-        (m.class, m.flags) = ((kind >> 8) as u8, kind as u8);
-        true
-    }
-}
-
 /// What a port counted on top of host and device.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct WireStats {
@@ -167,7 +91,7 @@ pub(super) struct WireStats {
     pub answered: u64,
     /// Frames that are neither RoCEv2 nor PFC nor about neighbours.
     pub other: u64,
-    /// Data frames whose stamps were gone.
+    /// Data frames that came without stamps of this run.
     pub unstamped: u64,
     /// Frames lost because the link was down.
     pub lost_down: u64,
@@ -186,32 +110,52 @@ pub(super) struct Seen {
     pub ce: u64,
     /// Data frames that were taken in too late for their delay to say anything about the way.
     pub blurred: u64,
+    /// The last delay, and how many have it that are not counted yet: those of a burst often have the same.
+    last: (Span, u64),
 }
 
 impl Seen {
     fn new() -> Seen {
-        Seen { delay_ns: Distribution::new(DELAY_NS_MAX, 3), bytes: 0, ce: 0, blurred: 0 }
+        Seen {
+            delay_ns: Distribution::new(DELAY_NS_MAX, 3),
+            bytes: 0,
+            ce: 0,
+            blurred: 0,
+            last: (Span::ZERO, 0),
+        }
     }
 
     /// A data frame that took so long; not `sharp`: it may have waited for us.
+    #[inline(always)]
     fn frame(&mut self, took: Span, sharp: bool, bytes: u64, ce: bool) {
         self.ce += u64::from(ce);
         if sharp {
-            self.delay_ns.record(took.0 / 1_000);
+            if took != self.last.0 {
+                self.settle(took);
+            }
+            self.last.1 += 1;
             self.bytes += bytes;
         } else {
             self.blurred += 1;
         }
     }
 
+    /// Counts those of the last delay; others follow.
+    #[inline(never)]
+    fn settle(&mut self, next: Span) {
+        let (took, n) = std::mem::replace(&mut self.last, (next, 0));
+        self.delay_ns.record_n(took.0 / 1_000, n);
+    }
+
     /// Delay by our own stamps.
-    pub fn delay_ns(&self) -> Percentiles {
+    pub fn delay_ns(&mut self) -> Percentiles {
+        self.settle(Span::ZERO);
         self.delay_ns.percentiles()
     }
 
     /// Depth of the queue that the frames waited in, as the delay above the least of them says when it drains at the
     /// rate of `timing`: bytes with FCS.
-    pub fn queue_bytes(&self, timing: &LinkTiming) -> Percentiles {
+    pub fn queue_bytes(&mut self, timing: &LinkTiming) -> Percentiles {
         let p = self.delay_ns();
         let (Some(least), Some(mean)) = (p.min, (p.n > 0).then(|| self.bytes as f64 / p.n as f64)) else {
             return p;
@@ -256,12 +200,16 @@ pub(super) struct LabPort<P: Port, L> {
     free_at: Time,
     /// When the device had nothing more for us: what comes later has arrived since.
     emptied_at: Time,
+    /// What came last waited for us for no longer than the backlog lasts.
+    sharp: bool,
     /// `None` where nothing ever arrives.
-    stamps: Option<Arc<Stamps>>,
-    /// By number of the sending queue pair or stream: [`Stamps::flow`], and where its frames have their PSN.
-    flows: Vec<(u64, usize)>,
+    stamps: Option<Stamper>,
+    /// Packets whose acknowledgements are awaited.
+    pub asked: Asked,
     /// The device says when a frame came.
     stamps_arrivals: bool,
+    /// When the last burst was taken in.
+    taken_at: Time,
     answers: TxBatch<P::Frame>,
     /// Streams' frames have this number or a higher one as their `flow`.
     streams_from: u32,
@@ -297,7 +245,7 @@ pub(super) struct Wire {
 }
 
 impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
-    pub fn new(device: P, pool: L, wire: Wire, stamps: Option<Arc<Stamps>>) -> LabPort<P, L> {
+    pub fn new(device: P, pool: L, wire: Wire, stamps: Option<Stamper>) -> LabPort<P, L> {
         let rate = wire.timing.rate().bits_per_s.max(1);
         LabPort {
             stamps_arrivals: device.caps().rx_timestamps,
@@ -311,8 +259,10 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             clock: wire.clock,
             free_at: Time::ZERO,
             emptied_at: Time::ZERO,
+            sharp: false,
+            taken_at: Time::ZERO,
             stamps,
-            flows: Vec::new(),
+            asked: Asked::default(),
             answers: TxBatch::new(),
             streams_from: wire.streams_from,
             lateness: None,
@@ -477,61 +427,158 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         (span, bytes)
     }
 
-    /// Puts the stamps of data frames away.
+    /// Stamps data frames.
     #[inline]
-    fn stamp(&mut self, now: Time, batch: &TxBatch<P::Frame>) {
+    fn stamp(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) {
         let Some(stamps) = &self.stamps else { return };
-        for frame in batch.control.iter().chain(&batch.data) {
-            let m = frame.meta();
-            if m.flags & flags::DATA == 0 {
+        let together = stamps.together(now);
+        for frame in batch.control.iter_mut().chain(&mut batch.data) {
+            if frame.meta().flags & flags::DATA == 0 {
                 continue;
             }
-            let number = m.flow as usize;
-            if number >= self.flows.len() {
-                self.flows.resize(number + 1, (0, 0));
+            stamps.write(&together, frame);
+            if frame.meta().flow < self.streams_from {
+                self.asked.sent(now, frame);
             }
-            let flow = &mut self.flows[number];
-            if flow.1 == 0 {
-                let seen = fast::parse(frame.head(), frame.len()).ok();
-                let Some(f) = seen.filter(|f| f.kind == Kind::Roce) else { continue };
-                *flow = (Stamps::flow(&f), usize::from(f.ext_off) - PSN_WORD);
-            }
-            let psn = be32(frame.head(), flow.1) & psn::MASK;
-            stamps.put(Stamps::place(flow.0, psn), frame, now);
         }
     }
 
-    /// What becomes of an arrived frame: true when the host is to have it.
-    fn sort(&mut self, now: Time, sharp: bool, frame: &mut P::Frame) -> bool {
-        let bytes = u64::from(frame.len().0.max(60)) + 4;
-        self.stats.rx_frames += 1;
+    /// Keeps a probe that is for us.
+    #[cold]
+    fn probed(&mut self, now: Time, f: &Fast, frame: &P::Frame) {
+        let ours = self.who.ips.iter().any(|ip| IpKey::from(*ip) == f.dst);
+        if ours && self.probes.len() < PROBES_MAX {
+            self.probes.push(Probe {
+                at: now,
+                number: f.psn,
+                dscp: f.dscp,
+                ecn: f.ecn,
+                pcp: f.vlan.map(|v| v.pcp),
+                intact: frame.wire_bytes().is_some_and(|b| icrc::verify(b) == Ok(true)),
+            });
+        }
+    }
+
+    /// A frame about neighbours, or of no interest.
+    fn heard(&mut self, frame: &P::Frame) {
+        let head = &frame.head()[..usize::from(frame.len().0).min(HEAD_MAX)];
+        match neighbour::parse(head) {
+            Some(Neighbour::Asks { ip, mac, target }) if self.who.ips.contains(&target) => {
+                let (us, vlan) = (self.who.mac, self.who.vlan);
+                self.stats.answered += 1;
+                self.speak(|head| neighbour::tell(head, vlan, us, target, (mac, ip)));
+            }
+            Some(Neighbour::Tells { ip, mac }) => match self.told.iter().position(|(i, _)| *i == ip) {
+                Some(at) => self.told[at].1 = mac,
+                None if self.told.len() < TOLD_MAX => self.told.push((ip, mac)),
+                None => {}
+            },
+            Some(_) => {}
+            None => self.stats.other += 1,
+        }
+    }
+}
+
+/// Bytes of a frame, padded and with FCS.
+#[inline(always)]
+fn in_wire<F: Frame>(frame: &F) -> u64 {
+    u64::from(frame.len().0.max(60)) + 4
+}
+
+impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
+    type Frame = P::Frame;
+
+    /// As [`Port::rx_raw`] where no host is behind the port yet: what none would get is given back.
+    fn rx_burst(&mut self, out: &mut Burst<P::Frame>) -> usize {
+        let before = out.len();
+        if self.rx_raw(out) == 0 {
+            return 0;
+        }
+        let all = std::mem::take(out);
+        for (i, mut frame) in all.into_iter().enumerate() {
+            let now = frame.meta().arrive;
+            let keep = i < before
+                || match fast::parse(frame.head(), frame.len()) {
+                    Ok(f) if f.kind == Kind::Roce => self.admit(now, &f, &mut frame),
+                    _ => self.admit_other(now, &mut frame),
+                };
+            if keep {
+                out.push(frame);
+            } else {
+                self.pool.give(frame);
+            }
+        }
+        self.flush();
+        out.len() - before
+    }
+
+    fn rx_raw(&mut self, out: &mut Burst<P::Frame>) -> usize {
+        let before = out.len();
+        let room = out.remaining_capacity();
+        let taken = self.device.rx_burst(out);
+        self.flush();
+        if taken == 0 {
+            // Seen empty after the turn began: good enough, and no clock is read for it.
+            self.emptied_at = self.emptied_at.max(self.turn_began());
+            return 0;
+        }
+        let now = self.clock.now();
+        self.taken_at = now;
+        // As exact as what is handed over ahead of the wire.
+        self.sharp = now.since(self.emptied_at) <= self.backlog;
+        if taken < room {
+            self.emptied_at = now;
+        }
+        let mut bytes = 0;
+        for frame in &mut out[before..] {
+            let mut at = now;
+            if self.stamps_arrivals
+                && let Some(tick) = self.device.arrived_at(frame)
+            {
+                // However long we were away, this is when it came.
+                at = self.clock.at(tick).min(now);
+                self.stats.stamped += 1;
+            }
+            frame.meta_mut().arrive = at;
+            bytes += in_wire(frame);
+        }
+        self.stats.rx_frames += taken as u64;
         self.stats.rx_bytes += bytes;
+        out.len() - before
+    }
+
+    #[inline(always)]
+    fn admit(&mut self, _now: Time, f: &Fast, frame: &mut P::Frame) -> bool {
+        // The device's stamp, where it has one.
+        let at = frame.meta().arrive;
+        if f.dest_qp == PROBE_QPN {
+            self.probed(at, f, frame);
+            return false;
+        }
+        let stamp = self.stamps.as_ref();
+        let stamp =
+            stamp.and_then(|s| s.read(self.taken_at, frame.head(), f.head_len().into(), f.payload_len));
+        if let Some(stamp) = stamp {
+            let sharp = self.sharp || at < self.taken_at;
+            self.seen.frame(at.since(stamp.wire_out), sharp, in_wire(frame), f.ecn == 3);
+            let m = frame.meta_mut();
+            (m.intended, m.start) = (stamp.intended, stamp.wire_out);
+            (m.src, m.flow) = (stamp.port.into(), stamp.sender);
+            return true;
+        }
+        let m = frame.meta_mut();
+        (m.intended, m.start) = (Time::NEVER, Time::NEVER);
+        if f.payload_len > 0 {
+            self.stats.unstamped += 1;
+        } else if f.opcode == Opcode::RcAck as u8 {
+            self.asked.answered(at, f, frame.head());
+        }
+        true
+    }
+
+    #[cold]
+    fn admit_other(&mut self, now: Time, frame: &mut P::Frame) -> bool {
         match fast::parse(frame.head(), frame.len()) {
-            Ok(f) if f.kind == Kind::Roce && f.dest_qp == PROBE_QPN => {
-                let ours = self.who.ips.iter().any(|ip| IpKey::from(*ip) == f.dst);
-                if ours && self.probes.len() < PROBES_MAX {
-                    self.probes.push(Probe {
-                        at: now,
-                        number: f.psn,
-                        dscp: f.dscp,
-                        ecn: f.ecn,
-                        pcp: f.vlan.map(|v| v.pcp),
-                        intact: frame.wire_bytes().is_some_and(|b| icrc::verify(b) == Ok(true)),
-                    });
-                }
-                false
-            }
-            Ok(f) if f.kind == Kind::Roce => {
-                let known = self.stamps.as_ref().is_some_and(|s| s.restore(&f, frame));
-                if known {
-                    self.seen.frame(now.since(frame.meta().start), sharp, bytes, f.ecn == 3);
-                } else {
-                    let m = frame.meta_mut();
-                    (m.intended, m.start) = (now, now);
-                    self.stats.unstamped += u64::from(f.payload_len > 0);
-                }
-                true
-            }
             Ok(f) if f.kind == Kind::Pfc => {
                 self.stats.pfc_seen += 1;
                 let pause = PfcFrame::parse(frame.head(), frame.len());
@@ -545,78 +592,10 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
                 self.pfc == PfcMode::Software
             }
             _ => {
-                let head = &frame.head()[..usize::from(frame.len().0).min(HEAD_MAX)];
-                match neighbour::parse(head) {
-                    Some(Neighbour::Asks { ip, mac, target }) if self.who.ips.contains(&target) => {
-                        let (us, vlan) = (self.who.mac, self.who.vlan);
-                        self.stats.answered += 1;
-                        self.speak(|head| neighbour::tell(head, vlan, us, target, (mac, ip)));
-                    }
-                    Some(Neighbour::Tells { ip, mac }) => {
-                        match self.told.iter().position(|(i, _)| *i == ip) {
-                            Some(at) => self.told[at].1 = mac,
-                            None if self.told.len() < TOLD_MAX => self.told.push((ip, mac)),
-                            None => {}
-                        }
-                    }
-                    Some(_) => {}
-                    None => self.stats.other += 1,
-                }
+                self.heard(frame);
                 false
             }
         }
-    }
-}
-
-impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
-    type Frame = P::Frame;
-
-    fn rx_burst(&mut self, out: &mut Burst<P::Frame>) -> usize {
-        let before = out.len();
-        let room = out.remaining_capacity();
-        let taken = self.device.rx_burst(out);
-        if taken == 0 {
-            // Seen empty after the turn began: good enough, and no clock is read for it.
-            self.emptied_at = self.emptied_at.max(self.turn_began());
-            self.flush();
-            return 0;
-        }
-        let now = self.clock.now();
-        // As exact as what is handed over ahead of the wire.
-        let sharp = now.since(self.emptied_at) <= self.backlog;
-        if taken < room {
-            self.emptied_at = now;
-        }
-        let mut others = false;
-        for frame in &mut out[before..] {
-            let (mut at, mut sharp) = (now, sharp);
-            if self.stamps_arrivals
-                && let Some(tick) = self.device.arrived_at(frame)
-            {
-                // However long we were away, this is when it came.
-                (at, sharp) = (self.clock.at(tick).min(now), true);
-                self.stats.stamped += 1;
-            }
-            frame.meta_mut().arrive = at;
-            let ours = self.sort(at, sharp, frame);
-            // Who is not for the host is marked, and taken out afterwards: rare.
-            if !ours {
-                frame.meta_mut().driver = OTHERS;
-                others = true;
-            }
-        }
-        if others {
-            let all = std::mem::take(out);
-            for (i, frame) in all.into_iter().enumerate() {
-                if i >= before && frame.meta().driver == OTHERS {
-                    self.pool.give(frame);
-                } else {
-                    out.push(frame);
-                }
-            }
-        }
-        self.flush();
-        out.len() - before
     }
 
     fn tx_room(&mut self) -> usize {

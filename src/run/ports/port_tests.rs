@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::port::{Clock, Identity, LabPort, Stamps, Wire};
+use super::port::{Clock, Identity, LabPort, Wire};
+use super::stamp::Stamper;
 use crate::frame::whole::{WholeFrame, WholePool};
 use crate::frame::{Burst, Fill, Frame, FramePool, PfcSeen, Port, PortCaps, TxBatch, flags};
 use crate::plan::lab::PfcMode;
@@ -56,7 +57,12 @@ fn port(takes: usize, pool: &WholePool) -> LabPort<Device, WholePool> {
         clock: Clock { tsc, origin: ticks() },
         streams_from: u32::MAX,
     };
-    LabPort::new(Device { takes, inside: VecDeque::new() }, pool.clone(), wire, Some(Stamps::shared()))
+    LabPort::new(
+        Device { takes, inside: VecDeque::new() },
+        pool.clone(),
+        wire,
+        Some(Stamper::new(1, 0, &[100])),
+    )
 }
 
 fn to_ourselves() -> Template {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::port::{Clock, LabPort, Probe, Stamps};
+use super::port::{Clock, LabPort, Probe};
 use super::setup::{self, Open};
 use crate::dpdk::ethdev::FlowControl;
 use crate::dpdk::{EthPort, MbufFrame, MbufFrames};
@@ -113,10 +113,9 @@ pub(super) fn examine(plan: &Plan, tsc: Tsc, stop: &StopFlag, pauses: bool, open
 }
 
 fn lab_ports(plan: &Plan, open: &mut Open, clock: Clock) -> Vec<LivePort> {
-    let stamps = Stamps::shared();
     let wired = std::mem::take(&mut open.ports).into_iter().enumerate().map(|(i, device)| {
         let pool = MbufFrames::new(&open.control, &open.data, &[]);
-        setup::lab_port(plan, i, device, pool, open.frame_max, clock, Some(stamps.clone()))
+        setup::lab_port(plan, i, device, pool, open.frame_max, clock, None)
     });
     wired.collect()
 }
@@ -365,9 +364,10 @@ impl Examiner<'_> {
     fn marks(&self) -> Vec<Marks> {
         let mut all = BTreeSet::new();
         for c in self.plan.classes.iter() {
-            all.insert(Marks { dscp: c.dscp, ecn: c.ecn.bits(), priority: c.priority });
-            all.insert(Marks { dscp: c.ack_dscp, ecn: 0, priority: c.ack_priority });
-            all.insert(Marks { dscp: c.cnp_dscp, ecn: 0, priority: c.cnp_priority });
+            let ecn = c.ecn.bits();
+            all.insert(Marks { dscp: c.dscp, ecn, priority: c.priority });
+            all.insert(Marks { dscp: c.ack_dscp, ecn, priority: c.ack_priority });
+            all.insert(Marks { dscp: c.cnp_dscp, ecn, priority: c.cnp_priority });
         }
         all.into_iter().collect()
     }

@@ -1,9 +1,10 @@
 //! Before the first frame: what is refused, and the devices opened.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use super::port::{self, Clock, Identity, Stamps, Wire};
+use super::asked::Asked;
+use super::port::{self, Clock, Identity, Wire};
+use super::stamp::Stamper;
 use crate::dpdk::ethdev::FlowControl;
 use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufFrames, MbufPool, PoolSpec, PortSpec};
 use crate::limits::BURST;
@@ -236,7 +237,7 @@ pub(super) fn lab_port(
     pool: MbufFrames,
     frame_max: u16,
     clock: Clock,
-    stamps: Option<Arc<Stamps>>,
+    stamps: Option<Stamper>,
 ) -> port::LabPort<EthPort, MbufFrames> {
     let (host, lab) = (&plan.hosts[at], &plan.lab.ports[at]);
     let who = Identity {
@@ -254,5 +255,7 @@ pub(super) fn lab_port(
         clock,
     };
     device.observe_clock();
-    port::LabPort::new(device, pool, wire, stamps)
+    let mut port = port::LabPort::new(device, pool, wire, stamps);
+    port.asked = Asked::new(host.qps.len(), plan.classes.len());
+    port
 }

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
 
-use super::port::{Clock, LabPort, Stamps};
+use super::port::{Clock, LabPort};
 use super::setup::{self, Open};
+use super::stamp::Stamper;
+use super::tally::Tally;
 use crate::dpdk::{Eal, EthPort, MbufFrames, StampSource};
 use crate::frame::{Burst, PfcSeen, Port};
 use crate::host::config::HostConfig;
@@ -102,7 +104,8 @@ pub(super) struct Job<'a> {
     /// Number of the first port of this worker.
     pub first: usize,
     pub gate: Arc<Gate>,
-    pub stamps: Arc<Stamps>,
+    /// Number that stamps of this run carry.
+    pub number: u32,
     pub tsc: Tsc,
     pub core: Option<usize>,
     pub shared: Arc<Shared>,
@@ -220,9 +223,10 @@ fn payloads(plan: &Plan) -> Vec<u16> {
 }
 
 fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
+    let mtus = payloads(job.plan);
     let wired = std::mem::take(&mut open.ports).into_iter().enumerate().map(|(i, device)| {
         let pool = MbufFrames::new(&open.control, &open.data, &[]);
-        let stamps = (!job.sink(i)).then(|| job.stamps.clone());
+        let stamps = (!job.sink(i)).then(|| Stamper::new(job.number, (job.first + i) as u8, &mtus));
         setup::lab_port(job.plan, job.first + i, device, pool, open.frame_max, clock, stamps)
     });
     wired.collect()
@@ -314,7 +318,7 @@ struct Turner<'j, 'a> {
     clock: Clock,
     lives: Vec<Live>,
     phases: Phases,
-    recorder: Recorder,
+    recorder: Tally,
     /// Milestones whose time has not come.
     ahead: Vec<Milestone>,
     base: Option<Vec<HostStats>>,
@@ -341,7 +345,7 @@ impl<'j, 'a> Turner<'j, 'a> {
         Turner {
             links: vec![true; lives.len()],
             phases,
-            recorder: Recorder::for_plan(job.plan),
+            recorder: Tally::new(Recorder::for_plan(job.plan)),
             ahead: Vec::new(),
             base: None,
             open_loop_done: false,
@@ -477,7 +481,7 @@ impl<'j, 'a> Turner<'j, 'a> {
     fn milestones(&mut self, now: Time) {
         while let Some(m) = self.phases.poll_milestone() {
             if let Milestone::Measure(at) = m {
-                self.recorder.set_measure_from(at);
+                self.recorder.recorder().set_measure_from(at);
             }
             self.ahead.push(m);
         }
@@ -548,6 +552,7 @@ impl<'j, 'a> Turner<'j, 'a> {
         let mut ports = Vec::new();
         for (i, live) in self.lives.iter_mut().enumerate() {
             live.finish(&mut self.recorder);
+            self.recorder.recorder().add_round_trips(live.port.asked.round_trip_ns());
             let figures = figures(self.job.plan, self.job.first + i, live, frame_max, end);
             let allowed = self.job.plan.hosts[self.job.first + i].pfc_response.as_ns_f64();
             if let Some(took) = figures.xoff_response_ns.filter(|took| *took > allowed) {
@@ -557,15 +562,9 @@ impl<'j, 'a> Turner<'j, 'a> {
                     figures.name
                 ));
             }
-            if live.port.stats.unstamped > 0 {
-                why.push(format!(
-                    "port {}: {} frames arrived after their stamps were gone: latencies count them as 0",
-                    figures.name, live.port.stats.unstamped
-                ));
-            }
             ports.push(figures);
         }
-        self.recorder.finish(end);
+        self.recorder.recorder().finish(end);
         let hosts = self.lives.iter().map(|l| l.host.stats());
         let hosts = match &self.base {
             Some(base) => hosts.zip(base).map(|(now, base)| now.since(base)).collect(),
@@ -595,7 +594,7 @@ impl<'j, 'a> Turner<'j, 'a> {
             lateness: self.lateness.filter(|h| !h.is_empty()),
             late: self.late,
             stop,
-            recorder: self.recorder,
+            recorder: self.recorder.into_recorder(),
         }
     }
 }
@@ -612,7 +611,9 @@ pub(super) fn percentiles(h: &Histogram<u64>) -> [u64; 3] {
     [h.value_at_quantile(0.5), h.value_at_quantile(0.99), h.max()]
 }
 
-fn figures(plan: &Plan, i: usize, live: &Live, frame_max: u16, end: Time) -> PortFigures {
+fn figures(plan: &Plan, i: usize, live: &mut Live, frame_max: u16, end: Time) -> PortFigures {
+    let (delay_ns, timing) = (live.port.seen.delay_ns(), live.port.timing);
+    let queue_bytes_inferred = live.port.seen.queue_bytes(&timing);
     let (host, lab, s) = (&plan.hosts[i], &plan.lab.ports[i], &live.port.stats);
     let device = &live.port.device;
     let counted = device.stats().ok();
@@ -651,9 +652,10 @@ fn figures(plan: &Plan, i: usize, live: &Live, frame_max: u16, end: Time) -> Por
         rx_missed: counted.map_or(0, |c| c.rx_missed + c.rx_no_buffer),
         icrc_errors: live.stats().rx_icrc_errors,
         ce_rx: live.port.seen.ce,
-        delay_ns: live.port.seen.delay_ns(),
+        delay_ns,
         delay_blurred: live.port.seen.blurred,
-        queue_bytes_inferred: live.port.seen.queue_bytes(&live.port.timing),
+        queue_bytes_inferred,
+        unstamped: s.unstamped,
         rx_other: s.other,
         answered: s.answered,
         rate_error: match live.host.stream_progress(end) {

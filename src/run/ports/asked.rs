@@ -1,0 +1,90 @@
+//! Round trips: from a packet that asks for an acknowledgement to that acknowledgement.
+//!
+//! One packet at a time of every queue pair is timed: the oldest with AckReq that is not answered. The far end answers such
+//! a packet at once, so the time is that of the network both ways and of the far end, not of its coalescing. What is sent
+//! again is not timed, as nobody can tell which of the two is acknowledged (RFC 6298, 3).
+
+use super::port::DELAY_NS_MAX;
+use crate::frame::{Frame, HEAD_MAX, flags};
+use crate::measure::distribution::Distribution;
+use crate::transport::config::QPN_FIRST;
+use crate::units::Time;
+use crate::wire::fast::{self, Fast};
+use crate::wire::{ETHERTYPE_IPV4, be16, be32, psn};
+
+/// Offset of a BTH behind untagged IPv4 without options.
+const BTH_USUAL: usize = 42;
+
+/// A packet that is timed.
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    /// `NEVER`: none is.
+    at: Time,
+    psn: u32,
+    class: u8,
+}
+
+const NONE: Packet = Packet { at: Time::NEVER, psn: 0, class: 0 };
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// By queue pair.
+    packets: Vec<Packet>,
+    /// By class, nanoseconds.
+    round_trip_ns: Vec<Distribution<u32>>,
+}
+
+impl Asked {
+    /// Makes room for so many queue pairs and classes.
+    pub fn new(queue_pairs: usize, classes: usize) -> Asked {
+        let round_trip_ns = (0..classes).map(|_| Distribution::new(DELAY_NS_MAX, 3)).collect();
+        Asked { packets: vec![NONE; queue_pairs], round_trip_ns }
+    }
+
+    /// A data packet of a queue pair is handed over.
+    #[inline(always)]
+    pub fn sent<F: Frame>(&mut self, now: Time, frame: &F) {
+        let (head, meta) = (frame.head(), frame.meta());
+        let usual = be16(head, 12) == ETHERTYPE_IPV4 && head[14] == 0x45;
+        let bth = if usual { BTH_USUAL } else { bth_of(frame) };
+        let word = be32(head, bth + 8);
+        let again = meta.flags & flags::RETRANSMITTED != 0;
+        if word >> 31 == 0 && !again {
+            return;
+        }
+        let Some(packet) = self.packets.get_mut(meta.flow as usize) else { return };
+        if again {
+            *packet = NONE;
+        } else if packet.at == Time::NEVER {
+            *packet = Packet { at: now, psn: word & psn::MASK, class: meta.class };
+        }
+    }
+
+    /// An ACK or NAK came in.
+    #[inline]
+    pub fn answered(&mut self, now: Time, f: &Fast, head: &[u8; HEAD_MAX]) {
+        let Some(packet) = self.packets.get_mut(f.dest_qp.wrapping_sub(QPN_FIRST) as usize) else { return };
+        if packet.at == Time::NEVER {
+            return;
+        }
+        let positive = f.aeth(head).is_some_and(|a| a.syndrome >> 5 == 0);
+        if positive && psn::before(f.psn, packet.psn) {
+            return;
+        }
+        let Packet { at, class, .. } = std::mem::replace(packet, NONE);
+        if let Some(d) = self.round_trip_ns.get_mut(usize::from(class)).filter(|_| positive) {
+            d.record(now.since(at).0 / 1_000);
+        }
+    }
+
+    /// Round trips by class, nanoseconds.
+    pub fn round_trip_ns(&self) -> &[Distribution<u32>] {
+        &self.round_trip_ns
+    }
+}
+
+#[cold]
+fn bth_of<F: Frame>(frame: &F) -> usize {
+    fast::parse(frame.head(), frame.len()).map_or(BTH_USUAL, |f| f.bth_off.into())
+}

@@ -1,0 +1,232 @@
+//! Stamps of data frames: 24 bytes at the front of the payload, under the ICRC.
+//!
+//! ```text
+//! run (32 bits)   sender (24)   port (8)   wire out (64)   intended (64)      least significant byte first
+//! ```
+//!
+//! Times are picoseconds since the start of the run. The number of the run tells our frames from those of others, which
+//! are never read as stamps. The host has completed the frame before; what the stamp changes of its ICRC is carried over
+//! the rest of the payload by a table, so that the cost does not depend on its length.
+//!
+//! Payloads of 24 bytes and less, and those that somebody wants to read, have no stamps: such frames are counted and have
+//! no latency.
+
+use crate::frame::{Fill, Frame, HEAD_MAX, PAYLOAD_BYTE};
+use crate::rng::mix;
+use crate::units::{Span, Time};
+use crate::wire::icrc::{Advance, of_u64};
+use crate::wire::{ICRC_LEN, pad_of, psn};
+
+/// Bytes of a stamp.
+pub(super) const STAMP: usize = 24;
+/// Mark of frames that have one and were refused by the device ([`crate::frame::FrameMeta::driver`]).
+const STAMPED: u32 = 1;
+/// What a payload is before it is stamped.
+const BEFORE: u64 = u64::from_ne_bytes([PAYLOAD_BYTE; 8]);
+/// Bytes that are to follow it: pad, which is no place for it, may be among them.
+const BEHIND_MIN: usize = 4;
+/// Two cores may read the counter so far apart.
+const SKEW: Span = Span::from_us(1);
+
+/// What a stamp says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub wire_out: Time,
+    pub intended: Time,
+    /// Port that sent the frame, and its queue pair or stream.
+    pub port: u8,
+    pub sender: u32,
+}
+
+/// The number of a run that starts now.
+pub(super) fn run_number(ticks: u64) -> u32 {
+    let number = mix(ticks ^ u64::from(std::process::id()) << 40) as u32;
+    // No payload that was never stamped looks like it.
+    if number == BEFORE as u32 { !number } else { number }
+}
+
+/// Writes and reads the stamps of one port.
+pub(super) struct Stamper {
+    run: u32,
+    port: u8,
+    /// By number of bytes between the stamp and the ICRC; the most common first.
+    behind: Vec<Advance>,
+}
+
+/// The stamps of frames that leave together.
+#[derive(Clone, Copy)]
+pub(super) struct Together {
+    wire_out: Time,
+    /// What run, port and time change in the register behind the stamp.
+    register: u32,
+}
+
+impl Stamper {
+    /// For `port` of the run of this number; quick for payloads of these lengths.
+    pub fn new(run: u32, port: u8, payload_lens: &[u16]) -> Stamper {
+        let mut behind: Vec<Advance> = Vec::new();
+        for n in payload_lens.iter().flat_map(|n| [n + u16::from(pad_of(*n)), *n]) {
+            if let Some(n) = n.checked_sub(STAMP as u16)
+                && behind.iter().all(|a| a.bytes() != n)
+            {
+                behind.push(Advance::new(n));
+            }
+        }
+        Stamper { run, port, behind }
+    }
+
+    #[inline(always)]
+    fn first_word(&self, sender: u32) -> u64 {
+        u64::from(self.run) | u64::from(sender & psn::MASK) << 32 | u64::from(self.port) << 56
+    }
+
+    /// Begins a burst that is handed over at `now`.
+    #[inline]
+    pub fn together(&self, now: Time) -> Together {
+        let register = of_u64::<16>(self.first_word(0) ^ BEFORE) ^ of_u64::<8>(now.0 ^ BEFORE);
+        Together { wire_out: now, register }
+    }
+
+    /// Stamps a completed frame; false when there is no room for it.
+    #[inline(always)]
+    pub fn write<F: Frame>(&self, burst: &Together, frame: &mut F) -> bool {
+        let m = frame.meta();
+        let (at, end) = (usize::from(m.head_len), usize::from(m.len.0));
+        let (intended, sender, again) = (m.intended, m.flow & psn::MASK, m.driver == STAMPED);
+        if m.fill != Fill::Const || at + STAMP > HEAD_MAX || at + STAMP + BEHIND_MIN + ICRC_LEN > end {
+            return false;
+        }
+        let behind = (end - ICRC_LEN - at - STAMP) as u16;
+        let changed = |register| match self.behind.iter().find(|a| a.bytes() == behind) {
+            Some(a) => a.over(register),
+            None => Advance::slowly(register, behind),
+        };
+        frame.meta_mut().driver = STAMPED;
+        let words = [self.first_word(sender), burst.wire_out.0, intended.0];
+        let Some(bytes) = frame.wire_bytes_mut() else { return false };
+        let Some(stamp) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut::<STAMP>()) else {
+            return false;
+        };
+        let change = if again {
+            let [_, before, _] = words_of(stamp);
+            of_u64::<8>(before ^ burst.wire_out.0)
+        } else {
+            // The sender was taken as zero.
+            burst.register ^ of_u64::<16>(u64::from(sender) << 32) ^ of_u64::<0>(intended.0 ^ BEFORE)
+        };
+        for (to, word) in stamp.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *to = word.to_le_bytes();
+        }
+        if let Some(icrc) = bytes.get_mut(end - ICRC_LEN..).and_then(|b| b.first_chunk_mut::<ICRC_LEN>()) {
+            *icrc = (u32::from_le_bytes(*icrc) ^ changed(change)).to_le_bytes();
+        }
+        true
+    }
+
+    /// The stamp at `at` of a frame with so much payload that came in at `now`, when it has one of this run.
+    #[inline(always)]
+    pub fn read(&self, now: Time, head: &[u8; HEAD_MAX], at: usize, payload_len: u16) -> Option<Stamp> {
+        if usize::from(payload_len) < STAMP {
+            return None;
+        }
+        let [first, wire_out, intended] = words_of(head.get(at..)?.first_chunk()?);
+        let (wire_out, intended) = (Time(wire_out), Time(intended));
+        let ours = first as u32 == self.run && wire_out <= now + SKEW;
+        ours.then_some(Stamp {
+            wire_out,
+            intended,
+            port: (first >> 56) as u8,
+            sender: (first >> 32) as u32 & psn::MASK,
+        })
+    }
+}
+
+#[inline(always)]
+fn words_of(stamp: &[u8; STAMP]) -> [u64; 3] {
+    let word = |i: usize| stamp.as_chunks().0.get(i).map_or(0, |b: &[u8; 8]| u64::from_le_bytes(*b));
+    [word(0), word(1), word(2)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::FramePool;
+    use crate::frame::whole::{WholeFrame, WholePool};
+    use crate::units::FrameLen;
+    use crate::wire::headers::{Ext, Opcode, Reth};
+    use crate::wire::icrc;
+    use crate::wire::template::{BthFields, FrameSpec, Template};
+
+    fn frame(pool: &mut WholePool, spec: &FrameSpec, ext: Ext, payload: u16) -> WholeFrame {
+        let mut f = pool.take(Fill::Const, FrameLen(200)).unwrap();
+        let opcode = if ext.is_empty() { Opcode::RcWriteMiddle } else { Opcode::RcWriteOnly };
+        let bth = BthFields {
+            opcode: opcode.into(),
+            dest_qp: 17,
+            psn: 5,
+            pad: pad_of(payload),
+            ..Default::default()
+        };
+        let wire = Template::new(spec).unwrap().write(f.head_mut(), &bth, &ext, payload);
+        let m = f.meta_mut();
+        (m.len, m.head_len, m.flow, m.intended) = (wire.len, wire.head_len, 0x12_3456, Time(7_654_321_012));
+        pool.seal(&mut f);
+        f
+    }
+
+    #[test]
+    fn stamps_come_back_and_the_icrc_is_right_for_every_length_and_head() {
+        let mut pool = WholePool::new(4);
+        let v4 = FrameSpec::default();
+        let ip = |a: &str| a.parse().unwrap();
+        let v6 = FrameSpec {
+            src_ip: ip("2001:2::1"),
+            dst_ip: ip("2001:2::2"),
+            vlan: Some((3, 100)),
+            ..FrameSpec::default()
+        };
+        let reth = Ext::Reth(Reth { va: 1 << 40, rkey: 7, dma_len: 9 });
+        let s = Stamper::new(0x5eed_0001, 3, &[1_024, 4_096, 1_001]);
+        for spec in [v4, v6] {
+            for ext in [Ext::None, reth] {
+                for payload in [0, 1, 23, 24, 25, 64, 1_000, 1_001, 1_024, 4_096] {
+                    let mut f = frame(&mut pool, &spec, ext, payload);
+                    let (head_len, now) = (usize::from(f.meta().head_len), Time(8_000_000_000_000));
+                    let fits = payload > 24;
+                    assert_eq!(s.read(now, f.head(), head_len, payload), None, "constant bytes are no stamp");
+                    // Once refused, then handed over.
+                    for wire_out in [Time(7_999_999_000_000), Time(7_999_999_500_001)] {
+                        let stamped = s.write(&s.together(wire_out), &mut f);
+                        assert_eq!(stamped, fits, "{payload}");
+                        assert_eq!(icrc::verify(f.wire_bytes().unwrap()), Ok(true), "{payload} {ext:?}");
+                        let stamp = fits.then_some(Stamp {
+                            wire_out,
+                            intended: Time(7_654_321_012),
+                            port: 3,
+                            sender: 0x12_3456,
+                        });
+                        assert_eq!(s.read(now, f.head(), head_len, payload), stamp, "{payload}");
+                    }
+                    pool.give(f);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn stamps_of_other_runs_and_of_the_future_are_none() {
+        let mut pool = WholePool::new(1);
+        let mut f = frame(&mut pool, &FrameSpec::default(), Ext::None, 1_024);
+        let (at, now) = (usize::from(f.meta().head_len), Time(5_000_000_000));
+        let (ours, others) = (Stamper::new(1, 0, &[1_024]), Stamper::new(2, 0, &[1_024]));
+        assert!(others.write(&others.together(now), &mut f));
+        assert_eq!(ours.read(now, f.head(), at, 1_024), None);
+        assert!(others.read(now, f.head(), at, 1_024).is_some());
+        assert_eq!(others.read(Time(1_000_000_000), f.head(), at, 1_024), None);
+    }
+
+    #[test]
+    fn two_runs_have_two_numbers() {
+        assert_ne!(run_number(1), run_number(2));
+    }
+}
