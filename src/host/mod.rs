@@ -17,6 +17,8 @@
 //! * `parts`: messages in parts over several queue pairs
 //! * `pfc`: pauses obeyed and pauses sent
 //! * `stream`: open-loop streams, both ends
+//! * `lanes`: streams that wait for their time
+//! * `open_loop`: streams' frames out, in bursts
 //! * `programs`: the ranks' programs, their posts and what reaches them
 //! * `reads`: READs of ours, from the request to the last response
 //! * `rare`: state that most queue pairs never have
@@ -27,7 +29,9 @@ mod common;
 pub mod config;
 mod datagrams;
 mod delayed;
+mod lanes;
 pub mod memory;
+mod open_loop;
 mod parts;
 mod pfc;
 mod programs;
@@ -171,6 +175,8 @@ pub struct Host {
     pfc_rx: pfc::Obeyed,
     /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
     wheel: Wheel,
+    /// Streams of one gap that wait for their time.
+    lanes: lanes::Lanes,
     qps: Vec<Qp>,
     /// Headers by pair of addresses ([`Qp::template`]).
     templates: Vec<Template>,
@@ -200,6 +206,9 @@ pub struct Host {
     rares: Vec<rare::Rare>,
     /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
     reorders: Vec<Reorder>,
+    groups: stream::Groups,
+    /// [`stream::Sender::group`] of each.
+    stream_groups: Vec<u16>,
     stream_rx: stream::Receivers,
 }
 
@@ -229,7 +238,8 @@ impl Host {
         let drained = self.receive.as_ref().map_or(Time::NEVER, |r| r.next());
         let acks = self.delayed.next();
         let pause = self.pfc_tx.as_ref().map_or(Time::NEVER, |p| p.next());
-        self.wheel.next().min(self.pfc_rx.next()).min(pause).min(drained).min(acks)
+        let timers = self.wheel.next().min(self.lanes.next());
+        timers.min(self.pfc_rx.next()).min(pause).min(drained).min(acks)
     }
 
     /// A PFC frame of ours is to be sent.
@@ -316,7 +326,8 @@ impl Host {
 
     /// Bytes of memory behind one stream's sending end.
     pub const fn bytes_per_stream() -> u64 {
-        (stream::BYTES_PER_STREAM + 2 * wheel::BYTES_PER_TIMER + ready::BYTES_PER_ENTRY) as u64
+        let lists = 2 * wheel::BYTES_PER_TIMER + ready::BYTES_PER_ENTRY + lanes::BYTES_PER_STREAM;
+        (stream::BYTES_PER_STREAM + size_of::<u16>() + lists) as u64
     }
 
     /// Bytes of memory behind one port, its queue pairs and ranks not counted.

@@ -9,12 +9,15 @@
 
 use std::net::IpAddr;
 
+use arrayvec::ArrayVec;
+
 use super::asked::Asked;
 use super::stamp::Stamper;
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
 use crate::measure::distribution::{Distribution, Percentiles};
 use crate::plan::lab::PfcMode;
+use crate::run::realtime::TX_BURSTS;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 use crate::wire::HEAD_MAX;
@@ -213,8 +216,10 @@ pub(super) struct LabPort<P: Port, L> {
     answers: TxBatch<P::Frame>,
     /// Streams' frames have this number or a higher one as their `flow`.
     streams_from: u32,
-    /// How late the oldest stream's frame of the last burst was handed over.
-    pub lateness: Option<Span>,
+    /// How late the oldest stream's frame of each burst of the turn was handed over.
+    pub lateness: ArrayVec<Span, TX_BURSTS>,
+    /// Time in which frames were held, as they had been made ahead of theirs; for the owner to take.
+    pub held: Span,
     /// MACs neighbours have told.
     pub told: Vec<(IpAddr, [u8; 6])>,
     pub stats: WireStats,
@@ -265,7 +270,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             asked: Asked::default(),
             answers: TxBatch::new(),
             streams_from: wire.streams_from,
-            lateness: None,
+            lateness: ArrayVec::new(),
+            held: Span::ZERO,
             told: Vec::new(),
             stats: WireStats::default(),
             seen: Seen::new(),
@@ -377,14 +383,24 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         if self.turn_at == Time::ZERO { self.clock.now() } else { self.turn_at }
     }
 
+    /// Frames that were made ahead of their time are held until it comes.
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
-        let now = self.clock.now();
+        let mut now = self.clock.now();
+        if let Some(start) = batch.control.first().or(batch.data.first()).map(|f| f.meta().start)
+            && start > now
+        {
+            let from = now;
+            while now < start {
+                now = self.clock.now();
+            }
+            self.held += now.since(from);
+        }
         if self.down {
             return self.lose(now, batch);
         }
         self.stamp(now, batch);
         if let Some(m) = batch.data.first().map(Frame::meta).filter(|m| m.flow >= self.streams_from) {
-            self.lateness = Some(now.since(m.intended));
+            let _ = self.lateness.try_push(now.since(m.intended));
         }
         let (span, bytes) = self.on_wire(batch);
         let sent = self.device.tx_burst(batch);
@@ -418,10 +434,16 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     #[inline]
     fn on_wire(&self, batch: &TxBatch<P::Frame>) -> (Span, u64) {
         let (mut span, mut bytes) = (Span::ZERO, 0);
+        // Most frames are as long as the one before.
+        let (mut len, mut one) = (FrameLen(0), (Span::ZERO, 0));
         for frames in [&batch.control, &batch.data] {
             for f in frames {
-                span += self.timing.wire_time(f.len());
-                bytes += u64::from(f.len().0.max(60)) + 4;
+                if f.len() != len {
+                    len = f.len();
+                    one = (self.timing.wire_time(len), u64::from(len.0.max(60)) + 4);
+                }
+                span += one.0;
+                bytes += one.1;
             }
         }
         (span, bytes)
