@@ -1,6 +1,7 @@
 //! Rate control as queue pairs feel it: what CNPs, timed acknowledgements and losses do to pace and window.
 
 use super::Host;
+use crate::transport::dcqcn::ReactionPoint;
 use crate::transport::pace::Pace;
 use crate::transport::qp::{Qp, Shared};
 use crate::transport::rate::{RateControl, Reaction};
@@ -31,7 +32,7 @@ impl Host {
         if let Some((Reaction::Dcqcn(r), RateControl::Dcqcn(p), q, _)) = self.reaction(qp) {
             let cut = r.on_cnp(p, now);
             let pace = &mut q.resp.pace;
-            apply_rate(pace, now, r.rate(), r.saturated(), r.next_event());
+            apply_rate(pace, now, r, p.ordered.is_some());
             if cut {
                 restart(pace, now, p.byte_counter);
             }
@@ -52,7 +53,7 @@ impl Host {
                         r.on_bytes(p);
                     }
                 }
-                apply_rate(pace, now, r.rate(), r.saturated(), r.next_event());
+                apply_rate(pace, now, r, p.ordered.is_some());
             }
             Some((Reaction::Swift(_), _, q, _)) if byte_counter_expired => q.resp.pace.bytes_left = u32::MAX,
             Some((Reaction::Swift(s), _, q, Some(window))) => {
@@ -147,16 +148,19 @@ fn apply_window(q: &mut Qp, window: Option<&mut u32>, s: &Swift, limits: Limits)
 }
 
 /// Takes over the rate DCQCN decided.
-fn apply_rate(pace: &mut Pace, now: Time, rate: Rate, saturated: bool, event: Time) {
-    pace.event = event;
-    if saturated {
+fn apply_rate(pace: &mut Pace, now: Time, r: &ReactionPoint, whole_ns: bool) {
+    pace.event = r.next_event();
+    if r.saturated() {
         pace.lift();
         return;
     }
     if !pace.limited() {
         pace.forget_lag(now);
     }
-    pace.set_rate(rate);
+    match whole_ns {
+        true => pace.set_whole_rate(r.rate()),
+        false => pace.set_rate(r.rate()),
+    }
 }
 
 /// After a cut the new rate holds at once, and the byte counter starts again.
