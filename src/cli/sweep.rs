@@ -15,9 +15,9 @@ use super::run::{file_name, rfc3339};
 use crate::plan::{Mode, Plan};
 use crate::profile::{self, Overrides};
 use crate::report::build::Meta;
-use crate::report::files;
 use crate::report::model::RunReport;
 use crate::report::number::time;
+use crate::report::{files, streams};
 use crate::run::{self as driver, Options};
 use crate::sys::memory;
 use crate::sys::signals::StopFlag;
@@ -168,6 +168,7 @@ fn one(plan: &Plan, dir: &Path, stop: StopFlag) -> anyhow::Result<(u8, Row)> {
     let result = driver::execute(plan, Options { stop, ..Options::new(Mode::Virtual) })?;
     let report = RunReport::build(plan, &result, Meta { started, repeat: None });
     files::write(dir, &report, result.recorder.rows(), &plan.effective)?;
+    files::write_streams(dir, &streams::rows(plan, &result.recorder))?;
     Ok((report.verdict().exit_code(), figures(&report)))
 }
 

@@ -48,7 +48,7 @@ pub struct Hpcc {
     /// `started_by[tag]`: ranks and their ports that wait for this message to end at its sender, in order.
     pub started_by: Vec<Vec<(PortId, RankId)>>,
     /// What WRED draws, over all switches.
-    pub coins: Streams,
+    pub coins: Box<Streams>,
 }
 
 /// Why a scenario cannot be run.
@@ -158,7 +158,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
     };
     let started_by = folder.waiting.iter().map(|flows| flows.iter().map(at_rank).collect()).collect();
     let nodes = (hosts.len() + folder.topology.switches.len()) as u64;
-    let coins = Streams::new(SEED, nodes * STREAMS_PER_NODE + STREAMS_BESIDE, seed);
+    let coins = Box::new(Streams::new(SEED, nodes * STREAMS_PER_NODE + STREAMS_BESIDE, seed));
     let frames = HpccFrames { data_overhead: 48, ack: ACK, pfc: 43 };
     let predicted = predict(&Basis {
         hosts: &host_configs,

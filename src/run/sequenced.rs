@@ -132,7 +132,7 @@ impl<'p> Sequenced<'p> {
     ) -> Result<Sequenced<'p>, RunError> {
         let addresses = AddressMap::new(plan.ranks.iter().map(|r| (r.ip, r.port)));
         let wiring = Wiring::new(&plan.fabric).map_err(|e| RunError::Setup(e.to_string()))?;
-        let coins = Arc::new(Mutex::new(rules.coins.clone()));
+        let coins = Arc::new(Mutex::new((*rules.coins).clone()));
         let mut switches = Vec::new();
         for (s, config) in plan.fabric.switches.iter().enumerate() {
             let routes = &plan.fabric.routes[s];
