@@ -1,5 +1,7 @@
 //! Seeded random streams: one per component, so that a draw in one place never shifts the draws of another.
 
+pub mod streams;
+
 use rand_core::{Rng as _, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 

@@ -150,6 +150,13 @@ impl Rate {
     pub fn quanta(self, quanta: u16) -> Span {
         self.time_for(u64::from(quanta) * 64)
     }
+    /// Time of `bytes` in the arithmetic of ns-3: seconds as a double, cut to 2^-64, times 10^9, cut to whole
+    /// nanoseconds. What should come to a whole number is one less.
+    pub fn whole_ns(self, bytes: u64) -> Span {
+        let seconds = bytes as f64 * 8.0 / self.bits_per_s.max(1) as f64;
+        let cut = (seconds * 2f64.powi(64)) as u128;
+        Span::from_ns(((cut * 1_000_000_000) >> 64) as u64)
+    }
 }
 
 impl fmt::Display for Rate {
@@ -240,12 +247,9 @@ impl LinkTiming {
         let bytes = u64::from(len.0.max(FRAME_LEN_MIN)) + u64::from(self.overhead);
         Span(((u128::from(bytes) * u128::from(self.ps_per_byte_fp)) >> FP) as u64)
     }
-    /// Time of `bytes` at the link's rate, cut to whole nanoseconds, with no overhead of ours: the arithmetic of
-    /// simulators that count time in nanoseconds.
-    #[inline]
+    /// Time of `bytes` at the link's rate with no overhead of ours, as [`Rate::whole_ns`].
     pub fn whole_ns(&self, bytes: u64) -> Span {
-        let ps = (u128::from(bytes) * u128::from(self.ps_per_byte_fp)) >> FP;
-        Span::from_ns((ps / 1_000) as u64)
+        self.rate.whole_ns(bytes)
     }
     /// Nominal rate of the link.
     pub fn rate(&self) -> Rate {
@@ -296,7 +300,8 @@ mod tests {
         // 3.44 ns.
         let at = |gbps, bytes| LinkTiming::new(Rate::gbps(gbps), Span::ZERO).whole_ns(bytes).0 / 1_000;
         assert_eq!([at(100, 1048), at(400, 1048), at(100, 60), at(100, 43)], [83, 20, 4, 3]);
-        assert_eq!(at(100, 1000), 80);
+        // 80 ns and 8,384 ns are no sums of powers of two in seconds, so they are cut from just below.
+        assert_eq!((at(100, 1000), at(1, 1048)), (79, 8_383));
     }
 
     #[test]

@@ -49,6 +49,7 @@ fn help_names_the_commands_that_exist_and_no_others() {
     let help = text(&rankstorm(&["--help"]).stdout);
     for name in [
         "run",
+        "sweep",
         "replay",
         "inspect",
         "dissect",
@@ -62,7 +63,7 @@ fn help_names_the_commands_that_exist_and_no_others() {
     ] {
         assert!(help.lines().any(|l| l.trim_start().starts_with(name)), "{name} is missing:\n{help}");
     }
-    for later in ["campaign", "sweep", "bundle", "show-packets"] {
+    for later in ["campaign", "bundle", "show-packets"] {
         assert!(!help.contains(later), "{later} does not exist yet:\n{help}");
     }
 }
@@ -230,4 +231,42 @@ fn bench_prints_one_line_per_figure_and_says_what_was_built() {
         let spread: Vec<f64> = spread.split('/').map(number).collect();
         assert!(spread[0] <= spread[1] && spread[1] <= spread[2] && spread[1] == ours, "{line}");
     }
+}
+
+/// Points in any order and number at a time are what each of them is alone.
+#[test]
+fn a_sweep_runs_all_combinations_and_each_as_it_would_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let profile = "name = \"small\"\nrun = { repeats = 1, limit = \"1 s\" }\n[[workload]]\nkind = \"incast\"\n\
+        senders = 4\nmessage = \"256 kB\"\nrate_control = \"dcqcn:hpcc\"\n[switch]\nports = { count = 5, rate = \"100G\" }\n\
+        wred = { kmin = \"50 kB\", kmax = \"200 kB\", pmax = 0.2 }\n";
+    let toml = path("small.toml");
+    fs::write(&toml, profile).unwrap();
+    let over = ["--over", "run.seed=1..3", "--over", "workload.message=256 kB,512 kB"];
+    let sweep = |jobs: &str, out: &str| {
+        let to = path(out);
+        let done = rankstorm(&[&["sweep", &toml, "--jobs", jobs, "--out", &to][..], &over[..]].concat());
+        assert_eq!(code(&done), 0, "{}", text(&done.stderr));
+        assert_eq!(text(&done.stdout).lines().count(), 7, "{}", text(&done.stdout));
+        fs::read_to_string(dir.path().join(out).join("sweep.csv")).unwrap()
+    };
+    let (one, three) = (sweep("1", "one"), sweep("3", "three"));
+    assert_eq!(one, three);
+    let rows: Vec<&str> = one.lines().collect();
+    assert!(rows[4].starts_with("2,512 kB,PASS,"), "{}", rows[4]);
+    let hash = |row: &str| row.rsplit(',').next().unwrap().to_owned();
+    assert_ne!(hash(rows[2]), hash(rows[4]), "two seeds mark other frames");
+
+    let to = path("alone");
+    let alone =
+        ["run", &toml, "--on", "virtual", "--seed", "2", "--set", "workload.message=512 kB", "--out", &to];
+    let alone = text(&rankstorm(&alone).stdout);
+    assert!(alone.contains(&hash(rows[4])), "{alone}");
+    let point = fs::read_dir(dir.path().join("one")).unwrap().filter(|e| e.as_ref().unwrap().path().is_dir());
+    assert_eq!(point.count(), 6);
+
+    let wrong = rankstorm(&["sweep", &toml, "--over", "run.seed"]);
+    assert_eq!(code(&wrong), 2);
+    assert!(text(&wrong.stderr).contains("write it as key.path=a,b,c"), "{}", text(&wrong.stderr));
 }

@@ -61,7 +61,7 @@ fn reference(dir: &Path) -> Flows {
 
 fn flows(result: &RunResult) -> Flows {
     let mut rows: Vec<&MessageRecord> = result.recorder.rows().iter().collect();
-    rows.sort_by_key(|m| m.tag);
+    rows.sort_by_key(|m| (m.intended, m.tag));
     let mut count: BTreeMap<(u32, u32), u32> = BTreeMap::new();
     let mut flows = Flows::new();
     for m in rows {
@@ -82,6 +82,23 @@ fn value(dir: &Path, key: &str) -> u64 {
     let text = std::fs::read_to_string(dir.join("stat.txt")).unwrap();
     let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')).unwrap();
     line.parse().unwrap()
+}
+
+/// Of every switch port: deepest queue, marked frames, drops, bytes sent.
+fn ports(result: &RunResult) -> Vec<[u64; 4]> {
+    let of =
+        |q: &rankstorm::measure::stats::QueueStats| [q.depth_bytes_max, q.ce_marked, q.drops, q.tx_bytes];
+    result.switches.iter().flat_map(|s| &s.ports).map(|p| of(&p.queues[3])).collect()
+}
+
+/// The same of the reference, whose marks on ACKs are counted apart: `stat.txt`.
+fn reference_ports(dir: &Path) -> Vec<[u64; 4]> {
+    let text = std::fs::read_to_string(dir.join("stat.txt")).unwrap();
+    let row = |line: &str| {
+        let w: Vec<u64> = line.split_whitespace().skip(1).map(|w| w.parse().unwrap()).collect();
+        [w[3], w[6] + w[7], w[8], w[9]]
+    };
+    text.lines().filter(|l| l.starts_with("port ")).map(row).collect()
 }
 
 #[test]
@@ -153,12 +170,11 @@ fn s3_a_ring_over_two_leaves_is_the_same_to_the_nanosecond() {
     assert_eq!((pauses, marks), (0, 0));
 }
 
-/// Ports of 100G and 400G on one switch, each with its own threshold, headroom and marking, and pinned paths. 32 of the
-/// 480 flows end before the first frame is marked: they have to be the same to the nanosecond. From the first mark on
-/// the coin decides who waits for whom. One run of the reference took 18.533 ms; ours take 17.4 to 20.0 ms, so the
-/// mean of five seeds has to come within 1 % of it.
+/// Ports of 100G and 400G on one switch, each with its own threshold, headroom and marking, and pinned paths. The 285 flows
+/// that end in the first 10.2 ms are the same to the nanosecond; then two events of one instant change places somewhere,
+/// and who is marked is chance again. So the mean of five seeds has to come within 1 % of the reference's one run.
 #[test]
-fn s3_a_ring_over_fast_uplinks_is_the_same_until_the_first_mark() {
+fn s3_a_ring_over_fast_uplinks_is_the_same_for_ten_milliseconds() {
     let Some(dir) = folder("S3-ring16-1to1-dcqcn") else { return };
     let wanted = reference(&dir);
     let mut by_end: Vec<_> = wanted.iter().collect();
@@ -168,8 +184,8 @@ fn s3_a_ring_over_fast_uplinks_is_the_same_until_the_first_mark() {
         let result = run(&dir, seed);
         let got = flows(&result);
         assert_eq!(got.len(), 480);
-        for (key, flow) in by_end.iter().take(32) {
-            assert_eq!(got.get(key), Some(*flow), "seed {seed}, flow {key:?}");
+        for (key, flow) in by_end.iter().take(285).filter(|_| seed == 1) {
+            assert_eq!(got.get(key), Some(*flow), "flow {key:?}");
         }
         let took = completion(&got);
         assert!((17_000_000..=20_300_000).contains(&took), "seed {seed}: {took} ns");
@@ -199,39 +215,52 @@ fn s3_ports_have_the_limits_of_their_rate() {
     assert_eq!((kmin(0), kmin(8)), (400_000, 1_600_000));
 }
 
-/// Marking is drawn at random, so the reference is a band over five seeds.
 #[test]
-fn s1b_dcqcn_with_slow_timers_lies_in_the_band_of_the_reference() {
+fn s1b_dcqcn_with_slow_timers_is_the_same_to_the_nanosecond() {
     let Some(dir) = folder("S1b-incast32-dcqcn_paper") else { return };
-    for seed in 1..=5 {
-        let result = run(&dir, seed);
-        let s = &result.switches[0];
-        assert_eq!(completion(&flows(&result)), 2_660_091, "seed {seed}: the receiver's link never idles");
-        let pauses: u64 = s.ports.iter().map(|p| p.pfc[3].xoff_tx).sum();
-        assert!((295 - 8..=311 + 8).contains(&pauses), "seed {seed}: {pauses} pauses, reference 295 to 311");
-        // Reference 30.53 to 30.56 thousand.
-        assert!((30_490..=30_600).contains(&s.ce_marked), "seed {seed}: {} marks", s.ce_marked);
-        assert_eq!(s.drops, 0);
-    }
+    let result = run(&dir, 1);
+    assert_eq!(flows(&result), reference(&dir), "start and duration of all 32 flows");
+    assert_eq!(ports(&result), reference_ports(&dir), "deepest queue, marks, drops and bytes of every port");
+    let pauses: u64 = result.switches[0].ports.iter().map(|p| p.pfc[3].xoff_tx).sum();
+    assert_eq!((pauses, result.switches[0].ce_marked), (295, 30_554));
 }
 
-/// Marks, cuts and the order of flows are drawn; five seeds of the reference gave 2.921 to 3.005 ms and 24.06 to 24.78
-/// thousand marks. Five draws do not show the whole range, so the mean of five of ours has to lie inside and each near.
 #[test]
-fn s1_dcqcn_lies_in_the_band_of_the_reference() {
+fn s1_dcqcn_is_the_same_to_the_nanosecond() {
     let Some(dir) = folder("S1-incast32-dcqcn") else { return };
-    let (mut span, mut marks) = (0, 0);
-    for seed in 1..=5 {
-        let result = run(&dir, seed);
-        let s = &result.switches[0];
-        let took = completion(&flows(&result));
-        assert!((2_860_000..=3_150_000).contains(&took), "seed {seed}: {took} ns");
-        assert_eq!((s.drops, s.ports.iter().map(|p| p.pfc[3].xoff_tx).sum::<u64>()), (0, 0));
-        assert_eq!(result.hosts.iter().map(|h| h.cnp_rx).sum::<u64>(), s.ce_marked, "every mark comes back");
-        (span, marks) = (span + took, marks + s.ce_marked);
+    let result = run(&dir, 1);
+    assert_eq!(flows(&result), reference(&dir), "start and duration of all 32 flows");
+    assert_eq!(ports(&result), reference_ports(&dir), "deepest queue, marks, drops and bytes of every port");
+    let cnps: u64 = result.hosts.iter().map(|h| h.cnp_rx).sum();
+    assert_eq!((cnps, result.switches[0].ce_marked), (24_775, 24_775), "every mark comes back");
+}
+
+/// The reference's five runs of these two: 2.921 to 3.005 ms and 24.06 to 24.78 thousand marks; 2,660,091 ns, 295 to 311
+/// pauses and 30.53 to 30.56 thousand marks. Seeds are that simulator's run numbers, so these are the same five.
+#[test]
+fn five_seeds_give_the_bands_of_the_reference() {
+    let band = |name: &str| {
+        let dir = folder(name)?;
+        let five = (1..=5).map(|seed| {
+            let result = run(&dir, seed);
+            let s = &result.switches[0];
+            let pauses: u64 = s.ports.iter().map(|p| p.pfc[3].xoff_tx).sum();
+            assert_eq!(s.drops, 0);
+            [completion(&flows(&result)), s.ce_marked, pauses]
+        });
+        let all: Vec<[u64; 3]> = five.collect();
+        let ends =
+            |i: usize| (all.iter().map(|a| a[i]).min().unwrap(), all.iter().map(|a| a[i]).max().unwrap());
+        Some([ends(0), ends(1), ends(2)])
+    };
+    if let Some([took, marks, pauses]) = band("S1-incast32-dcqcn") {
+        assert_eq!(((took.0 + 500) / 1_000, (took.1 + 500) / 1_000), (2_921, 3_005), "{took:?}");
+        assert_eq!(((marks.0 + 5) / 10, (marks.1 + 5) / 10, pauses), (2_406, 2_478, (0, 0)), "{marks:?}");
     }
-    assert!((2_921_000..=3_005_000).contains(&(span / 5)), "mean completion {} ns", span / 5);
-    assert!((24_060..=24_780).contains(&(marks / 5)), "mean of marks {}", marks / 5);
+    if let Some([took, marks, pauses]) = band("S1b-incast32-dcqcn_paper") {
+        assert_eq!((took, pauses), ((2_660_091, 2_660_091), (295, 311)));
+        assert_eq!(((marks.0 + 5) / 10, (marks.1 + 5) / 10), (3_053, 3_056), "{marks:?}");
+    }
 }
 
 /// A scenario of two hosts and one switch, with something changed.

@@ -4,9 +4,14 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{assert_near_bound, assert_whole, conserved, plan, plan_of, virtually, wire_ns, write_on_wire};
 use rankstorm::plan::Plan;
+use rankstorm::profile::{self, Overrides};
 use rankstorm::report::model::RunReport;
+use rankstorm::units::RankId;
+use rankstorm::workload::schedule::{Op, OpKind, Schedule};
 
 const MIB: u64 = 1 << 20;
 
@@ -55,6 +60,47 @@ fn dcqcn_with_the_hpcc_set_carries_1_mb_without_a_pause() {
     let (_, slow) = conserved(&plan("incast-32to1-dcqcn-hpcc-paper", &["run.repeats=1"]));
     assert_eq!(slow.switches[0].drops_lossless, Some(0));
     assert!(paused(&slow) > 0);
+}
+
+const REFERENCE_INCAST: &str = r#"
+name = "reference-incast"
+run = { warmup = 0, repeats = 1, limit = "1 s" }
+[[workload]]
+kind = "replay"
+file = "incast"
+verb = "send"
+rate_control = "none"
+ack_every = 1
+[class.roce]
+dscp = 3
+mtu = 1024
+[switch]
+buffer = "32 MiB"
+alpha = "1/8"
+wred = "off"
+pipeline = "0 ns"
+ports = { count = 33, rate = "100G", cable = "1 us", fec = "none" }
+"#;
+
+/// The incast that the HPCC simulator runs in 2,660,091 ns (tests/hpcc.rs), by Ethernet's arithmetic: 32 x 1,000 packets of
+/// 1,000 B in frames of 1,082 B with FCS, preamble and gap, 86.56 ns each and 2,769.92 us together; then the last one's
+/// way, and that of its ACK. The receiver's link may run dry when the last senders wait for their XON.
+#[test]
+fn the_incast_of_the_reference_takes_longer_by_what_ethernet_adds() {
+    let sends = |r: u32| match r {
+        32 => (0..32_000).map(|n| OpKind::Recv { peer: RankId(n % 32), bytes: 1_000, tag: n / 32 }).collect(),
+        _ => (0..1_000).map(|tag| OpKind::Send { peer: RankId(32), bytes: 1_000, tag }).collect::<Vec<_>>(),
+    };
+    let ranks = (0..33).map(|r| sends(r).into_iter().map(Op::new).collect()).collect();
+    let schedule = Schedule { ranks, origin: "incast".into(), ..Schedule::default() };
+    let schedules = vec![("incast".to_owned(), Arc::new(schedule))];
+    let overrides = Overrides { schedules, ..Overrides::default() };
+    let (_, r) = conserved(&profile::from_str("reference-incast", REFERENCE_INCAST, &overrides).unwrap());
+    let (frame, ack, link) = (wire_ns(1_082, 100.0), wire_ns(86, 100.0), 1_000.0);
+    assert_eq!((32_000.0 * frame).round(), 2_769_920.0);
+    let bound = frame + link + 32_000.0 * frame + link + 2.0 * (ack + link);
+    assert_near_bound("reference incast", mean_ns(&r), bound, 0.005);
+    assert_eq!((paused(&r), r.switches[0].drops), (32, Some(0)));
 }
 
 const RING: &str = r#"

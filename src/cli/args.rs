@@ -25,6 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a profile and say what the switch did with it
     Run(RunArgs),
+    /// Run a profile over combinations of values, several at a time, in virtual time
+    Sweep(SweepArgs),
     /// Replay captured or recorded traffic as a closed loop
     Replay(ReplayArgs),
     /// Say what a trace holds, without running it
@@ -110,6 +112,29 @@ pub struct RunArgs {
     /// Flags.
     #[command(flatten)]
     pub flags: RunFlags,
+}
+
+/// `sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The profile
+    #[arg(value_name = "PROFILE.toml")]
+    pub profile: PathBuf,
+    /// A key and its values (a..b: all whole numbers from a to b); given again, all combinations are run
+    #[arg(long, required = true, value_name = "KEY.PATH=A,B,C")]
+    pub over: Vec<String>,
+    /// So many points at a time [default: one per core, fewer when memory does not hold them]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Directory of the results: one in it per point, and sweep.csv [default: out/NAME-sweep]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Seed of every random stream
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Change one key of the profile at every point; may be given more than once
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// `replay`.

@@ -15,6 +15,7 @@ pub mod preflight;
 mod progress;
 pub mod replay;
 pub mod run;
+pub mod sweep;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
     match cli.command {
         Command::Run(a) => run::run(&a, out),
+        Command::Sweep(a) => sweep::sweep(&a, out),
         Command::Replay(a) => replay::replay(&a, out),
         Command::Inspect(a) => inspect::inspect(&a, out),
         Command::Dissect(a) => dissect::dissect(&a.file, a.json, out).map(|()| 0),

@@ -107,7 +107,7 @@ fn mode_name(mode: Mode) -> &'static str {
 }
 
 /// A profile's name as a directory.
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     let clean = |c: char| if c.is_alphanumeric() || "-_.+".contains(c) { c } else { '-' };
     let text: String = name.chars().map(clean).collect();
     let text = text.trim_matches('.').to_owned();
@@ -115,7 +115,7 @@ fn file_name(name: &str) -> String {
 }
 
 /// "2026-03-01T12:00:00Z". Days to civil date by the algorithm of Howard Hinnant (proleptic Gregorian calendar).
-fn rfc3339(t: SystemTime) -> String {
+pub(super) fn rfc3339(t: SystemTime) -> String {
     let s = t.duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or(0);
     let (days, second) = (s / 86_400, s % 86_400);
     let z = days + 719_468;

@@ -112,6 +112,7 @@ impl Host {
             reactions,
             reorders,
             rares: Vec::new(),
+            turns: None,
             memories: Default::default(),
             delayed: Default::default(),
             wholes: Default::default(),

@@ -43,6 +43,7 @@ mod rx;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod tx;
 
 pub use datagrams::QKEY;
@@ -210,6 +211,8 @@ pub struct Host {
     /// [`stream::Sender::group`] of each.
     stream_groups: Vec<u16>,
     stream_rx: stream::Receivers,
+    /// `None` where a queue pair joins the back of its list after every frame.
+    turns: Option<Box<turns::Turns>>,
 }
 
 /// Lines of a [`Host`] that every frame touches, up to the counters.
@@ -281,9 +284,10 @@ impl Host {
 
     /// Takes over the manners of a simulated NIC: an ACK of its own for every data frame, which also carries what a CNP
     /// would say; pauses that hold until they are lifted; pacing in whole nanoseconds over the payload and `overhead`
-    /// bytes. Before the first frame only.
+    /// bytes; its turns. Before the first frame only.
     pub fn imitate(&mut self, overhead: u16) {
         self.pfc_rx.endless = true;
+        self.turns = Some(Box::default());
         for s in &mut self.shared {
             (s.ack_each, s.pace_overhead) = (true, overhead);
         }

@@ -294,6 +294,9 @@ impl Host {
         cold.psn_post = psn::add(cold.psn_post, packets);
         self.stats.messages_started += u64::from(whole == messages::NONE);
         req.posted(at, &self.messages, shared);
+        if self.turns.is_some() {
+            self.begin_turns(qp);
+        }
         self.wake(qp, now);
     }
 

@@ -33,7 +33,7 @@ impl Host {
             let before = (r.rate(), r.saturated());
             let cut = r.on_cnp(p, now);
             let pace = &mut q.resp.pace;
-            apply_rate(pace, now, r, before);
+            apply_rate(pace, now, r, before, p.ordered.is_some());
             if cut {
                 restart(pace, now, p.byte_counter);
             }
@@ -55,7 +55,7 @@ impl Host {
                         r.on_bytes(p);
                     }
                 }
-                apply_rate(pace, now, r, before);
+                apply_rate(pace, now, r, before, p.ordered.is_some());
             }
             Some((Reaction::Swift(_), _, q, _)) if byte_counter_expired => q.resp.pace.bytes_left = u32::MAX,
             Some((Reaction::Swift(s), _, q, Some(window))) => {
@@ -150,7 +150,7 @@ fn apply_window(q: &mut Qp, window: Option<&mut u32>, s: &Swift, limits: Limits)
 }
 
 /// Takes over the rate DCQCN decided, given what it was and whether nothing was left to recover.
-fn apply_rate(pace: &mut Pace, now: Time, r: &ReactionPoint, before: (Rate, bool)) {
+fn apply_rate(pace: &mut Pace, now: Time, r: &ReactionPoint, before: (Rate, bool), whole_ns: bool) {
     pace.event = r.next_event();
     if before == (r.rate(), r.saturated()) {
         return;
@@ -162,7 +162,10 @@ fn apply_rate(pace: &mut Pace, now: Time, r: &ReactionPoint, before: (Rate, bool
     if !pace.limited() {
         pace.forget_lag(now);
     }
-    pace.set_rate(r.rate());
+    match whole_ns {
+        true => pace.set_whole_rate(r.rate()),
+        false => pace.set_rate(r.rate()),
+    }
 }
 
 /// After a cut the new rate holds at once, and the byte counter starts again.

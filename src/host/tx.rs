@@ -283,6 +283,9 @@ impl Host {
         out: &mut TxBatch<P::Frame>,
         rec: &mut impl Record,
     ) -> Step {
+        if self.turns.is_some() && !self.give_turn(now) {
+            return Step::Nobody;
+        }
         let Some((list, id)) = self.ready.front(self.pfc_rx.mask()) else { return Step::Nobody };
         if id as usize >= self.qps.len() {
             return self.send_stream(now, list, id, pool, out);
@@ -295,7 +298,9 @@ impl Host {
         {
             self.prefetch_template(next);
         }
-        if self.qps[id as usize].resp.pace.event <= now {
+        if self.qps[id as usize].resp.pace.event <= now
+            && !(self.turns.is_some() && self.sends_before_check(now, id))
+        {
             self.advance_rate(now, id, false);
         }
         let q = &self.qps[id as usize];

@@ -16,6 +16,7 @@ use super::steer::Steering;
 use super::{Clock, Compat, Mode, Plan};
 use crate::host::config::{HostConfig, RankAddr};
 use crate::limits::PORTS_MAX;
+use crate::rng::streams::Streams;
 use crate::rng::{Rng, mix};
 use crate::switch::config::{
     ConfigError, FlowControl, Limit, LoadBalance, MarkAt, PortProfile, PriorityConfig, SwitchConfig, Wred,
@@ -24,7 +25,7 @@ use crate::topology::{End, Fabric, Graph, GraphCable, GraphEnd, TopologyError, W
 use crate::transport::config::{
     ClassConfig, DcqcnParams, Ecn, QPN_FIRST, QpConfig, RateControl, RcConfig, Verb,
 };
-use crate::units::{Bytes, ClassIx, PortId, RankId, Rate, Span, Time};
+use crate::units::{Bytes, ClassIx, LinkTiming, PortId, RankId, Rate, Span, Time};
 use crate::workload::config::{Skew, WorkloadConfig, WorkloadKind};
 use crate::workload::import::hpcc::{Folder, Marking, Rates, Topology};
 
@@ -46,6 +47,8 @@ pub struct Hpcc {
     pub frames: HpccFrames,
     /// `started_by[tag]`: ranks and their ports that wait for this message to end at its sender, in order.
     pub started_by: Vec<Vec<(PortId, RankId)>>,
+    /// What WRED draws, over all switches.
+    pub coins: Box<Streams>,
 }
 
 /// Why a scenario cannot be run.
@@ -67,6 +70,12 @@ const RESERVED: Bytes = Bytes(4 << 10);
 const RESUME_OFFSET: Bytes = Bytes(3 << 10);
 /// The dynamic threshold is the free buffer shifted by this.
 const ALPHA_SHIFT: u32 = 3;
+/// Bytes of an ACK.
+const ACK: u16 = 60;
+/// Its seed, and the streams that its nodes and its link errors take before the first coin.
+const SEED: u32 = 1;
+const STREAMS_PER_NODE: u64 = 6;
+const STREAMS_BESIDE: u64 = 2;
 /// Silence after the last flow, before the run ends.
 const GAP: Span = Span::from_us(10);
 
@@ -113,7 +122,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
             .config
             .rates
             .as_ref()
-            .map_or(RateControl::None, |r| RateControl::Dcqcn(dcqcn(r))),
+            .map_or(RateControl::None, |r| RateControl::Dcqcn(dcqcn(r, ack_span(folder)))),
         rc: RcConfig { ack_every: 1, ack_req_every: 1, ack_timeout: Span::ZERO, ..RcConfig::default() },
         skew: Skew::Fixed(Span::ZERO),
     }]);
@@ -148,7 +157,9 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         (PortId(i), RankId(i))
     };
     let started_by = folder.waiting.iter().map(|flows| flows.iter().map(at_rank).collect()).collect();
-    let frames = HpccFrames { data_overhead: 48, ack: 60, pfc: 43 };
+    let nodes = (hosts.len() + folder.topology.switches.len()) as u64;
+    let coins = Box::new(Streams::new(SEED, nodes * STREAMS_PER_NODE + STREAMS_BESIDE, seed));
+    let frames = HpccFrames { data_overhead: 48, ack: ACK, pfc: 43 };
     let predicted = predict(&Basis {
         hosts: &host_configs,
         workloads: &workloads,
@@ -171,7 +182,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         repeats: 1,
         gap: GAP,
         limit: limit.min(Span(crate::limits::RUN_SECONDS_MAX * 1_000_000_000_000)),
-        compat: Compat::Hpcc(Hpcc { frames, started_by }),
+        compat: Compat::Hpcc(Hpcc { frames, started_by, coins }),
         clock: Clock::Elastic { dilation: None },
         mode,
         classes,
@@ -189,7 +200,13 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
     })
 }
 
-fn dcqcn(r: &Rates) -> DcqcnParams {
+/// From the start of an ACK on the last link to its arrival.
+fn ack_span(folder: &Folder) -> Span {
+    let first = folder.topology.cables.first();
+    first.map_or(Span::ZERO, |c| c.delay + LinkTiming::new(c.rate, c.delay).whole_ns(ACK.into()))
+}
+
+fn dcqcn(r: &Rates, ack: Span) -> DcqcnParams {
     DcqcnParams {
         name: "hpcc-config".into(),
         origin: "config.txt of the scenario; every ACK of a marked frame acts as a CNP".into(),
@@ -210,6 +227,7 @@ fn dcqcn(r: &Rates) -> DcqcnParams {
         cut_divisor: 2,
         alpha_initial: 1.0,
         alpha_min: 0.0,
+        ordered: Some(ack),
     }
 }
 

@@ -36,6 +36,8 @@ const RING_FRAMES: usize = 32;
 const RING_ENTRY_BYTES: u64 = 16;
 /// A route in the form of the packet path.
 const ROUTE_ROW_BYTES: u64 = 8;
+/// What a report holds for a port of either side while it is made, measured on 49,152 of them.
+const REPORT_PORT_BYTES: u64 = 1_250;
 /// Per operation of a captured program: what the interpreter keeps beside the schedule.
 const REPLAY_OP_BYTES: u64 = 24;
 
@@ -101,7 +103,7 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
     let bytes_per_rank = Host::bytes_per_rank() + size_of::<RankAddr>() as u64;
     // The plan keeps its own list of connections.
     let queue_pairs_bytes = qps * (bytes_per_qp + size_of::<QpConfig>() as u64) + reordering(b);
-    let per_port = Host::bytes_per_port() + size_of::<HostConfig>() as u64;
+    let per_port = Host::bytes_per_port() + size_of::<HostConfig>() as u64 + REPORT_PORT_BYTES;
     let ranks_bytes = ranks * bytes_per_rank + b.hosts.len() as u64 * per_port;
     let warmup = b.iterations - b.repeats;
     let config = recorder_config(b.hosts.len(), b.classes, b.workloads, b.fabric, warmup, b.repeats);
@@ -147,7 +149,10 @@ fn switches(fabric: &Fabric) -> u64 {
     let ports: u64 = fabric.switches.iter().map(|s| s.ports.len() as u64).sum();
     // A name is a string of its own.
     let config = 2 * (size_of::<SwitchPortConfig>() as u64 + 32);
-    let per_port = PRIORITIES as u64 * QUEUE_BYTES + config + 3 * size_of::<SwitchPortStats>() as u64;
+    let per_port = PRIORITIES as u64 * QUEUE_BYTES
+        + config
+        + 3 * size_of::<SwitchPortStats>() as u64
+        + REPORT_PORT_BYTES;
     let routes = fabric.switches.len() as u64 * u64::from(fabric.endpoints);
     let per_route = size_of::<std::sync::Arc<[u16]>>() as u64 + ROUTE_ROW_BYTES;
     let rings: usize = fabric.links.iter().map(|l| frames_on_link(&l.timing).min(RING_FRAMES)).sum();

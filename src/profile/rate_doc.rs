@@ -125,6 +125,7 @@ impl DcqcnDoc {
             cut_divisor: self.cut_divisor.unwrap_or(base.cut_divisor),
             alpha_initial: self.alpha_initial.unwrap_or(base.alpha_initial),
             alpha_min: self.alpha_min.unwrap_or(base.alpha_min),
+            ordered: base.ordered,
             ..base
         }
     }

@@ -8,6 +8,7 @@
 //! buffers ([`crate::plan::HpccFrames`]), and their own bytes in hosts.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::agenda::Agenda;
@@ -85,7 +86,10 @@ impl Record for Tap {
 struct HostSlot {
     host: Host,
     link: u32,
-    armed: Time,
+    /// Next turn it was told to wait for, and next start of a flow; `NEVER` when there is none.
+    turn: Time,
+    turn_set: Time,
+    start: Time,
 }
 
 struct LinkSlot {
@@ -128,18 +132,25 @@ impl<'p> Sequenced<'p> {
     ) -> Result<Sequenced<'p>, RunError> {
         let addresses = AddressMap::new(plan.ranks.iter().map(|r| (r.ip, r.port)));
         let wiring = Wiring::new(&plan.fabric).map_err(|e| RunError::Setup(e.to_string()))?;
+        let coins = Arc::new(Mutex::new((*rules.coins).clone()));
         let mut switches = Vec::new();
         for (s, config) in plan.fabric.switches.iter().enumerate() {
             let routes = &plan.fabric.routes[s];
             let mut switch = Switch::new(config.clone(), s as u16, routes, addresses.clone())
                 .map_err(|e| RunError::Setup(e.to_string()))?;
-            switch.imitate();
+            switch.imitate(coins.clone());
             switches.push(switch);
         }
         let host = |(i, cfg): (usize, &crate::host::config::HostConfig)| {
             let mut host = Host::new(cfg.clone());
             host.imitate(rules.frames.data_overhead);
-            HostSlot { host, link: wiring.from_host[i], armed: Time::NEVER }
+            HostSlot {
+                host,
+                link: wiring.from_host[i],
+                turn: Time::NEVER,
+                turn_set: Time::ZERO,
+                start: Time::NEVER,
+            }
         };
         let hosts = plan.hosts.iter().enumerate().map(host).collect();
         let link = |l: &crate::topology::Link| LinkSlot {
@@ -232,8 +243,14 @@ impl<'p> Sequenced<'p> {
                 }
                 SNAPSHOT => self.snapshot(number),
                 _ => {
-                    if self.hosts[number].armed == now {
-                        self.hosts[number].armed = Time::NEVER;
+                    let slot = &mut self.hosts[number];
+                    if slot.turn == now {
+                        slot.turn = Time::NEVER;
+                        slot.host.ring(Some(now.since(slot.turn_set)));
+                        self.kick(number);
+                        self.hosts[number].host.ring(None);
+                    } else if slot.start == now {
+                        slot.start = Time::NEVER;
                         self.kick(number);
                     }
                 }
@@ -318,11 +335,18 @@ impl<'p> Sequenced<'p> {
             }
         }
         let slot = &mut self.hosts[h];
-        let due = slot.host.next_deadline();
-        if due > now && due < slot.armed && due != Time::NEVER {
-            let ns = due.0.div_ceil(1_000);
-            slot.armed = Time(ns * 1_000);
-            self.agenda.push(ns, HOST | h as u32);
+        let start = slot.host.next_start();
+        if start > now && start < slot.start {
+            slot.start = Time(start.0.div_ceil(1_000) * 1_000);
+            self.agenda.push(slot.start.0 / 1_000, HOST | h as u32);
+        }
+        // One alarm at a time, as in that simulator: a turn that comes earlier than it waits for it, or for a frame.
+        if slot.turn == Time::NEVER
+            && !self.links[link].busy
+            && let Some(turn) = slot.host.next_turn(now)
+        {
+            (slot.turn, slot.turn_set) = (turn, now);
+            self.agenda.push(turn.0 / 1_000, HOST | h as u32);
         }
     }
 

@@ -1,7 +1,10 @@
 //! WRED on the instantaneous egress queue, in bytes: 0 up to kmin, a ramp to pmax at kmax, certain above.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::config::{MarkAt, PortProfile, Wred};
 use crate::rng::Rng;
+use crate::rng::streams::Streams;
 
 /// Probability one, as the coin is 63 bits.
 const CERTAIN: u64 = 1 << 63;
@@ -12,12 +15,13 @@ struct Ramp {
     kmax: u64,
     /// Probability per byte above kmin, times 2^63.
     slope: u64,
+    pmax: f64,
     /// Marks what can be marked.
     ecn: bool,
 }
 
 /// WRED that never applies.
-const OFF: Ramp = Ramp { kmin: u64::MAX, kmax: u64::MAX, slope: 0, ecn: true };
+const OFF: Ramp = Ramp { kmin: u64::MAX, kmax: u64::MAX, slope: 0, pmax: 0.0, ecn: true };
 
 impl Ramp {
     fn new(w: &Wred) -> Ramp {
@@ -26,6 +30,7 @@ impl Ramp {
             kmin: w.kmin.0,
             kmax: w.kmax.0,
             slope: (w.pmax * CERTAIN as f64 / width as f64) as u64,
+            pmax: w.pmax,
             ecn: w.ecn,
         }
     }
@@ -40,13 +45,22 @@ impl Ramp {
     }
 }
 
+/// Coins that all switches of a simulated network toss in turn.
+pub type SharedCoins = Arc<Mutex<Streams>>;
+
+#[derive(Debug)]
+enum Coin {
+    Own(Rng),
+    Shared(SharedCoins),
+}
+
 /// Decides which frames meet congestion. One coin per switch, seeded by the run.
 #[derive(Debug)]
 pub struct Marker {
     /// By profile and priority.
     ramps: Vec<Ramp>,
     at: MarkAt,
-    coin: Rng,
+    coin: Coin,
 }
 
 impl Marker {
@@ -54,7 +68,7 @@ impl Marker {
     pub fn new(profiles: &[PortProfile], at: MarkAt, seed: u64, index: u16) -> Marker {
         let ramp = |p: &super::config::PriorityConfig| p.wred.as_ref().map_or(OFF, Ramp::new);
         let ramps = profiles.iter().flat_map(|p| p.priorities.iter().map(ramp)).collect();
-        Marker { ramps, at, coin: Rng::new(seed, "wred", u64::from(index)) }
+        Marker { ramps, at, coin: Coin::Own(Rng::new(seed, "wred", u64::from(index))) }
     }
 
     /// Where frames that can be marked are looked at. Frames that cannot are always judged when they join.
@@ -79,9 +93,36 @@ impl Marker {
     /// Tosses the coin for one frame that sees a queue of `depth` bytes.
     #[inline]
     pub fn hits(&mut self, row: usize, depth: u32) -> bool {
-        let p = self.ramps[row].probability(u64::from(depth));
-        p >= CERTAIN || (p > 0 && self.coin.next_u64() >> 1 < p)
+        match &mut self.coin {
+            Coin::Own(coin) => {
+                let p = self.ramps[row].probability(u64::from(depth));
+                p >= CERTAIN || (p > 0 && coin.next_u64() >> 1 < p)
+            }
+            Coin::Shared(coins) => toss(&self.ramps[row], u64::from(depth), coins),
+        }
     }
+
+    /// A PFC frame is made: the simulator that shared coins are from takes its number from the same generator.
+    pub fn number_pfc(&mut self) {
+        if let Coin::Shared(coins) = &self.coin {
+            coins.lock().unwrap_or_else(PoisonError::into_inner).next_first();
+        }
+    }
+
+    /// Tosses `coins` from now on, in the arithmetic of the simulator that they are from.
+    pub fn share(&mut self, coins: SharedCoins) {
+        self.coin = Coin::Shared(coins);
+    }
+}
+
+#[cold]
+fn toss(ramp: &Ramp, depth: u64, coins: &SharedCoins) -> bool {
+    if depth > ramp.kmax || depth <= ramp.kmin {
+        return depth > ramp.kmax;
+    }
+    let p = ramp.pmax * (depth - ramp.kmin) as f64 / (ramp.kmax - ramp.kmin) as f64;
+    let mut coins = coins.lock().unwrap_or_else(PoisonError::into_inner);
+    coins.next_first() < p
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod watchdog;
 pub use self::config::buffer_frames_max;
 use self::config::{ConfigError, FlowControl, MarkAt, SwitchConfig};
 use self::ecn::Marker;
+pub use self::ecn::SharedCoins;
 use self::headers::Seen;
 pub use self::headers::settle_ttl;
 use self::mmu::Mmu;
@@ -157,9 +158,10 @@ impl<F: Frame> Switch<F> {
     }
 
     /// Takes over the manners of a simulated switch: frames count with the length they claim, however short; pauses
-    /// hold until they are lifted; WRED never drops. Before the first frame only.
-    pub fn imitate(&mut self) {
+    /// hold until they are lifted; WRED never drops, and tosses `coins`. Before the first frame only.
+    pub fn imitate(&mut self, coins: SharedCoins) {
         self.imitates = true;
+        self.marker.share(coins);
         self.mmu.set_frame_len_min(0);
         self.ports.iter_mut().for_each(|p| p.refresh = Span(u64::MAX));
     }
@@ -432,6 +434,7 @@ impl<F: Frame> Switch<F> {
         }
         if before == 0 {
             let refresh_due = p.pfc.set_xoff(speaker);
+            self.marker.number_pfc();
             self.deadline = self.deadline.min(refresh_due);
             self.wake(port);
         }
@@ -443,6 +446,7 @@ impl<F: Frame> Switch<F> {
         p.stopping &= !(1 << priority);
         if p.stopping == 0 {
             p.pfc.set_xon(self.flow_control.speaker(priority));
+            self.marker.number_pfc();
             self.wake(port);
         }
     }

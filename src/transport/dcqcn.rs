@@ -63,11 +63,17 @@ impl ReactionPoint {
         self.decrease_at.min(self.increase_at)
     }
 
+    /// The next check that will cut, when no increase comes before it.
+    pub fn next_check(&self) -> Time {
+        if self.decrease_at < self.increase_at { self.decrease_at } else { Time::NEVER }
+    }
+
     /// Catches up with the time. True when the rate was cut (the byte counter starts again).
     pub fn advance(&mut self, p: &DcqcnParams, now: Time) -> bool {
         let mut cut = false;
         while self.next_event() <= now {
-            if self.decrease_at <= self.increase_at {
+            let tie_cuts = p.ordered.is_none() || p.increase_timer < p.decrease_period;
+            if self.decrease_at < self.increase_at || (self.decrease_at == self.increase_at && tie_cuts) {
                 let at = self.decrease_at;
                 self.decrease_at = Time::NEVER;
                 self.update_alpha(p, at);
@@ -87,7 +93,8 @@ impl ReactionPoint {
         let cut = self.advance(p, now);
         let first = self.anchor == Time::NEVER;
         if first {
-            self.anchor = now;
+            // The simulator checks a nanosecond after the update of alpha.
+            self.anchor = now + p.ordered.map_or(Span::ZERO, |_| Span::from_ns(1));
         }
         if p.decrease_period == Span::ZERO {
             self.decay_alpha(p, now);
@@ -106,7 +113,9 @@ impl ReactionPoint {
                 self.set_rate(p, now, rate);
             }
         } else {
-            self.update_alpha(p, now);
+            // What was scheduled first happens first: an ACK, or the update of alpha a period after the last.
+            let ack_first = p.ordered.is_some_and(|ack| p.alpha_period <= ack);
+            self.update_alpha(p, Time(now.0.saturating_sub(u64::from(ack_first))));
             self.alpha_noted = true;
         }
         if self.decrease_at == Time::NEVER {
@@ -183,7 +192,10 @@ impl ReactionPoint {
             self.target = self.target.saturating_add(p.rate_ai.bits_per_s);
         }
         self.target = self.target.min(self.line);
-        self.rate = (self.rate + self.target).div_ceil(2);
+        self.rate = match p.ordered {
+            None => (self.rate + self.target).div_ceil(2),
+            Some(_) => self.rate / 2 + self.target / 2,
+        };
         if self.saturated() {
             self.increase_at = Time::NEVER;
         }

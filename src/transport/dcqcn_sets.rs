@@ -48,6 +48,7 @@ pub fn named(name: &str, line: Rate) -> Option<DcqcnParams> {
         cut_divisor: 2,
         alpha_initial: 1.0,
         alpha_min: 0.0,
+        ordered: None,
     };
     // The HPCC simulator scales its increments with the port: 5 and 50 Mb/s per 25 Gb/s.
     let per_25g =

@@ -22,7 +22,7 @@ pub struct Pace {
     pub next: Time,
     /// Rate control has something to do at this time (`NEVER` without it).
     pub event: Time,
-    /// Picoseconds per byte, 24 fractional bits; 0 = not limited.
+    /// Picoseconds per byte, 24 fractional bits, or the rate ([`Pace::set_whole_rate`]); 0 = not limited.
     ps_per_byte_fp: u64,
     /// Bytes left until the byte counter of rate control expires.
     pub bytes_left: u32,
@@ -60,10 +60,13 @@ impl Pace {
         self.next = self.next.max(Time(now.0.saturating_sub(CATCH_UP.0))) + gap;
         gap
     }
-    /// As [`Pace::charge`] for a frame of `bytes`, all told, with gaps in whole nanoseconds and nothing made up for.
+    /// As [`Pace::set_rate`], for [`Pace::charge_whole_ns`].
+    pub fn set_whole_rate(&mut self, rate: Rate) {
+        self.ps_per_byte_fp = rate.bits_per_s.max(1);
+    }
+    /// As [`Pace::charge`] for a frame of `bytes`, all told, with gaps as [`Rate::whole_ns`] and nothing made up for.
     pub fn charge_whole_ns(&mut self, now: Time, bytes: u64) -> Span {
-        let ps = (u128::from(bytes) * u128::from(self.ps_per_byte_fp)) >> FP;
-        let gap = Span::from_ns(u64::try_from(ps / 1_000).unwrap_or(u64::MAX));
+        let gap = Rate { bits_per_s: self.ps_per_byte_fp }.whole_ns(bytes);
         self.next = now + gap;
         gap
     }

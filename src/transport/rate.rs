@@ -116,6 +116,9 @@ pub struct DcqcnParams {
     pub alpha_initial: f64,
     /// Alpha does not fall below, 0..=1.
     pub alpha_min: f64,
+    /// Events of one instant in the order of a simulator (HPCC ns-3), whose ACKs are scheduled so long before they arrive.
+    #[serde(skip)]
+    pub ordered: Option<Span>,
 }
 
 /// Swift's parameters (SIGCOMM'20). Windows are in packets.

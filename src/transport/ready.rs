@@ -137,6 +137,17 @@ impl Ready {
         }
     }
 
+    /// Moves a sender of a list to its front. Cost: a look along the list.
+    #[cold]
+    pub fn prefer(&mut self, list: u8, sender: u32) {
+        let l = &mut self.lists[usize::from(list)];
+        if let Some(at) = l.iter().position(|e| e.sender == sender)
+            && let Some(entry) = l.remove(at)
+        {
+            l.push_front(entry);
+        }
+    }
+
     /// Removes the first sender of a list.
     #[inline]
     pub fn leave(&mut self, list: u8) {
