@@ -28,7 +28,7 @@ use dpdk_sys::{
 
 use super::mempool::MbufPool;
 use super::seal::Sealer;
-use crate::frame::{Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload, flags};
+use crate::frame::{Burst, Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload, flags};
 use crate::units::FrameLen;
 use crate::wire::ICRC_LEN;
 use crate::wire::icrc::AfterHead;
@@ -53,6 +53,10 @@ pub(super) struct Buffer {
 pub(super) const DATA_AT: usize = std::mem::offset_of!(Buffer, head);
 
 const _: () = assert!(std::mem::offset_of!(Buffer, meta) == MBUF_BYTES && DATA_AT.is_multiple_of(64));
+
+/// Bytes of a head that is written whole ([`crate::wire::fixed::FixedHead`]): the first line of two.
+const HEAD_LINE: usize = 64;
+const _: () = assert!(HEAD_MAX <= 2 * HEAD_LINE && 2 * HEAD_LINE <= super::seal::ROOM_BYTES_MIN);
 
 /// Bytes of pad and ICRC at most, rounded up to one store.
 const TAIL: usize = 8;
@@ -176,9 +180,17 @@ impl MbufFrame {
     fn start(&mut self, fill: Fill, len: FrameLen) {
         // SAFETY: the private area behind the mbuf is a FrameMeta's size and alignment; it is ours to write.
         unsafe { (&raw mut (*self.0.as_ptr()).meta).write(FrameMeta { fill, len, ..FrameMeta::default() }) };
+        self.clean(fill, len);
+    }
+
+    /// Puts back what an earlier frame has left behind its headers.
+    #[inline(always)]
+    fn clean(&mut self, fill: Fill, len: FrameLen) {
         let Mark { from, to } = Mark::from_word(self.get(&USER));
         match fill {
             Fill::Control | Fill::Writable => self.mark(0, to.max(len.0)),
+            // The ICRC of a frame as long as this one: it will be written over.
+            Fill::Const if usize::from(from) + ICRC_LEN == usize::from(to) && to == len.0 => {}
             Fill::Const => {
                 let (from, to) = (usize::from(from), usize::from(to));
                 if let Some(tail) = self.room_mut().get_mut(from..).and_then(|t| t.first_chunk_mut::<TAIL>())
@@ -240,6 +252,29 @@ impl MbufFrame {
         };
         if fill == Fill::Const {
             self.mark(tail.start as u16, tail.end as u16);
+        }
+        self.set(&DATA_LEN, len.0);
+        self.set(&PKT_LEN, u32::from(len.0));
+    }
+
+    /// Completes the bytes; see [`FramePool::seal_known`].
+    #[inline(always)]
+    fn seal_known(&mut self, icrc: u32) {
+        let (fill, len) = (self.meta().fill, self.meta().len);
+        let end = usize::from(len.0);
+        let room = self.room_mut();
+        if fill == Fill::Const
+            && let Some(line) = room.get_mut(HEAD_LINE..).and_then(|r| r.first_chunk_mut::<HEAD_LINE>())
+        {
+            // Up to HEAD_MAX and two bytes more: all of it is payload, or the ICRC that follows.
+            *line = [PAYLOAD_BYTE; HEAD_LINE];
+        }
+        let tail = end.wrapping_sub(ICRC_LEN);
+        if let Some(bytes) = room.get_mut(tail..).and_then(|r| r.first_chunk_mut::<ICRC_LEN>()) {
+            *bytes = icrc.to_le_bytes();
+        }
+        if fill == Fill::Const {
+            self.mark(tail as u16, len.0);
         }
         self.set(&DATA_LEN, len.0);
         self.set(&PKT_LEN, u32::from(len.0));
@@ -340,6 +375,32 @@ impl Shelf {
         self.frames.pop().or_else(|| self.refill())
     }
 
+    /// Appends `n` frames to `out`, or as many as there are, and returns how many. `out` has room for them.
+    #[inline]
+    fn pop_many(&mut self, n: usize, out: &mut Burst<MbufFrame>) -> usize {
+        let before = out.len();
+        let n = n.min(out.capacity() - before);
+        let kept = self.frames.len();
+        if kept < n {
+            // SAFETY: `out` has room for `n` pointers behind the first `before`; each pointer the pool hands out is an
+            // initialised mbuf that nobody else holds.
+            unsafe {
+                let objects = out.as_mut_ptr().add(before).cast();
+                if dpdk_sys::rs_mempool_get_bulk(self.pool.raw(), objects, n as u32) == 0 {
+                    out.set_len(before + n);
+                }
+            }
+        } else {
+            out.extend(self.frames.drain(kept - n..));
+        }
+        while out.len() < before + n
+            && let Some(frame) = self.pop()
+        {
+            out.push(frame);
+        }
+        out.len() - before
+    }
+
     #[cold]
     fn refill(&mut self) -> Option<MbufFrame> {
         // The last frames of a pool are lent one by one.
@@ -423,6 +484,24 @@ impl FramePool for MbufFrames {
         Some(frame)
     }
 
+    #[inline]
+    fn take_many(&mut self, fill: Fill, len: FrameLen, n: usize, out: &mut Burst<MbufFrame>) -> usize {
+        let shelf = if fill == Fill::Control { &mut self.control } else { &mut self.data };
+        if len.0 > shelf.frame_bytes_max {
+            return 0;
+        }
+        let before = out.len();
+        let taken = shelf.pop_many(n, out);
+        let taken_frames = &mut out[before..];
+        for i in 0..taken_frames.len() {
+            if let Some(soon) = taken_frames.get(i + PREFETCH_FRAMES) {
+                soon.prefetch();
+            }
+            taken_frames[i].clean(fill, len);
+        }
+        taken
+    }
+
     /// Takes frames of any pool.
     #[inline]
     fn give(&mut self, frame: MbufFrame) {
@@ -444,5 +523,10 @@ impl FramePool for MbufFrames {
     #[inline]
     fn seal_after(&mut self, frame: &mut MbufFrame, after: &AfterHead) {
         frame.seal(&self.sealer, Some(after));
+    }
+
+    #[inline(always)]
+    fn seal_known(&mut self, frame: &mut MbufFrame, icrc: u32) {
+        frame.seal_known(icrc);
     }
 }

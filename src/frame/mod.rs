@@ -159,6 +159,17 @@ pub trait FramePool {
     /// A frame with zeroed meta but for `fill` and `len`; its head bytes are undefined. `None` when the pool is empty
     /// (counted by the caller as the tester's own fault).
     fn take(&mut self, fill: Fill, len: FrameLen) -> Option<Self::Frame>;
+    /// Appends up to `n` frames of one length to `out`, as far as it has room, and returns how many. Whoever asks writes
+    /// all of their meta.
+    #[inline]
+    fn take_many(&mut self, fill: Fill, len: FrameLen, n: usize, out: &mut Burst<Self::Frame>) -> usize {
+        let before = out.len();
+        while out.len() < before + n && !out.is_full() {
+            let Some(frame) = self.take(fill, len) else { break };
+            out.push(frame);
+        }
+        out.len() - before
+    }
     /// The frame that a later `take` will lend, when the pool knows; for prefetching.
     #[inline]
     fn upcoming(&self) -> Option<&Self::Frame> {
@@ -174,6 +185,12 @@ pub trait FramePool {
     /// As [`FramePool::seal`] for a RoCEv2 frame whose CRC register after the headers is known.
     #[inline]
     fn seal_after(&mut self, frame: &mut Self::Frame, _after: &AfterHead) {
+        self.seal(frame);
+    }
+    /// As [`FramePool::seal`] for a RoCEv2 frame without pad whose payload, if any, is constant, whose head was written
+    /// by [`crate::wire::fixed::FixedHead::write`], and whose ICRC is known.
+    #[inline]
+    fn seal_known(&mut self, frame: &mut Self::Frame, _icrc: u32) {
         self.seal(frame);
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::config::{HostConfig, StreamPeer};
 use super::pfc::{Obeyed, Order, Receive, Sent};
 use super::programs::Programs;
-use super::stream::{Receivers, Sender};
+use super::stream::{Groups, Receivers, Sender};
 use super::{Cold, Failure, Host, HostEvent, NONE, Timers};
 use crate::hint;
 use crate::limits::PRIORITIES;
@@ -121,6 +121,7 @@ impl Host {
             pfc_tx: Sent::new(orders(&cfg), trains(&cfg), cfg.rate),
             receive: cfg.receive.map(|r| Box::new(Receive::new(r))),
             streams,
+            groups: b.groups,
             stream_rx: Receivers::new(&cfg),
             programs,
             events: b.events,
@@ -140,6 +141,7 @@ struct Builder {
     /// (workload, class, IPv6) of each entry of `shared`, and what is wrong with its markings.
     keys: Vec<(u16, u8, bool, Option<SpecError>)>,
     templates: Vec<Template>,
+    groups: Groups,
     /// Number in `templates` by addresses, next hop and VLAN.
     by_peer: BTreeMap<(IpAddr, IpAddr, [u8; 6], Option<u16>), u32>,
 }
@@ -215,7 +217,9 @@ impl Builder {
             _ => None,
         });
         let both = streams.chain(bursts).zip(&cfg.stream_to);
-        both.filter_map(|((s, start), to)| self.stream(cfg, s, start, to)).collect()
+        let mut senders = hint::table(cfg.stream_to.len());
+        senders.extend(both.filter_map(|((s, start), to)| self.stream(cfg, s, start, to)));
+        senders
     }
 
     fn stream(&mut self, cfg: &HostConfig, s: &StreamConfig, start: Time, to: &StreamPeer) -> Option<Sender> {
@@ -235,7 +239,9 @@ impl Builder {
         let template = Template::new(&spec).map_err(|e| self.refuse(e, (u16::MAX, s.from, s.to))).ok()?;
         let list = if s.obey_pfc { class.priority & 7 } else { UNPAUSED };
         let base = super::stream_base_len(class, to.ip.is_ipv6(), s.verb);
-        Some(Sender::new(s, start, cfg.rate, template, base, to.index, list))
+        let mut sender = Sender::new(s, start, cfg.rate, template, base, to.index, list);
+        sender.join(&mut self.groups);
+        Some(sender)
     }
 }
 

@@ -17,6 +17,7 @@
 //! * `parts`: messages in parts over several queue pairs
 //! * `pfc`: pauses obeyed and pauses sent
 //! * `stream`: open-loop streams, both ends
+//! * `open_loop`: streams' frames out, in bursts
 //! * `programs`: the ranks' programs, their posts and what reaches them
 //! * `reads`: READs of ours, from the request to the last response
 //! * `rare`: state that most queue pairs never have
@@ -28,6 +29,7 @@ pub mod config;
 mod datagrams;
 mod delayed;
 pub mod memory;
+mod open_loop;
 mod parts;
 mod pfc;
 mod programs;
@@ -195,6 +197,7 @@ pub struct Host {
     /// `None` where frames are taken as they arrive.
     receive: Option<Box<pfc::Receive>>,
     streams: Vec<stream::Sender>,
+    groups: stream::Groups,
     stream_rx: stream::Receivers,
     programs: Programs,
     /// `None` where a queue pair joins the back of its list after every frame.

@@ -6,10 +6,11 @@
 
 use super::config::{HostConfig, STREAM_QPN_FIRST};
 use super::rx::addr_of;
+use crate::frame::Fill;
 use crate::transport::config::ClassConfig;
-use crate::units::{FrameLen, Rate, Time, WIRE_OVERHEAD_BYTES};
+use crate::units::{FrameLen, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
 use crate::wire::fast::{Fast, IpKey};
-use crate::wire::fixed::FixedHead;
+use crate::wire::fixed::{FixedHead, PsnSums, Shape};
 use crate::wire::headers::Ext;
 use crate::wire::opcode::Opcode;
 use crate::wire::psn;
@@ -42,12 +43,12 @@ pub(super) struct StreamFrame {
     pub(super) size: usize,
 }
 
-/// Sending end of a stream: what every frame touches comes first, in three cache lines.
+/// Sending end of a stream: what every frame touches comes first, in two cache lines.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Sender {
-    /// The head of its frames, where all are of one size and it fits.
-    fixed: Option<FixedHead>,
+    /// The head of its frames; zeros where they are no [`Group`].
+    fixed: FixedHead,
     next: Time,
     frames_left: u64,
     sent: u64,
@@ -56,23 +57,46 @@ pub(super) struct Sender {
     gap: u64,
     rem: u64,
     den: u64,
+    /// ICRC of the frame with PSN 0, where that is prepared.
+    icrc: u32,
+    /// Number of its [`Group`], or [`NO_GROUP`].
+    pub(super) group: u16,
+    pub(super) class: u8,
+    /// Priority it obeys, or [`crate::transport::ready::UNPAUSED`].
+    pub(super) list: u8,
+    /// [`Time::NEVER`] where `frames_left` says it all.
     end: Time,
+    /// CRC behind the head of the frame with PSN 0.
+    register: u32,
     /// Bytes of a frame without payload.
     base_len: u16,
     pub(super) verb: StreamVerb,
     pub(super) index: u32,
-    pub(super) class: u8,
-    /// Priority it obeys, or [`crate::transport::ready::UNPAUSED`].
-    pub(super) list: u8,
     sizes: Vec<Size>,
     pub(super) template: Template,
 }
 
+/// A stream of several sizes, or with a longer head.
+pub(super) const NO_GROUP: u16 = u16::MAX;
+
 /// Bytes of a stream of one frame size.
 pub(super) const BYTES_PER_STREAM: usize = size_of::<Sender>() + size_of::<Size>();
 /// Cache lines of a [`Sender`] that every frame touches.
-pub(super) const HOT_LINES: usize = 3;
-const _: () = assert!(std::mem::offset_of!(Sender, sizes) <= 64 * HOT_LINES);
+pub(super) const HOT_LINES: usize = 2;
+const _: () = assert!(std::mem::offset_of!(Sender, end) == 64 * HOT_LINES);
+
+/// What streams have in common whose frames leave in one burst.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) shape: Shape,
+    pub(super) class: u8,
+    pub(super) fill: Fill,
+    /// Where drivers carry bytes.
+    pub(super) sums: Option<PsnSums>,
+}
+
+/// All groups of a host.
+pub(super) type Groups = Vec<Group>;
 
 /// Bytes of a stream's frame without payload: headers and ICRC.
 pub fn base_len(class: &ClassConfig, is_v6: bool, verb: StreamVerb) -> u16 {
@@ -118,7 +142,10 @@ impl Sender {
             Until::Span(span) => (u64::MAX, start + span),
         };
         let mut s = Sender {
-            fixed: None,
+            fixed: FixedHead::default(),
+            icrc: 0,
+            register: 0,
+            group: NO_GROUP,
             gap: 0,
             rem: 0,
             template,
@@ -140,11 +167,31 @@ impl Sender {
         }
         if let [only] = s.sizes.as_slice() {
             (s.gap, s.rem) = (only.gap, only.rem);
-            let (bth, ext) = s.headers();
-            let payload_len = only.len.0.saturating_sub(s.base_len);
-            s.fixed = FixedHead::new(&s.template, s.template.flow(), &bth, &ext, payload_len);
+            if s.end != Time::NEVER && s.frames_left != 0 {
+                s.frames_left = frames_until(s.end.since(start), numerator(only.len.0 + FCS), den);
+                s.end = Time::NEVER;
+            }
         }
         s
+    }
+
+    /// Takes its place in the group of its frames, where all are of one size and their heads fit.
+    pub(super) fn join(&mut self, groups: &mut Groups) {
+        let [only] = self.sizes.as_slice() else { return };
+        let (bth, ext) = self.headers();
+        let payload_len = only.len.0.saturating_sub(self.base_len);
+        let fixed = FixedHead::new(&self.template, self.template.flow(), &bth, &ext, payload_len);
+        if let Some((head, shape, register)) = fixed {
+            (self.fixed, self.register) = (head, register);
+            self.group = group_of(groups, shape, self.class);
+        }
+    }
+
+    /// Prepares the checksums of its frames.
+    pub(super) fn prepare(&mut self, groups: &mut Groups) {
+        if let Some(g) = groups.get_mut(usize::from(self.group)) {
+            self.icrc = g.sums.get_or_insert_with(|| PsnSums::new(&g.shape)).first(self.register);
+        }
     }
 
     /// BTH (with PSN 0) and extended headers of its frames.
@@ -157,10 +204,10 @@ impl Sender {
         (BthFields { opcode: opcode as u8, dest_qp: qp, ..BthFields::default() }, ext)
     }
 
-    /// The head that all frames have, and the PSN of the next one.
-    #[inline]
-    pub(super) fn fixed(&self) -> Option<(&FixedHead, u32)> {
-        self.fixed.as_ref().map(|f| (f, self.sent as u32 & psn::MASK))
+    /// The head that all frames of its group have, the PSN of the next one, and the ICRC of the first.
+    #[inline(always)]
+    pub(super) fn fixed(&self) -> (&FixedHead, u32, u32) {
+        (&self.fixed, self.sent as u32 & psn::MASK, self.icrc)
     }
 
     /// Frames sent, and frames that its schedule asked for until `now`.
@@ -175,20 +222,26 @@ impl Sender {
         (self.sent, self.sent + u64::try_from(behind).unwrap_or(u64::MAX).min(self.frames_left))
     }
 
-    /// As [`Sender::sent`] where all frames are of one size.
-    #[inline]
-    pub(super) fn sent_fixed(&mut self) {
-        self.count(self.gap, self.rem);
+    /// As [`Sender::sent`] where all frames are of one size; says when the next one is meant to start.
+    #[inline(always)]
+    pub(super) fn sent_fixed(&mut self) -> Time {
+        self.step(self.gap, self.rem);
+        self.next()
     }
 
-    #[inline]
-    fn count(&mut self, gap: u64, rem: u64) {
+    #[inline(always)]
+    fn step(&mut self, gap: u64, rem: u64) {
         self.sent += 1;
         self.frames_left -= 1;
         self.carried += rem;
         let carry = u64::from(self.carried >= self.den);
         self.carried -= carry * self.den;
         self.next = Time(self.next.0.saturating_add(gap + carry));
+    }
+
+    #[inline]
+    fn count(&mut self, gap: u64, rem: u64) {
+        self.step(gap, rem);
         if self.next >= self.end {
             self.frames_left = 0;
         }
@@ -227,6 +280,27 @@ impl Sender {
         let (gap, rem) = (s.gap, s.rem);
         self.count(gap, rem);
     }
+}
+
+/// Number of the group of frames of this shape and class, made when it is the first.
+fn group_of(groups: &mut Groups, shape: Shape, class: u8) -> u16 {
+    if let Some(i) = groups.iter().position(|g| (g.shape, g.class) == (shape, class)) {
+        return i as u16;
+    }
+    if groups.len() >= usize::from(NO_GROUP) {
+        return NO_GROUP;
+    }
+    let fill = if shape.payload_len == 0 { Fill::Control } else { Fill::Const };
+    groups.push(Group { shape, class, fill, sums: None });
+    (groups.len() - 1) as u16
+}
+
+/// Frames that start before the end of `span`, the first at its start and one each `numerator / den` picoseconds, cut to
+/// whole ones.
+fn frames_until(span: Span, numerator: u128, den: u64) -> u64 {
+    // Frame k starts at k * numerator / den, cut: before `span` as long as k * numerator < span * den.
+    let frames = (u128::from(span.0) * u128::from(den)).div_ceil(numerator.max(1));
+    u64::try_from(frames).unwrap_or(u64::MAX)
 }
 
 /// Receiving ends of streams, by number of the stream in the run.
@@ -300,7 +374,7 @@ impl Receivers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{ClassIx, RankId, Span};
+    use crate::units::{ClassIx, RankId};
     use crate::wire::template::FrameSpec;
 
     fn stream(load: Load, sizes: &[(u16, u32)], until: Until) -> Sender {
@@ -325,7 +399,11 @@ mod tests {
         while s.next() != Time::NEVER {
             let f = s.frame();
             last = s.next();
-            s.sent(f.size);
+            if s.sizes.len() == 1 {
+                s.sent_fixed();
+            } else {
+                s.sent(f.size);
+            }
             n += 1;
             wire_bits += u64::from(f.len.0 + WIRE_OVERHEAD_BYTES) * 8;
         }

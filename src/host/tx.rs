@@ -448,87 +448,6 @@ impl Host {
         None
     }
 
-    /// Sends from streams as long as one is next among all senders and nothing else can come in between: they make no
-    /// control frames, and one list is all there is. Returns how many left.
-    #[inline]
-    fn send_streams<P: FramePool>(
-        &mut self,
-        now: Time,
-        room: usize,
-        pool: &mut P,
-        out: &mut TxBatch<P::Frame>,
-    ) -> usize {
-        let Some(list) = self.ready.only(self.pfc_rx.mask()) else { return 0 };
-        let first = self.qps.len() as u32;
-        let mut sent = 0;
-        while sent < room && !out.data.is_full() {
-            let Some(id) = self.ready.behind(list, 0).filter(|id| *id >= first) else { break };
-            if self.send_stream(now, list, id, pool, out) != Step::Sent {
-                // Counted where it is met again.
-                break;
-            }
-            sent += 1;
-        }
-        sent
-    }
-
-    #[inline]
-    fn send_stream<P: FramePool>(
-        &mut self,
-        now: Time,
-        list: u8,
-        id: u32,
-        pool: &mut P,
-        out: &mut TxBatch<P::Frame>,
-    ) -> Step {
-        if let Some(soon) = self.ready.behind(list, PREFETCH_TURNS) {
-            self.prefetch_stream(soon);
-        }
-        let s = &mut self.streams[id as usize - self.qps.len()];
-        let next = s.next();
-        let (mut frame, wire, after) = if let Some((fixed, psn)) = s.fixed() {
-            let fill = if fixed.payload_len() == 0 { Fill::Control } else { Fill::Const };
-            let Some(mut frame) = pool.take(fill, fixed.len()) else { return Step::PoolEmpty };
-            let (wire, after) = fixed.write(frame.head_mut(), psn);
-            s.sent_fixed();
-            (frame, wire, P::WRITES_BYTES.then_some(after))
-        } else {
-            let f = s.frame();
-            let fill = if f.payload_len == 0 { Fill::Control } else { Fill::Const };
-            let Some(mut frame) = pool.take(fill, f.len) else { return Step::PoolEmpty };
-            let (bth, ext) = s.headers();
-            let bth = BthFields { psn: f.psn, ..bth };
-            let flow = s.template.flow();
-            let (wire, after) = write_head::<P>(&s.template, flow, &mut frame, &bth, &ext, f.payload_len);
-            s.sent(f.size);
-            (frame, wire, after)
-        };
-        let meta = frame.meta_mut();
-        (meta.intended, meta.class, meta.flags) = (next, s.class, flags::DATA);
-        self.stats.stream_tx += 1;
-        self.stats.classes[usize::from(s.class)].transmissions += 1;
-        let next = s.next();
-        self.pfc_rx.left(now, list, wire.len);
-        if next <= now {
-            self.ready.rotate(list);
-        } else {
-            self.ready.leave(list);
-            self.wheel.set(id, next);
-        }
-        self.seal(now, &mut frame, wire, after, id, pool);
-        out.data.push(frame);
-        Step::Sent
-    }
-
-    /// Asks for what the next frame of a stream touches.
-    #[inline]
-    fn prefetch_stream(&self, id: u32) {
-        if let Some(s) = self.streams.get((id as usize).wrapping_sub(self.qps.len())) {
-            let at: *const super::stream::Sender = s;
-            (0..super::stream::HOT_LINES).for_each(|line| prefetch(at.cast::<[u8; 64]>().wrapping_add(line)));
-        }
-    }
-
     /// Says that a frame, whose head is at hand, will come a few frames from now: the rows of its queue pair are asked
     /// for. Worth it where there are more queue pairs than caches hold.
     #[inline]
@@ -599,7 +518,7 @@ pub(super) fn window(windows: &[u32], qp: u32, shared: &Shared) -> u32 {
 
 /// Writes the headers of a frame; where the pool writes bytes, says how its CRC stands then.
 #[inline(always)]
-fn write_head<P: FramePool>(
+pub(super) fn write_head<P: FramePool>(
     template: &Template,
     flow: Entropy,
     frame: &mut P::Frame,

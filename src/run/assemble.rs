@@ -97,7 +97,10 @@ pub fn engine<F: Frame, P: FramePool<Frame = F>>(
     tee: Option<Box<dyn Tee<F>>>,
 ) -> Result<Engine<F, P>, RunError> {
     let addresses = AddressMap::new(plan.ranks.iter().map(|r| (r.ip, r.port)));
-    let hosts: Vec<Host> = plan.hosts[share.hosts.clone()].iter().cloned().map(Host::new).collect();
+    let mut hosts: Vec<Host> = plan.hosts[share.hosts.clone()].iter().cloned().map(Host::new).collect();
+    if P::WRITES_BYTES {
+        hosts.iter_mut().for_each(Host::prepare_checksums);
+    }
     let mut switches = Vec::new();
     for s in share.switches {
         let config = plan.fabric.switches[s].clone();

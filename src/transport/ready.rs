@@ -106,6 +106,20 @@ impl Ready {
         }
     }
 
+    /// Removes the first `count` senders of a list, which has so many.
+    #[inline]
+    pub fn leave_many(&mut self, list: u8, count: usize) {
+        let l = &mut self.lists[usize::from(list)];
+        if count == 1 {
+            l.pop_front();
+        } else {
+            l.drain(..count.min(l.len()));
+        }
+        if l.is_empty() {
+            self.occupied &= !(1 << list);
+        }
+    }
+
     /// Removes the first sender of a list.
     #[inline]
     pub fn leave(&mut self, list: u8) {

@@ -53,7 +53,13 @@ impl Obeyed {
     /// A frame of a list (a priority, or beyond them for what obeys no pause) was handed over at `now`.
     #[inline]
     pub(in crate::host) fn left(&mut self, now: Time, list: u8, len: FrameLen) {
-        self.free = self.free.max(now) + self.timing.wire_time(len);
+        self.left_many(now, list, len, 1);
+    }
+
+    /// As [`Obeyed::left`] for so many frames of one length.
+    #[inline]
+    pub(in crate::host) fn left_many(&mut self, now: Time, list: u8, len: FrameLen, frames: u64) {
+        self.free = self.free.max(now) + Span(self.timing.wire_time(len).0 * frames);
         if let Some(end) = self.ends.get_mut(usize::from(list)) {
             *end = self.free;
         }

@@ -153,7 +153,9 @@ pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
         // What travels in our own memory cannot be changed on its way.
         let check_icrc = job.device(i).is_none_or(|d| d.kind != DeviceKind::Loop);
         let between = Between { check_icrc, ..Between::checked() };
-        lives.push(Realtime::new(Host::new(cfg), port, pool, job.tsc, between));
+        let mut host = Host::new(cfg);
+        host.prepare_checksums();
+        lives.push(Realtime::new(host, port, pool, job.tsc, between));
     }
     let origin = meet(&job, &mut lives)?;
     for live in &mut lives {

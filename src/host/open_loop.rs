@@ -1,0 +1,169 @@
+//! Streams' frames out: whole bursts of those that leave alike.
+//!
+//! Streams of one group differ in addresses and PSN alone. Their frames are taken from the pool together, and what they
+//! cost by the frame is their head, their checksum and the next time of their schedule; the rest is paid by the burst.
+
+use arrayvec::ArrayVec;
+
+use super::Host;
+use super::stream::{self, NO_GROUP, Sender};
+use super::tx::{Step, write_head};
+use crate::frame::{Fill, Frame, FrameMeta, FramePool, TxBatch, flags};
+use crate::hint::prefetch;
+use crate::limits::BURST;
+use crate::units::Time;
+use crate::wire::template::BthFields;
+
+impl Host {
+    /// Prepares checksums of streams' frames, for drivers that carry bytes: 7 KiB for each kind of them.
+    pub fn prepare_checksums(&mut self) {
+        for s in &mut self.streams {
+            s.prepare(&mut self.groups);
+        }
+    }
+
+    /// Sends from streams as long as one is next among all senders and nothing else can come in between: they make no
+    /// control frames, and one list is all there is. Returns how many left.
+    #[inline]
+    pub(super) fn send_streams<P: FramePool>(
+        &mut self,
+        now: Time,
+        room: usize,
+        pool: &mut P,
+        out: &mut TxBatch<P::Frame>,
+    ) -> usize {
+        let Some(list) = self.ready.only(self.pfc_rx.mask()) else { return 0 };
+        let first = self.qps.len() as u32;
+        let mut sent = 0;
+        while sent < room && !out.data.is_full() {
+            let Some(id) = self.ready.behind(list, 0).filter(|id| *id >= first) else { break };
+            let group = self.streams[(id - first) as usize].group;
+            let left = if group != NO_GROUP {
+                self.send_group(now, (list, group), room - sent, pool, out)
+            } else {
+                usize::from(self.send_stream(now, list, id, pool, out) == Step::Sent)
+            };
+            if left == 0 {
+                // Counted where it is met again.
+                break;
+            }
+            sent += left;
+        }
+        sent
+    }
+
+    /// Sends from the streams of `group` that come next in `list`, one frame each.
+    #[inline]
+    fn send_group<P: FramePool>(
+        &mut self,
+        now: Time,
+        (list, group): (u8, u16),
+        room: usize,
+        pool: &mut P,
+        out: &mut TxBatch<P::Frame>,
+    ) -> usize {
+        let room = room.min(out.data.remaining_capacity());
+        let first = self.qps.len();
+        let mut ids: ArrayVec<u32, BURST> = ArrayVec::new();
+        while ids.len() < room {
+            let Some(id) = self.ready.behind(list, ids.len()) else { break };
+            if self.streams.get((id as usize).wrapping_sub(first)).is_none_or(|s| s.group != group) {
+                break;
+            }
+            if let Some(soon) = self.ready.behind(list, ids.len() + BURST) {
+                self.prefetch_stream(soon);
+            }
+            ids.push(id);
+        }
+        let g = &self.groups[usize::from(group)];
+        let before = out.data.len();
+        let taken = pool.take_many(g.fill, g.shape.len, ids.len(), &mut out.data);
+        ids.truncate(taken);
+        self.ready.leave_many(list, taken);
+        let mut meta = FrameMeta {
+            start: now,
+            src: self.port,
+            len: g.shape.len,
+            head_len: g.shape.head_len,
+            fill: g.fill,
+            class: g.class,
+            flags: flags::DATA,
+            ..FrameMeta::default()
+        };
+        for (frame, id) in out.data[before..].iter_mut().zip(&ids) {
+            let s = &mut self.streams[*id as usize - first];
+            (meta.intended, meta.flow) = (s.next(), *id);
+            *frame.meta_mut() = meta;
+            let (head, psn, icrc) = s.fixed();
+            head.write(frame.head_mut(), psn, &g.shape);
+            match &g.sums {
+                Some(sums) => pool.seal_known(frame, sums.icrc(icrc, psn)),
+                None => pool.seal(frame),
+            }
+            let next = s.sent_fixed();
+            if next <= now {
+                self.ready.join(list, *id);
+            } else {
+                self.wheel.set(*id, next);
+            }
+        }
+        let n = taken as u64;
+        self.pfc_rx.left_many(now, list, g.shape.len, n);
+        self.stats.stream_tx += n;
+        self.stats.classes[usize::from(g.class)].transmissions += n;
+        self.stats.tx_frames += n;
+        self.stats.tx_bytes += n * super::rx::counted(g.shape.len);
+        taken
+    }
+
+    /// Sends one frame of stream `id`, whatever its kind.
+    pub(super) fn send_stream<P: FramePool>(
+        &mut self,
+        now: Time,
+        list: u8,
+        id: u32,
+        pool: &mut P,
+        out: &mut TxBatch<P::Frame>,
+    ) -> Step {
+        let s = &mut self.streams[id as usize - self.qps.len()];
+        if s.group != NO_GROUP {
+            let group = s.group;
+            return match self.send_group(now, (list, group), 1, pool, out) {
+                0 => Step::PoolEmpty,
+                _ => Step::Sent,
+            };
+        }
+        let f = s.frame();
+        let fill = if f.payload_len == 0 { Fill::Control } else { Fill::Const };
+        let Some(mut frame) = pool.take(fill, f.len) else { return Step::PoolEmpty };
+        let (bth, ext) = s.headers();
+        let bth = BthFields { psn: f.psn, ..bth };
+        let flow = s.template.flow();
+        let (wire, after) = write_head::<P>(&s.template, flow, &mut frame, &bth, &ext, f.payload_len);
+        let meta = frame.meta_mut();
+        (meta.intended, meta.class, meta.flags) = (s.next(), s.class, flags::DATA);
+        s.sent(f.size);
+        let next = s.next();
+        self.stats.stream_tx += 1;
+        self.stats.classes[usize::from(s.class)].transmissions += 1;
+        self.pfc_rx.left(now, list, wire.len);
+        if next <= now {
+            self.ready.rotate(list);
+        } else {
+            self.ready.leave(list);
+            self.wheel.set(id, next);
+        }
+        self.seal(now, &mut frame, wire, after, id, pool);
+        out.data.push(frame);
+        Step::Sent
+    }
+
+    /// Asks for what the next frame of a stream touches.
+    #[inline]
+    fn prefetch_stream(&self, id: u32) {
+        if let Some(s) = self.streams.get((id as usize).wrapping_sub(self.qps.len())) {
+            let at: *const Sender = s;
+            (0..stream::HOT_LINES).for_each(|line| prefetch(at.cast::<[u8; 64]>().wrapping_add(line)));
+        }
+    }
+}
