@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use super::config::{HostConfig, StreamPeer};
+use super::lanes::Lanes;
 use super::pfc::{Obeyed, Order, Receive, Sent};
 use super::programs::Programs;
 use super::stream::{Groups, Receivers, Sender};
@@ -84,7 +85,8 @@ impl Host {
         if b.shared.iter().all(|s| !s.delay_based) {
             windows = Vec::new();
         }
-        let streams = b.streams(&cfg);
+        let mut streams = b.streams(&cfg);
+        let lanes = Lanes::new(&mut streams);
         for s in &streams {
             capacity[0][usize::from(s.list)] += 1;
         }
@@ -120,8 +122,10 @@ impl Host {
             pfc_rx: Obeyed::new(cfg.rate, cfg.pfc_response),
             pfc_tx: Sent::new(orders(&cfg), trains(&cfg), cfg.rate),
             receive: cfg.receive.map(|r| Box::new(Receive::new(r))),
+            stream_groups: streams.iter().map(|s| s.group).collect(),
             streams,
             groups: b.groups,
+            lanes,
             stream_rx: Receivers::new(&cfg),
             programs,
             events: b.events,

@@ -17,6 +17,7 @@
 //! * `parts`: messages in parts over several queue pairs
 //! * `pfc`: pauses obeyed and pauses sent
 //! * `stream`: open-loop streams, both ends
+//! * `lanes`: streams that wait for their time
 //! * `open_loop`: streams' frames out, in bursts
 //! * `programs`: the ranks' programs, their posts and what reaches them
 //! * `reads`: READs of ours, from the request to the last response
@@ -28,6 +29,7 @@ mod common;
 pub mod config;
 mod datagrams;
 mod delayed;
+mod lanes;
 pub mod memory;
 mod open_loop;
 mod parts;
@@ -198,6 +200,9 @@ pub struct Host {
     receive: Option<Box<pfc::Receive>>,
     streams: Vec<stream::Sender>,
     groups: stream::Groups,
+    /// [`stream::Sender::group`] of each.
+    stream_groups: Vec<u16>,
+    lanes: lanes::Lanes,
     stream_rx: stream::Receivers,
     programs: Programs,
     /// `None` where a queue pair joins the back of its list after every frame.
@@ -231,7 +236,8 @@ impl Host {
         }
         let drained = self.receive.as_ref().map_or(Time::NEVER, |r| r.next());
         let acks = self.delayed.next();
-        self.wheel.next().min(self.pfc_rx.next()).min(self.pfc_tx.next()).min(drained).min(acks)
+        let timers = self.wheel.next().min(self.lanes.next());
+        timers.min(self.pfc_rx.next()).min(self.pfc_tx.next()).min(drained).min(acks)
     }
 
     /// Queue pairs of this host.
@@ -307,7 +313,8 @@ impl Host {
 
     /// Bytes of memory behind one stream's sending end.
     pub const fn bytes_per_stream() -> u64 {
-        (stream::BYTES_PER_STREAM + 2 * wheel::BYTES_PER_TIMER + ready::BYTES_PER_ENTRY) as u64
+        let lists = 2 * wheel::BYTES_PER_TIMER + ready::BYTES_PER_ENTRY + lanes::BYTES_PER_STREAM;
+        (stream::BYTES_PER_STREAM + size_of::<u16>() + lists) as u64
     }
 
     /// Bytes of memory behind one port, its queue pairs and ranks not counted.

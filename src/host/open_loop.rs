@@ -11,14 +11,35 @@ use super::tx::{Step, write_head};
 use crate::frame::{Fill, Frame, FrameMeta, FramePool, TxBatch, flags};
 use crate::hint::prefetch;
 use crate::limits::BURST;
+use crate::measure::record::Record;
 use crate::units::Time;
 use crate::wire::template::BthFields;
+
+/// So many streams stay in the caches by themselves.
+const STREAMS_WARM: usize = 2_048;
+/// Streams are asked for so many frames before theirs is written.
+const STREAMS_AHEAD: usize = BURST;
 
 impl Host {
     /// Prepares checksums of streams' frames, for drivers that carry bytes: 7 KiB for each kind of them.
     pub fn prepare_checksums(&mut self) {
         for s in &mut self.streams {
             s.prepare(&mut self.groups);
+        }
+    }
+
+    /// Streams in lanes whose time has come may send. Timers that are earlier have their turn first, and of two at one time
+    /// the lower number.
+    pub(super) fn leave_lanes(&mut self, now: Time, rec: &mut impl Record) {
+        while let Some((at, id)) = self.lanes.front().filter(|front| front.0 <= now) {
+            while let Some((timer, _)) = self.wheel.pop_before((at, id)) {
+                self.on_timer(now, timer, rec);
+            }
+            if let Some(soon) = self.lanes.leave(STREAMS_AHEAD).filter(|_| self.streams.len() > STREAMS_WARM)
+            {
+                self.prefetch_stream(soon);
+            }
+            self.ready.join(self.streams[id as usize - self.qps.len()].list, id);
         }
     }
 
@@ -64,23 +85,22 @@ impl Host {
     ) -> usize {
         let room = room.min(out.data.remaining_capacity());
         let first = self.qps.len();
-        let mut ids: ArrayVec<u32, BURST> = ArrayVec::new();
-        while ids.len() < room {
-            let Some(id) = self.ready.behind(list, ids.len()) else { break };
-            if self.streams.get((id as usize).wrapping_sub(first)).is_none_or(|s| s.group != group) {
-                break;
-            }
-            if let Some(soon) = self.ready.behind(list, ids.len() + BURST) {
-                self.prefetch_stream(soon);
-            }
-            ids.push(id);
+        let alike = |id: &u32| self.stream_groups.get((*id as usize).wrapping_sub(first)) == Some(&group);
+        let mut ids: ArrayVec<u32, BURST> = self.ready.senders(list).take(room).take_while(alike).collect();
+        if self.streams.len() > STREAMS_WARM {
+            self.ready
+                .senders(list)
+                .skip(STREAMS_AHEAD)
+                .take(ids.len())
+                .for_each(|id| self.prefetch_stream(id));
         }
         let g = &self.groups[usize::from(group)];
         let before = out.data.len();
         let taken = pool.take_many(g.fill, g.shape.len, ids.len(), &mut out.data);
         ids.truncate(taken);
         self.ready.leave_many(list, taken);
-        let mut meta = FrameMeta {
+        let mut again: ArrayVec<u32, BURST> = ArrayVec::new();
+        let meta = FrameMeta {
             start: now,
             src: self.port,
             len: g.shape.len,
@@ -92,8 +112,10 @@ impl Host {
         };
         for (frame, id) in out.data[before..].iter_mut().zip(&ids) {
             let s = &mut self.streams[*id as usize - first];
-            (meta.intended, meta.flow) = (s.next(), *id);
-            *frame.meta_mut() = meta;
+            // What is the same in all comes from registers.
+            let m = frame.meta_mut();
+            *m = meta;
+            (m.intended, m.flow) = (s.next(), *id);
             let (head, psn, icrc) = s.fixed();
             head.write(frame.head_mut(), psn, &g.shape);
             match &g.sums {
@@ -102,11 +124,12 @@ impl Host {
             }
             let next = s.sent_fixed();
             if next <= now {
-                self.ready.join(list, *id);
-            } else {
+                again.push(*id);
+            } else if next != Time::NEVER && !self.lanes.set(s.lane, *id, next) {
                 self.wheel.set(*id, next);
             }
         }
+        self.ready.join_many(list, &again);
         let n = taken as u64;
         self.pfc_rx.left_many(now, list, g.shape.len, n);
         self.stats.stream_tx += n;

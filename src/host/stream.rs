@@ -61,9 +61,11 @@ pub(super) struct Sender {
     icrc: u32,
     /// Number of its [`Group`], or [`NO_GROUP`].
     pub(super) group: u16,
-    pub(super) class: u8,
+    /// Its lane, or [`super::lanes::NO_LANE`].
+    pub(super) lane: u8,
     /// Priority it obeys, or [`crate::transport::ready::UNPAUSED`].
     pub(super) list: u8,
+    pub(super) class: u8,
     /// [`Time::NEVER`] where `frames_left` says it all.
     end: Time,
     /// CRC behind the head of the frame with PSN 0.
@@ -83,7 +85,7 @@ pub(super) const NO_GROUP: u16 = u16::MAX;
 pub(super) const BYTES_PER_STREAM: usize = size_of::<Sender>() + size_of::<Size>();
 /// Cache lines of a [`Sender`] that every frame touches.
 pub(super) const HOT_LINES: usize = 2;
-const _: () = assert!(std::mem::offset_of!(Sender, end) == 64 * HOT_LINES);
+const _: () = assert!(std::mem::offset_of!(Sender, class) == 64 * HOT_LINES);
 
 /// What streams have in common whose frames leave in one burst.
 #[derive(Debug)]
@@ -146,6 +148,7 @@ impl Sender {
             icrc: 0,
             register: 0,
             group: NO_GROUP,
+            lane: super::lanes::NO_LANE,
             gap: 0,
             rem: 0,
             template,
@@ -185,6 +188,11 @@ impl Sender {
             (self.fixed, self.register) = (head, register);
             self.group = group_of(groups, shape, self.class);
         }
+    }
+
+    /// What its gaps are, where all are of one size.
+    pub(super) fn gap(&self) -> Option<(u64, u64, u64)> {
+        (self.sizes.len() == 1 && self.end == Time::NEVER).then_some((self.gap, self.rem, self.den))
     }
 
     /// Prepares the checksums of its frames.

@@ -102,6 +102,9 @@ impl Host {
         if self.delayed.next() <= now {
             self.release_acks(now);
         }
+        if self.lanes.next() <= now {
+            self.leave_lanes(now, rec);
+        }
         while let Some((timer, _)) = self.wheel.pop(now) {
             self.on_timer(now, timer, rec);
         }
@@ -110,7 +113,7 @@ impl Host {
         }
     }
 
-    fn on_timer(&mut self, now: Time, timer: u32, rec: &mut impl Record) {
+    pub(super) fn on_timer(&mut self, now: Time, timer: u32, rec: &mut impl Record) {
         if timer >= self.timers.program {
             self.programs.touch(timer - self.timers.program);
         } else if timer >= self.timers.ack {

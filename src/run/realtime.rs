@@ -26,6 +26,9 @@ const EXPECT_FRAMES: usize = 4;
 /// Sleep while the port refuses frames: a few of them leave in that time at 100 Mbit/s.
 const WAIT_REFUSED: Span = Span::from_us(20);
 
+/// Most bursts that leave in one turn.
+const TX_BURSTS: usize = 4;
+
 /// How well the machine kept up, and what the port did not take.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RealtimeStats {
@@ -98,6 +101,10 @@ pub struct Realtime<P: Port, L: FramePool<Frame = P::Frame>> {
     /// Came out of the faults of the sending side and not yet in `batch`.
     spoilt: VecDeque<P::Frame>,
     rx: Burst<P::Frame>,
+    /// How far ahead of its time a frame may be made: [`Realtime::make_ahead`].
+    lead: Span,
+    /// What the host has been told of the time.
+    reached: Time,
     stats: RealtimeStats,
 }
 
@@ -114,6 +121,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             batch: TxBatch::new(),
             spoilt: VecDeque::new(),
             rx: Burst::new(),
+            lead: Span::ZERO,
+            reached: Time::ZERO,
             stats: RealtimeStats::default(),
         }
     }
@@ -127,6 +136,11 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
     /// Time zero is at `origin` ticks.
     pub fn clock_from(&mut self, origin: u64) {
         self.origin = origin;
+    }
+
+    /// Frames whose time is no further away than `lead` are made at once, for a port that holds them until then.
+    pub fn make_ahead(&mut self, lead: Span) {
+        self.lead = lead;
     }
 
     /// Counters since the start.
@@ -177,9 +191,23 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             self.stats.late_total += late;
         }
         // What arrived may have left another core after the turn began: nothing is handled before it was sent.
-        let (received, now) = self.receive(now, rec);
-        let sent = self.send(now, rec);
-        received || sent
+        let (received, mut now) = self.receive(now.max(self.reached), rec);
+        if !received {
+            let due = self.host.next_deadline();
+            now = if due.since(now) <= self.lead { now.max(due) } else { now };
+        }
+        self.reached = now;
+        let mut sent = self.send(now, rec);
+        let mut moved = received || sent > 0;
+        // Without arrivals that wait for their turn, a few full bursts leave in one.
+        for _ in 1..TX_BURSTS {
+            if received || sent < BURST {
+                break;
+            }
+            sent = self.send(now, rec);
+            moved |= sent > 0;
+        }
+        moved
     }
 
     /// Takes what has arrived; says whether that was anything, and the time afterwards.
@@ -279,7 +307,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         true
     }
 
-    fn send(&mut self, now: Time, rec: &mut impl Record) -> bool {
+    /// Says how many frames the port took.
+    fn send(&mut self, now: Time, rec: &mut impl Record) -> usize {
         if self.batch.is_empty() && self.spoilt.is_empty() {
             let room = self.port.tx_room().min(BURST);
             self.host.poll_tx(now, room, &mut self.pool, &mut self.batch, rec);
@@ -293,7 +322,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             self.batch.data.push(frame);
         }
         if self.batch.is_empty() {
-            return false;
+            return 0;
         }
         if let Some(tee) = &mut self.between.tee {
             // A refused frame is captured once: when it was first offered.
@@ -307,7 +336,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         let sent = self.port.tx_burst(&mut self.batch);
         self.stats.tx_frames += sent as u64;
         self.stats.tx_refused += u64::from(!self.batch.is_empty());
-        sent > 0
+        sent
     }
 
     /// Sends the batch through the faults; what comes out waits in order in `spoilt`.

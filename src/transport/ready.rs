@@ -43,6 +43,19 @@ impl Ready {
         self.occupied |= 1 << list;
     }
 
+    /// Appends several senders to a list, in this order.
+    #[inline]
+    pub fn join_many(&mut self, list: u8, senders: &[u32]) {
+        if senders.is_empty() {
+            return;
+        }
+        let first = self.ticket;
+        self.ticket = first.wrapping_add(senders.len() as u32);
+        let entries = (1..).zip(senders).map(|(i, &sender)| Entry { ticket: first.wrapping_add(i), sender });
+        self.lists[usize::from(list)].extend(entries);
+        self.occupied |= 1 << list;
+    }
+
     /// True when a sender stands in a list that is not in the mask `paused` (bit p = priority p).
     #[inline]
     pub fn any(&self, paused: u16) -> bool {
@@ -83,6 +96,12 @@ impl Ready {
     #[inline]
     pub fn behind(&self, list: u8, ahead: usize) -> Option<u32> {
         self.lists[usize::from(list)].get(ahead).map(|e| e.sender)
+    }
+
+    /// The senders of a list, the first one first.
+    #[inline]
+    pub fn senders(&self, list: u8) -> impl Iterator<Item = u32> + '_ {
+        self.lists[usize::from(list)].iter().map(|e| e.sender)
     }
 
     /// The first sender of a list joins its end.

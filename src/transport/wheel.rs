@@ -114,14 +114,23 @@ impl Wheel {
         if self.next > now {
             return None;
         }
-        self.pop_due(now)
+        self.pop_due((now, NONE))
     }
 
-    fn pop_due(&mut self, now: Time) -> Option<(u32, Time)> {
+    /// As [`Wheel::pop`] as long as deadline and number are below `limit`.
+    #[inline]
+    pub fn pop_before(&mut self, limit: (Time, u32)) -> Option<(u32, Time)> {
+        if self.next > limit.0 {
+            return None;
+        }
+        self.pop_due(limit)
+    }
+
+    fn pop_due(&mut self, limit: (Time, u32)) -> Option<(u32, Time)> {
         loop {
             self.drop_stale();
             if let Some(&Reverse((deadline, timer))) = self.due.peek() {
-                if deadline > now {
+                if (deadline, timer) >= limit {
                     self.next = deadline;
                     return None;
                 }
@@ -131,7 +140,7 @@ impl Wheel {
                 return Some((timer, deadline));
             }
             let (level, index) = self.first_slot()?;
-            if self.slots[level * SLOTS + index].earliest > now {
+            if self.slots[level * SLOTS + index].earliest > limit.0 {
                 self.next = self.slots[level * SLOTS + index].earliest;
                 return None;
             }

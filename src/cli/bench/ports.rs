@@ -56,8 +56,8 @@ fn profile(devices: [&str; 2], traffic: &str, overrides: &Overrides) -> anyhow::
     Ok(plan)
 }
 
-/// Both ports send frames of `size` bytes to nobody, over `qps` queue pairs each that together want `load`.
-fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> Load) -> anyhow::Result<Plan> {
+/// Both ports send frames of `size` bytes to nobody, over `qps` queue pairs each, of which each wants `load` frames per second.
+fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> f64) -> anyhow::Result<Plan> {
     let stream = |from: u32| {
         format!(
             "[[stream]]\nfrom = {from}\nto = {}\nsize = 64\nload = \"10%\"\nduration = \"10 s\"\n",
@@ -72,11 +72,13 @@ fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> Load)
         };
         host.rate = BEYOND;
         let (mut streams, mut peers) = (Vec::new(), Vec::new());
+        // Queue pairs that started at different times: those that start at once queue behind each other for good.
+        let fps = load(qps);
+        let apart = 1e12 / fps / f64::from(qps);
         for i in 0..qps {
             let (mut s, mut t) = (stream.clone(), to);
-            (s.sizes, s.load) = (vec![(size, 1)], load(qps));
-            // Queue pairs that started at different times.
-            s.start += Span(1_000 * u64::from(i));
+            (s.sizes, s.load) = (vec![(size, 1)], Load::Fps(fps));
+            s.start += Span((apart * f64::from(i)) as u64);
             (t.index, t.sport) = (h as u32 * qps + i, 0xc000 | (i & 0x3fff) as u16);
             streams.push(s);
             peers.push(t);
@@ -87,15 +89,15 @@ fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> Load)
 }
 
 /// As [`transmit`] with the first port alone.
-fn transmit_one(device: &str, size: u16, qps: u32, load: impl Fn(u32) -> Load) -> anyhow::Result<Plan> {
+fn transmit_one(device: &str, size: u16, qps: u32, load: impl Fn(u32) -> f64) -> anyhow::Result<Plan> {
     let mut plan = transmit([device, NULL[1]], size, qps, load)?;
     plan.hosts.truncate(1);
     plan.lab.ports.truncate(1);
     Ok(plan)
 }
 
-fn beyond(qps: u32) -> Load {
-    Load::Fps(BEYOND_FPS / f64::from(qps))
+fn beyond(qps: u32) -> f64 {
+    BEYOND_FPS / f64::from(qps)
 }
 
 /// Port 0 writes to port 1 over a cable of rings, [`QPS`] queue pairs, an ACK for every fourth frame.
@@ -168,7 +170,7 @@ pub(super) fn null() -> anyhow::Result<Vec<Figure>> {
             ours[i].push(speed_beyond);
             // Nine tenths of what it can, so that every queue pair waits for its time.
             let fps = speed_beyond * 0.9e6;
-            let plan = transmit_one(NULL[0], size, QPS, |qps| Load::Fps(fps / f64::from(qps)))?;
+            let plan = transmit_one(NULL[0], size, QPS, |qps| fps / f64::from(qps))?;
             paced[i].push(speed(&execute(&plan)?));
             if let Some(testpmd) = &peer {
                 theirs[i].push(testpmd.speed("txonly", "net_null0", size - 4)? / 1e6);
@@ -259,9 +261,10 @@ pub(super) fn pacing() -> anyhow::Result<Vec<Figure>> {
     for (name, size, qps) in
         [("1086-qps-1", 1_086, 1), ("1086-qps-1024", 1_086, 1_024), ("4158-qps-1024", 4_158, 1_024)]
     {
-        let share = |qps: u32| Load::L1Share(0.9 / f64::from(qps));
-        let mut plan = transmit_one(NULL[0], size, qps, share)?;
-        plan.hosts[0].rate = Rate::gbps(100);
+        let rate = Rate::gbps(100);
+        let most = rate.bits_per_s as f64 / 8.0 / (f64::from(size) + L1_BYTES);
+        let mut plan = transmit_one(NULL[0], size, qps, |qps| 0.9 * most / f64::from(qps))?;
+        plan.hosts[0].rate = rate;
         let (mut median, mut tail, mut off) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let t = execute(&plan)?.tester;

@@ -215,6 +215,8 @@ pub(super) struct LabPort<P: Port, L> {
     streams_from: u32,
     /// How late the oldest stream's frame of the last burst was handed over.
     pub lateness: Option<Span>,
+    /// Time in which frames were held, as they had been made ahead of theirs; for the owner to take.
+    pub held: Span,
     /// MACs neighbours have told.
     pub told: Vec<(IpAddr, [u8; 6])>,
     pub stats: WireStats,
@@ -266,6 +268,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             answers: TxBatch::new(),
             streams_from: wire.streams_from,
             lateness: None,
+            held: Span::ZERO,
             told: Vec::new(),
             stats: WireStats::default(),
             seen: Seen::new(),
@@ -377,8 +380,18 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         if self.turn_at == Time::ZERO { self.clock.now() } else { self.turn_at }
     }
 
+    /// Frames that were made ahead of their time are held until it comes.
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
-        let now = self.clock.now();
+        let mut now = self.clock.now();
+        if let Some(start) = batch.control.first().or(batch.data.first()).map(|f| f.meta().start)
+            && start > now
+        {
+            let from = now;
+            while now < start {
+                now = self.clock.now();
+            }
+            self.held += now.since(from);
+        }
         if self.down {
             return self.lose(now, batch);
         }

@@ -61,7 +61,7 @@ type Live = Realtime<LivePort, MbufFrames>;
 
 /// How long before the common start it is agreed on.
 const START_AHEAD: Span = Span::from_us(500);
-/// Closer deadlines are waited for by looking at the clock alone, without turning ports meanwhile.
+/// Frames are made so far ahead of their time: about what it takes.
 const DEADLINE_NEAR: Span = Span::from_ns(150);
 /// With a deadline closer than this no breath is taken between two turns.
 const DEADLINE_SOON: Span = Span::from_us(2);
@@ -156,6 +156,10 @@ pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
         let mut host = Host::new(cfg);
         host.prepare_checksums();
         lives.push(Realtime::new(host, port, pool, job.tsc, between));
+    }
+    // A frame in hand keeps other ports waiting.
+    if let [live] = lives.as_mut_slice() {
+        live.make_ahead(DEADLINE_NEAR);
     }
     let origin = meet(&job, &mut lives)?;
     for live in &mut lives {
@@ -380,7 +384,10 @@ impl<'j, 'a> Turner<'j, 'a> {
             let tick = ticks();
             let now = self.clock.at(tick);
             if worked {
-                let took = tick - before;
+                // Waiting with a frame in hand is not work.
+                let mut held = Span::ZERO;
+                self.lives.iter_mut().for_each(|l| held += std::mem::take(&mut l.port.held));
+                let took = (tick - before).saturating_sub(self.clock.tsc.ticks_in(held));
                 if took > long && self.was_preempted() {
                     self.stolen += took;
                 } else {
@@ -445,7 +452,7 @@ impl<'j, 'a> Turner<'j, 'a> {
                 let due = self.lives.iter().map(|l| l.host.next_deadline()).min().unwrap_or(Time::NEVER);
                 if due < now + DEADLINE_SOON {
                     // Nothing else may come between: what arrives meanwhile waits no longer than a turn takes.
-                    if due < self.clock.now() + DEADLINE_NEAR {
+                    if self.lives.len() > 1 && due < self.clock.now() + DEADLINE_NEAR {
                         while self.clock.now() < due {}
                     }
                     continue;
