@@ -5,6 +5,7 @@
 #include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
 
@@ -23,6 +24,36 @@ _Static_assert(RTE_PKTMBUF_HEADROOM == MBUF_HEADROOM_BYTES, "headroom changed: c
 int rs_errno(void) { return rte_errno; }
 
 unsigned rs_lcore_id(void) { return rte_lcore_id(); }
+
+/* As rte_pktmbuf_pool_create, whose objects each lie within one page, for memory that no device reads by itself. */
+struct rte_mempool *rs_pktmbuf_pool_create_packed(const char *name, unsigned n, unsigned cache, uint16_t priv_size,
+						  uint16_t data_room_size, int socket_id)
+{
+	struct rte_pktmbuf_pool_private sizes = {
+		.mbuf_data_room_size = data_room_size,
+		.mbuf_priv_size = priv_size,
+	};
+	unsigned object = sizeof(struct rte_mbuf) + priv_size + data_room_size;
+	struct rte_mempool *pool;
+	int rc;
+
+	pool = rte_mempool_create_empty(name, n, object, cache, sizeof(sizes), socket_id,
+					RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+	if (pool == NULL)
+		return NULL;
+	rc = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+	if (rc == 0) {
+		rte_pktmbuf_pool_init(pool, &sizes);
+		rc = rte_mempool_populate_default(pool);
+	}
+	if (rc < 0) {
+		rte_mempool_free(pool);
+		rte_errno = -rc;
+		return NULL;
+	}
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	return pool;
+}
 
 int rs_mempool_get_bulk(struct rte_mempool *pool, void **objects, unsigned n)
 {

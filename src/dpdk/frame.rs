@@ -261,16 +261,16 @@ impl MbufFrame {
     #[inline(always)]
     fn seal_known(&mut self, icrc: u32) {
         let (fill, len) = (self.meta().fill, self.meta().len);
-        let end = usize::from(len.0);
-        let room = self.room_mut();
-        if fill == Fill::Const
-            && let Some(line) = room.get_mut(HEAD_LINE..).and_then(|r| r.first_chunk_mut::<HEAD_LINE>())
-        {
+        if fill == Fill::Const {
             // Up to HEAD_MAX and two bytes more: all of it is payload, or the ICRC that follows.
-            *line = [PAYLOAD_BYTE; HEAD_LINE];
+            // SAFETY: the data area is at least ROOM_BYTES_MIN long, and ours.
+            unsafe {
+                let second = self.0.as_ptr().byte_add(DATA_AT + HEAD_LINE);
+                second.cast::<[u8; HEAD_LINE]>().write([PAYLOAD_BYTE; HEAD_LINE]);
+            }
         }
-        let tail = end.wrapping_sub(ICRC_LEN);
-        if let Some(bytes) = room.get_mut(tail..).and_then(|r| r.first_chunk_mut::<ICRC_LEN>()) {
+        let tail = usize::from(len.0).wrapping_sub(ICRC_LEN);
+        if let Some(bytes) = self.room_mut().get_mut(tail..).and_then(|r| r.first_chunk_mut::<ICRC_LEN>()) {
             *bytes = icrc.to_le_bytes();
         }
         if fill == Fill::Const {
@@ -326,7 +326,7 @@ impl Frame for MbufFrame {
     }
     #[inline]
     fn meta(&self) -> &FrameMeta {
-        // SAFETY: `start` has written it before anyone got this frame.
+        // SAFETY: every byte is zero since the pool was made, which is a meta, or was written by its users.
         unsafe { &(*self.0.as_ptr()).meta }
     }
     #[inline]
@@ -381,7 +381,9 @@ impl Shelf {
         let before = out.len();
         let n = n.min(out.capacity() - before);
         let kept = self.frames.len();
-        if kept < n {
+        if kept >= n {
+            out.extend(self.frames.drain(kept - n..));
+        } else if n >= SHELF_MOVE {
             // SAFETY: `out` has room for `n` pointers behind the first `before`; each pointer the pool hands out is an
             // initialised mbuf that nobody else holds.
             unsafe {
@@ -390,8 +392,6 @@ impl Shelf {
                     out.set_len(before + n);
                 }
             }
-        } else {
-            out.extend(self.frames.drain(kept - n..));
         }
         while out.len() < before + n
             && let Some(frame) = self.pop()

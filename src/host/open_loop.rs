@@ -3,13 +3,14 @@
 //! Streams of one group differ in addresses and PSN alone. Their frames are taken from the pool together, and what they
 //! cost by the frame is their head, their checksum and the next time of their schedule; the rest is paid by the burst.
 
+use std::hint::black_box;
+
 use arrayvec::ArrayVec;
 
 use super::Host;
-use super::stream::{self, NO_GROUP, Sender};
+use super::stream::{self, NO_GROUP};
 use super::tx::{Step, write_head};
 use crate::frame::{Fill, Frame, FrameMeta, FramePool, TxBatch, flags};
-use crate::hint::prefetch;
 use crate::limits::BURST;
 use crate::measure::record::Record;
 use crate::units::Time;
@@ -37,7 +38,7 @@ impl Host {
             }
             if let Some(soon) = self.lanes.leave(STREAMS_AHEAD).filter(|_| self.streams.len() > STREAMS_WARM)
             {
-                self.prefetch_stream(soon);
+                stream::prefetch_hot(&self.streams, soon as usize - self.qps.len());
             }
             self.ready.join(self.streams[id as usize - self.qps.len()].list, id);
         }
@@ -86,13 +87,16 @@ impl Host {
         let room = room.min(out.data.remaining_capacity());
         let first = self.qps.len();
         let alike = |id: &u32| self.stream_groups.get((*id as usize).wrapping_sub(first)) == Some(&group);
-        let mut ids: ArrayVec<u32, BURST> = self.ready.senders(list).take(room).take_while(alike).collect();
+        let mut ids: ArrayVec<u32, BURST> = ArrayVec::new();
+        for id in self.ready.senders(list).take(room).take_while(alike) {
+            ids.push(id);
+        }
+        // The whole list has its turn again and again, so whoever stands so far behind will be needed.
+        let mut soon: ArrayVec<u32, BURST> = ArrayVec::new();
         if self.streams.len() > STREAMS_WARM {
-            self.ready
-                .senders(list)
-                .skip(STREAMS_AHEAD)
-                .take(ids.len())
-                .for_each(|id| self.prefetch_stream(id));
+            for id in self.ready.senders(list).skip(STREAMS_AHEAD).take(ids.len()) {
+                soon.push(id);
+            }
         }
         let g = &self.groups[usize::from(group)];
         let before = out.data.len();
@@ -100,7 +104,8 @@ impl Host {
         ids.truncate(taken);
         self.ready.leave_many(list, taken);
         let mut again: ArrayVec<u32, BURST> = ArrayVec::new();
-        let meta = FrameMeta {
+        // Laid out in memory, so that it is copied line by line.
+        let meta = black_box(FrameMeta {
             start: now,
             src: self.port,
             len: g.shape.len,
@@ -109,13 +114,16 @@ impl Host {
             class: g.class,
             flags: flags::DATA,
             ..FrameMeta::default()
-        };
-        for (frame, id) in out.data[before..].iter_mut().zip(&ids) {
+        });
+        for (i, (frame, id)) in out.data[before..].iter_mut().zip(&ids).enumerate() {
+            // One at a time: caches take in so many lines at once, and who asks for more waits.
+            if let Some(id) = soon.get(i) {
+                stream::prefetch_hot(&self.streams, (*id as usize).wrapping_sub(first));
+            }
             let s = &mut self.streams[*id as usize - first];
-            // What is the same in all comes from registers.
             let m = frame.meta_mut();
             *m = meta;
-            (m.intended, m.flow) = (s.next(), *id);
+            (m.intended, m.flow) = (s.due(), *id);
             let (head, psn, icrc) = s.fixed();
             head.write(frame.head_mut(), psn, &g.shape);
             match &g.sums {
@@ -179,14 +187,5 @@ impl Host {
         self.seal(now, &mut frame, wire, after, id, pool);
         out.data.push(frame);
         Step::Sent
-    }
-
-    /// Asks for what the next frame of a stream touches.
-    #[inline]
-    fn prefetch_stream(&self, id: u32) {
-        if let Some(s) = self.streams.get((id as usize).wrapping_sub(self.qps.len())) {
-            let at: *const Sender = s;
-            (0..stream::HOT_LINES).for_each(|line| prefetch(at.cast::<[u8; 64]>().wrapping_add(line)));
-        }
     }
 }

@@ -7,6 +7,7 @@
 use super::config::{HostConfig, STREAM_QPN_FIRST};
 use super::rx::addr_of;
 use crate::frame::Fill;
+use crate::hint::prefetch;
 use crate::transport::config::ClassConfig;
 use crate::units::{FrameLen, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
 use crate::wire::fast::{Fast, IpKey};
@@ -99,6 +100,15 @@ pub(super) struct Group {
 
 /// All groups of a host.
 pub(super) type Groups = Vec<Group>;
+
+/// Asks for what the next frame of a stream touches.
+#[inline(always)]
+pub(super) fn prefetch_hot(streams: &[Sender], stream: usize) {
+    if let Some(s) = streams.get(stream) {
+        let at: *const Sender = s;
+        (0..HOT_LINES).for_each(|line| prefetch(at.cast::<[u8; 64]>().wrapping_add(line)));
+    }
+}
 
 /// Bytes of a stream's frame without payload: headers and ICRC.
 pub fn base_len(class: &ClassConfig, is_v6: bool, verb: StreamVerb) -> u16 {
@@ -253,6 +263,12 @@ impl Sender {
         if self.next >= self.end {
             self.frames_left = 0;
         }
+    }
+
+    /// The same of a stream that is not over.
+    #[inline(always)]
+    pub(super) fn due(&self) -> Time {
+        self.next
     }
 
     /// When the next frame is meant to start; `NEVER` when the stream is over.

@@ -27,7 +27,7 @@ const EXPECT_FRAMES: usize = 4;
 const WAIT_REFUSED: Span = Span::from_us(20);
 
 /// Most bursts that leave in one turn.
-const TX_BURSTS: usize = 4;
+pub(super) const TX_BURSTS: usize = 4;
 
 /// How well the machine kept up, and what the port did not take.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -199,11 +199,17 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         self.reached = now;
         let mut sent = self.send(now, rec);
         let mut moved = received || sent > 0;
-        // Without arrivals that wait for their turn, a few full bursts leave in one.
+        // Without arrivals that wait for their turn, a few bursts leave in one: full ones, and single frames that are so
+        // near that they are made at once as well.
         for _ in 1..TX_BURSTS {
-            if received || sent < BURST {
-                break;
+            let due = self.host.next_deadline();
+            match sent {
+                _ if received => break,
+                BURST => {}
+                1 if due > now && due.since(now) <= self.lead => now = due,
+                _ => break,
             }
+            self.reached = now;
             sent = self.send(now, rec);
             moved |= sent > 0;
         }

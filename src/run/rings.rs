@@ -362,8 +362,8 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         (0..count_pairs(shares.len())).map(|_| FrameRing::memory_bytes(sizes.on_links)).sum::<u64>();
     let memory_bytes = sizes.specs.iter().map(PoolSpec::memory_bytes).sum::<u64>() + rings_bytes;
     let eal = Eal::init(EalOptions { memory_bytes, ..EalOptions::default() }).map_err(setup)?;
-    let control = MbufPool::create(eal, &sizes.specs[0]).map_err(setup)?;
-    let data = MbufPool::create(eal, &sizes.specs[1]).map_err(setup)?;
+    let control = MbufPool::create_packed(eal, &sizes.specs[0]).map_err(setup)?;
+    let data = MbufPool::create_packed(eal, &sizes.specs[1]).map_err(setup)?;
     let mut mtus: Vec<u16> = plan.classes.iter().map(|c| c.mtu).collect();
     mtus.sort_unstable();
     mtus.dedup();

@@ -65,6 +65,15 @@ unsafe extern "C" {
         data_room_size: u16,
         socket_id: c_int,
     ) -> *mut rte_mempool;
+    /// The same, and its objects may cross borders of pages: for memory that no device reads by itself.
+    pub fn rs_pktmbuf_pool_create_packed(
+        name: *const c_char,
+        n: c_uint,
+        cache_size: c_uint,
+        priv_size: u16,
+        data_room_size: u16,
+        socket_id: c_int,
+    ) -> *mut rte_mempool;
     /// Frees a pool that has lent nothing.
     pub fn rte_mempool_free(pool: *mut rte_mempool);
     /// Objects lent; approximate while other threads take and give.

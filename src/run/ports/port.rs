@@ -9,12 +9,15 @@
 
 use std::net::IpAddr;
 
+use arrayvec::ArrayVec;
+
 use super::asked::Asked;
 use super::stamp::Stamper;
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
 use crate::measure::distribution::{Distribution, Percentiles};
 use crate::plan::lab::PfcMode;
+use crate::run::realtime::TX_BURSTS;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 use crate::wire::HEAD_MAX;
@@ -213,8 +216,8 @@ pub(super) struct LabPort<P: Port, L> {
     answers: TxBatch<P::Frame>,
     /// Streams' frames have this number or a higher one as their `flow`.
     streams_from: u32,
-    /// How late the oldest stream's frame of the last burst was handed over.
-    pub lateness: Option<Span>,
+    /// How late the oldest stream's frame of each burst of the turn was handed over.
+    pub lateness: ArrayVec<Span, TX_BURSTS>,
     /// Time in which frames were held, as they had been made ahead of theirs; for the owner to take.
     pub held: Span,
     /// MACs neighbours have told.
@@ -267,7 +270,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             asked: Asked::default(),
             answers: TxBatch::new(),
             streams_from: wire.streams_from,
-            lateness: None,
+            lateness: ArrayVec::new(),
             held: Span::ZERO,
             told: Vec::new(),
             stats: WireStats::default(),
@@ -397,7 +400,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         }
         self.stamp(now, batch);
         if let Some(m) = batch.data.first().map(Frame::meta).filter(|m| m.flow >= self.streams_from) {
-            self.lateness = Some(now.since(m.intended));
+            let _ = self.lateness.try_push(now.since(m.intended));
         }
         let (span, bytes) = self.on_wire(batch);
         let sent = self.device.tx_burst(batch);

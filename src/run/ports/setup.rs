@@ -157,7 +157,12 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
     let shared = specs.iter().any(|s| s.device.shares_memory());
     let options = EalOptions { memory_bytes, pci, shared, ..EalOptions::default() };
     let eal = Eal::init(options).map_err(text)?;
-    let pools: Result<Vec<MbufPool>, DpdkError> = pools.iter().map(|p| MbufPool::create(eal, p)).collect();
+    // The first two are of frames to be sent, which most virtual devices read as any program does.
+    let make = |(i, pool): (usize, &PoolSpec)| match i {
+        0 | 1 if !pci && !shared => MbufPool::create_packed(eal, pool),
+        _ => MbufPool::create(eal, pool),
+    };
+    let pools: Result<Vec<MbufPool>, DpdkError> = pools.iter().enumerate().map(make).collect();
     let pools = pools.map_err(text)?;
     let mut cables: Vec<(String, LoopCable)> = Vec::new();
     let mut ports = Vec::new();

@@ -407,8 +407,11 @@ impl<'j, 'a> Turner<'j, 'a> {
                 let due = live.host.next_deadline();
                 live.port.turn_at = now;
                 moved |= live.turn(now, &mut self.recorder);
-                let other = || (due != Time::ZERO && due < now).then(|| now.since(due));
-                if let Some(late) = live.port.lateness.take().or_else(other) {
+                let mut late = std::mem::take(&mut live.port.lateness);
+                if late.is_empty() && due != Time::ZERO && due < now {
+                    late.push(now.since(due));
+                }
+                for late in late {
                     self.late += 1;
                     if let Some(h) = &mut self.lateness {
                         h.saturating_record(late.0.max(1));
