@@ -234,6 +234,13 @@ impl LinkTiming {
         let seen = if self.cut_through { len.min(HEADER_LEN) } else { len };
         self.wire_time(seen) + self.propagation
     }
+    /// [`LinkTiming::wire_time`] and [`LinkTiming::delay`] of one frame.
+    #[inline]
+    pub fn times(&self, len: FrameLen) -> (Span, Span) {
+        let wire = self.wire_time(len);
+        let delay = if self.cut_through { self.delay(len) } else { wire + self.propagation };
+        (wire, delay)
+    }
     /// Time the link is occupied by one frame: preamble, frame (padded to 60), FCS and gap.
     #[inline]
     pub fn wire_time(&self, len: FrameLen) -> Span {

@@ -97,6 +97,9 @@ impl Host {
             wheel.set((qps.len() + i) as u32, s.next());
         }
 
+        let (orders, trains) = (orders(&cfg), trains(&cfg));
+        let pauses = !orders.is_empty() || !trains.is_empty() || cfg.receive.is_some();
+        let pfc_tx = pauses.then(|| Box::new(Sent::new(orders, trains, cfg.rate)));
         Host {
             port: cfg.port.0,
             mac: cfg.mac,
@@ -120,7 +123,7 @@ impl Host {
             ready: Ready::new(capacity[0]),
             control: Ready::new(capacity[1]),
             pfc_rx: Obeyed::new(cfg.rate, cfg.pfc_response),
-            pfc_tx: Sent::new(orders(&cfg), trains(&cfg), cfg.rate),
+            pfc_tx,
             receive: cfg.receive.map(|r| Box::new(Receive::new(r))),
             stream_groups: streams.iter().map(|s| s.group).collect(),
             streams,

@@ -158,11 +158,24 @@ struct Cold {
 
 const NONE: u32 = u32::MAX;
 
-/// The ranks of one tester port.
+/// The ranks of one tester port. Fields stand in this order so that what [`Host::next_deadline`] asks after every frame
+/// lies in the first lines: with many hosts each line is a miss of the caches.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Host {
-    port: u32,
-    mac: [u8; 6],
+    /// Senders of data by priority.
+    ready: Ready,
+    /// Queue pairs with something to say: 2 x number for ACK and NAK, + 1 for CNP.
+    control: Ready,
+    /// `None` where no pause is ever sent.
+    pfc_tx: Option<Box<pfc::Sent>>,
+    /// `None` where frames are taken as they arrive.
+    receive: Option<Box<pfc::Receive>>,
+    /// ACKs that wait for their time.
+    delayed: delayed::Delayed,
+    pfc_rx: pfc::Obeyed,
+    /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
+    wheel: Wheel,
     qps: Vec<Qp>,
     /// Headers by pair of addresses ([`Qp::template`]).
     templates: Vec<Template>,
@@ -170,46 +183,40 @@ pub struct Host {
     /// bytes.
     common: Vec<Option<common::Heads>>,
     shared: Vec<Shared>,
+    /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
+    windows: Vec<u32>,
+    streams: Vec<stream::Sender>,
+    lanes: lanes::Lanes,
+    messages: Messages,
+    port: u32,
+    mac: [u8; 6],
+    timers: Timers,
+    /// Regions of queue pairs that have one.
+    memories: memory::Memories,
+    events: VecDeque<HostEvent>,
+    programs: Programs,
+    stats: HostStats,
     cold: Vec<Cold>,
     /// Rate control by queue pair ([`Cold::reaction`]), and its parameters by workload.
     reactions: Vec<Reaction>,
     controls: Vec<RateControl>,
-    /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
-    windows: Vec<u32>,
-    messages: Messages,
     /// Messages that are sent in parts.
     wholes: parts::Wholes,
     /// State of queue pairs with READs or atomics ([`Cold::rare`]).
     rares: Vec<rare::Rare>,
-    /// Regions of queue pairs that have one.
-    memories: memory::Memories,
-    /// ACKs that wait for their time.
-    delayed: delayed::Delayed,
     /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
     reorders: Vec<Reorder>,
-    /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
-    wheel: Wheel,
-    timers: Timers,
-    /// Senders of data by priority.
-    ready: Ready,
-    /// Queue pairs with something to say: 2 x number for ACK and NAK, + 1 for CNP.
-    control: Ready,
-    pfc_rx: pfc::Obeyed,
-    pfc_tx: pfc::Sent,
-    /// `None` where frames are taken as they arrive.
-    receive: Option<Box<pfc::Receive>>,
-    streams: Vec<stream::Sender>,
     groups: stream::Groups,
     /// [`stream::Sender::group`] of each.
     stream_groups: Vec<u16>,
-    lanes: lanes::Lanes,
     stream_rx: stream::Receivers,
-    programs: Programs,
     /// `None` where a queue pair joins the back of its list after every frame.
     turns: Option<Box<turns::Turns>>,
-    events: VecDeque<HostEvent>,
-    stats: HostStats,
 }
+
+/// Lines of a [`Host`] that every frame touches, up to the counters.
+const HOT_LINES: usize = 16;
+const _: () = assert!(std::mem::offset_of!(Host, stats) < 64 * HOT_LINES);
 
 /// Where the numbers of the wheel's timers begin.
 #[derive(Clone, Copy, Debug)]
@@ -226,18 +233,28 @@ impl Host {
     /// present when something can be sent at once. Cost: a few loads, whatever the number of queue pairs.
     #[inline]
     pub fn next_deadline(&self) -> Time {
-        let paused = self.pfc_rx.mask();
-        if self.ready.any(paused)
-            || self.control.any(paused)
-            || self.pfc_tx.due()
-            || self.programs.any_dirty()
-        {
+        let senders = (self.ready.occupied() | self.control.occupied()) & !self.pfc_rx.mask();
+        if senders != 0 || self.pause_due() || self.programs.any_dirty() {
             return Time::ZERO;
         }
         let drained = self.receive.as_ref().map_or(Time::NEVER, |r| r.next());
         let acks = self.delayed.next();
+        let pause = self.pfc_tx.as_ref().map_or(Time::NEVER, |p| p.next());
         let timers = self.wheel.next().min(self.lanes.next());
-        timers.min(self.pfc_rx.next()).min(self.pfc_tx.next()).min(drained).min(acks)
+        timers.min(self.pfc_rx.next()).min(pause).min(drained).min(acks)
+    }
+
+    /// A PFC frame of ours is to be sent.
+    #[inline]
+    fn pause_due(&self) -> bool {
+        self.pfc_tx.as_ref().is_some_and(|p| p.due())
+    }
+
+    /// The cache lines that every frame touches, for prefetching; nothing is read.
+    #[inline]
+    pub fn hot_lines(&self) -> impl Iterator<Item = *const u8> {
+        let start: *const u8 = std::ptr::from_ref(self).cast();
+        (0..HOT_LINES).map(move |line| start.wrapping_add(64 * line))
     }
 
     /// Queue pairs of this host.
@@ -254,8 +271,7 @@ impl Host {
     /// receive buffer.
     pub fn open_loop_done(&self) -> bool {
         self.streams.iter().all(|s| s.next() == Time::NEVER)
-            && !self.pfc_tx.due()
-            && self.pfc_tx.next() == Time::NEVER
+            && self.pfc_tx.as_ref().is_none_or(|p| !p.due() && p.next() == Time::NEVER)
             && self.receive.as_ref().is_none_or(|r| r.next() == Time::NEVER)
     }
 
@@ -319,7 +335,7 @@ impl Host {
 
     /// Bytes of memory behind one port, its queue pairs and ranks not counted.
     pub const fn bytes_per_port() -> u64 {
-        (size_of::<Host>() + wheel::BYTES_PER_WHEEL) as u64
+        (size_of::<Host>() + 2 * ready::BYTES_OF_LISTS + wheel::BYTES_PER_WHEEL) as u64
     }
 
     /// Bytes of memory behind one rank of one workload, its queue pairs and what its program queues not

@@ -37,15 +37,16 @@ pub(super) struct Route {
 
 /// All programs of a port.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Programs {
+    /// Slots whose program may have something new to send.
+    dirty: VecDeque<u32>,
     pub(super) slots: Vec<Slot>,
     routes: Vec<Route>,
     /// Parts of messages that arrive, by route.
     gathers: BTreeMap<u32, Gather>,
     /// (workload, rank, slot), sorted.
     by_rank: Vec<(u16, RankId, u32)>,
-    /// Slots whose program may have something new to send.
-    dirty: VecDeque<u32>,
     local_delivery: bool,
     iteration: u32,
     /// Programs that have not finished the iteration.

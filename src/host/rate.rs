@@ -30,9 +30,10 @@ impl Host {
     pub(super) fn on_cnp(&mut self, now: Time, qp: u32) {
         self.stats.cnp_rx += 1;
         if let Some((Reaction::Dcqcn(r), RateControl::Dcqcn(p), q, _)) = self.reaction(qp) {
+            let before = (r.rate(), r.saturated());
             let cut = r.on_cnp(p, now);
             let pace = &mut q.resp.pace;
-            apply_rate(pace, now, r, p.ordered.is_some());
+            apply_rate(pace, now, r, before, p.ordered.is_some());
             if cut {
                 restart(pace, now, p.byte_counter);
             }
@@ -44,6 +45,7 @@ impl Host {
         match self.reaction(qp) {
             Some((Reaction::Dcqcn(r), RateControl::Dcqcn(p), q, _)) => {
                 let pace = &mut q.resp.pace;
+                let before = (r.rate(), r.saturated());
                 if r.advance(p, now) {
                     restart(pace, now, p.byte_counter);
                 }
@@ -53,7 +55,7 @@ impl Host {
                         r.on_bytes(p);
                     }
                 }
-                apply_rate(pace, now, r, p.ordered.is_some());
+                apply_rate(pace, now, r, before, p.ordered.is_some());
             }
             Some((Reaction::Swift(_), _, q, _)) if byte_counter_expired => q.resp.pace.bytes_left = u32::MAX,
             Some((Reaction::Swift(s), _, q, Some(window))) => {
@@ -147,9 +149,12 @@ fn apply_window(q: &mut Qp, window: Option<&mut u32>, s: &Swift, limits: Limits)
     }
 }
 
-/// Takes over the rate DCQCN decided.
-fn apply_rate(pace: &mut Pace, now: Time, r: &ReactionPoint, whole_ns: bool) {
+/// Takes over the rate DCQCN decided, given what it was and whether nothing was left to recover.
+fn apply_rate(pace: &mut Pace, now: Time, r: &ReactionPoint, before: (Rate, bool), whole_ns: bool) {
     pace.event = r.next_event();
+    if before == (r.rate(), r.saturated()) {
+        return;
+    }
     if r.saturated() {
         pace.lift();
         return;

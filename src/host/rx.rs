@@ -68,7 +68,7 @@ impl Host {
         if self.receive.is_some() {
             return self.buffer(now, frame, rec);
         }
-        self.accept(now, frame.head(), frame.meta(), rec);
+        self.accept_at_once(now, frame.head(), frame.meta(), rec);
     }
 
     /// As [`Host::on_frame`] for a whole RoCEv2 frame that was parsed already.
@@ -105,8 +105,8 @@ impl Host {
         self.on_roce(now, f, head, meta, rec);
     }
 
-    /// Takes a frame out of the port's hands.
-    #[inline]
+    /// Takes a frame out of the port's hands, where that is rare.
+    #[inline(never)]
     pub(super) fn accept(
         &mut self,
         now: Time,
@@ -114,6 +114,11 @@ impl Host {
         meta: &FrameMeta,
         rec: &mut impl Record,
     ) {
+        self.accept_at_once(now, head, meta, rec);
+    }
+
+    #[inline(always)]
+    fn accept_at_once(&mut self, now: Time, head: &[u8; HEAD_MAX], meta: &FrameMeta, rec: &mut impl Record) {
         match fast::parse_usual(head, meta.len) {
             Some(f) => self.on_roce(now, &f, head, meta, rec),
             None => self.accept_other(now, head, meta, rec),
@@ -161,10 +166,10 @@ impl Host {
     }
 
     fn turn(&mut self, now: Time) {
-        if let Some(r) = &mut self.receive
+        if let (Some(r), Some(pauses)) = (&mut self.receive, &mut self.pfc_tx)
             && let Some(on) = r.turn()
         {
-            self.pfc_tx.hold(now, r.priorities(), on);
+            pauses.hold(now, r.priorities(), on);
         }
     }
 

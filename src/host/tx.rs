@@ -54,7 +54,7 @@ impl Host {
         self.advance(now, rec);
         let mut sent = 0;
         while sent < room {
-            let step = if !out.control.is_full() && self.pfc_tx.due() {
+            let step = if !out.control.is_full() && self.pause_due() {
                 self.send_pfc(now, pool, out)
             } else if !out.control.is_full() && self.control.any(self.pfc_rx.mask()) {
                 self.send_control(now, pool, out)
@@ -98,7 +98,9 @@ impl Host {
             self.drain(now, rec);
         }
         self.pfc_rx.advance(now, &mut self.stats, self.port, rec);
-        self.pfc_tx.advance(now);
+        if let Some(pauses) = &mut self.pfc_tx {
+            pauses.advance(now);
+        }
         if self.delayed.next() <= now {
             self.release_acks(now);
         }
@@ -163,8 +165,13 @@ impl Host {
 
     /// Puts a queue pair that has something to send where it belongs: into its list, or into the wheel until
     /// its pace allows the next frame.
-    #[inline]
     pub(super) fn wake(&mut self, qp: u32, now: Time) {
+        self.wake_at_once(qp, now);
+    }
+
+    /// As [`Host::wake`], for those who do it with every frame.
+    #[inline(always)]
+    fn wake_at_once(&mut self, qp: u32, now: Time) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let window = window(&self.windows, qp, shared);
@@ -182,12 +189,13 @@ impl Host {
     }
 
     fn send_pfc<P: FramePool>(&mut self, now: Time, pool: &mut P, out: &mut TxBatch<P::Frame>) -> Step {
-        let Some((message, form)) = self.pfc_tx.frame() else { return Step::Nobody };
+        let Some(pauses) = &mut self.pfc_tx else { return Step::Nobody };
+        let Some((message, form)) = pauses.frame() else { return Step::Nobody };
         let Some(mut frame) = pool.take(Fill::Control, form.len()) else { return Step::PoolEmpty };
         let wire = message.write_as(form, frame.head_mut(), self.mac);
         let meta = frame.meta_mut();
         (meta.intended, meta.flags) = (now, flags::PFC);
-        self.pfc_tx.sent(now, &mut self.stats);
+        pauses.sent(now, &mut self.stats);
         self.pfc_rx.left(now, UNPAUSED, wire.len);
         self.seal(now, &mut frame, wire, None, u32::MAX, pool);
         out.control.push(frame);
@@ -384,7 +392,7 @@ impl Host {
         if !plain {
             self.sent_rare(now, id, &p, rec);
         }
-        self.wake(id, now);
+        self.wake_at_once(id, now);
         self.seal(now, &mut frame, wire, after, id, pool);
         out.data.push(frame);
         Step::Sent

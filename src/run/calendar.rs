@@ -35,10 +35,13 @@ impl Key {
 }
 
 const NIL: u32 = u32::MAX;
-const SLOTS: usize = 1 << 14;
-const WORDS: usize = SLOTS / 64;
-/// Width of the narrowest slots, 2^8 ps: 4.2 us lie before the horizon, more than most links take.
-const SHIFT_MIN: u32 = 8;
+/// A word of bits for each bit of a word; their lists are a third of the first-level cache.
+const SLOTS: usize = 64 * WORDS;
+const WORDS: usize = 64;
+/// Width of the widest: a time inside a slot has 32 bits.
+const SHIFT_MAX: u32 = 32;
+/// So many events of a slot are sorted by insertion.
+const FEW: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
@@ -68,83 +71,122 @@ pub struct Calendar {
     shift: u32,
     /// Number (time >> shift) of the open slot. Nothing pending lies before it.
     base: u64,
-    /// Events of the open slot, last one first.
-    open: Vec<Packed>,
+    /// The first slot after it that is not empty; [`NO_SLOT`] when all are.
+    soon: u64,
+    /// Events of the open slot, last one first: time since the start of the slot, then key.
+    open: Vec<u64>,
     /// Lists of the later slots, in no order.
-    heads: Vec<u32>,
+    heads: Box<[u32; SLOTS]>,
     /// A bit for each slot that is not empty, and one for each such word of them.
     bits: [u64; WORDS],
-    summary: [u64; WORDS / 64],
+    summary: u64,
     nodes: Vec<Node>,
     free: u32,
     /// Events that lay beyond the horizon when they came. None is of the open slot.
     far: BinaryHeap<Reverse<Packed>>,
-    len: usize,
+    /// Slot of the first of them; [`NO_SLOT`] when there is none.
+    far_slot: u64,
 }
 
+/// No slot has this number.
+const NO_SLOT: u64 = u64::MAX;
+
 impl Calendar {
-    /// A calendar for about `pending` events at a time whose mean distance is `spacing`; the slot width is the next
-    /// power of two above it, and not so small that every event would lie beyond the horizon.
-    pub fn new(pending: usize, spacing: Span) -> Calendar {
-        let shift = spacing.0.max(1).next_power_of_two().trailing_zeros().max(SHIFT_MIN);
+    /// A calendar for about `pending` events at a time whose mean distance is `spacing`; the slot width is a quarter to
+    /// a half of it, so that most events are alone, and not so small that events less than `ahead` away would lie beyond
+    /// the horizon.
+    pub fn new(pending: usize, spacing: Span, ahead: Span) -> Calendar {
+        let reach = (ahead.0 / SLOTS as u64 + 1).ilog2() + 1;
+        let shift = (spacing.0 / 2).max(1).ilog2().max(reach).min(SHIFT_MAX);
         Calendar {
             shift,
             base: 0,
+            soon: NO_SLOT,
             open: Vec::with_capacity(pending.min(1 << 16)),
-            heads: vec![NIL; SLOTS],
+            heads: Box::new([NIL; SLOTS]),
             bits: [0; WORDS],
-            summary: [0; WORDS / 64],
+            summary: 0,
             nodes: Vec::with_capacity(pending),
             free: NIL,
             far: BinaryHeap::with_capacity(pending.min(1 << 16)),
-            len: 0,
+            far_slot: NO_SLOT,
         }
-    }
-
-    /// Events pending.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-    /// True when nothing is pending.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Adds an event. `time` must not lie before the last event popped.
     #[inline]
     pub fn push(&mut self, time: Time, key: Key) {
-        self.len += 1;
         let slot = time.0 >> self.shift;
         let ahead = slot.wrapping_sub(self.base);
-        if ahead.wrapping_sub(1) < SLOTS as u64 - 1 {
-            let s = slot as usize % SLOTS;
-            let next = std::mem::replace(&mut self.heads[s], NIL);
-            self.heads[s] = self.node(Node { time: time.0, key: key.0, next });
-            self.bits[s / 64] |= 1 << (s % 64);
-            self.summary[s / 4096] |= 1 << (s / 64 % 64);
-            return;
+        if ahead.wrapping_sub(1) >= SLOTS as u64 - 1 {
+            return self.push_aside(ahead == 0, pack(time.0, key.0));
         }
-        let event = pack(time.0, key.0);
-        if ahead == 0 {
-            self.insert(event);
+        if self.free == NIL {
+            self.grow();
+        }
+        let (s, n) = (slot as usize % SLOTS, self.free);
+        let node = &mut self.nodes[n as usize];
+        self.free = node.next;
+        *node = Node { time: time.0, key: key.0, next: self.heads[s] };
+        self.heads[s] = n;
+        self.bits[s / 64] |= 1 << (s % 64);
+        self.summary |= 1 << (s / 64);
+        self.soon = self.soon.min(slot);
+    }
+
+    /// Adds an event to the open slot, or beyond the horizon.
+    #[inline(never)]
+    fn push_aside(&mut self, open: bool, event: Packed) {
+        if open {
+            self.insert(time_of(event), event as u32);
         } else {
+            self.far_slot = self.far_slot.min(time_of(event) >> self.shift);
             self.far.push(Reverse(event));
         }
     }
 
-    /// Adds an event to the open slot.
+    /// Adds an event to the open slot, behind those that come later.
     #[inline]
-    fn insert(&mut self, event: Packed) {
-        let at = self.open.partition_point(|e| *e > event);
-        self.open.insert(at, event);
+    fn insert(&mut self, time: u64, key: u32) {
+        let event = self.in_slot(time, key);
+        let mut at = self.open.len();
+        if at > FEW {
+            at = self.open.partition_point(|e| *e > event);
+            return self.open.insert(at, event);
+        }
+        self.open.push(event);
+        while at > 0 && self.open[at - 1] < event {
+            self.open[at] = self.open[at - 1];
+            at -= 1;
+        }
+        self.open[at] = event;
+    }
+
+    /// An event as it stands in the open slot.
+    #[inline]
+    fn in_slot(&self, time: u64, key: u32) -> u64 {
+        (time - (self.base << self.shift)) << 32 | u64::from(key)
+    }
+
+    /// Time of an event of the open slot.
+    #[inline]
+    fn time_in_slot(&self, event: u64) -> u64 {
+        (self.base << self.shift) + (event >> 32)
+    }
+
+    /// Makes one more node and puts it on the free list.
+    #[cold]
+    fn grow(&mut self) {
+        self.free = self.nodes.len() as u32;
+        self.nodes.push(Node { time: 0, key: 0, next: NIL });
     }
 
     /// Time of the earliest event; [`Time::NEVER`] when nothing is pending.
     pub fn next_time(&self) -> Time {
         if let Some(&event) = self.open.last() {
-            return Time(time_of(event));
+            return Time(self.time_in_slot(event));
         }
-        let near = self.near().map_or(u64::MAX, |slot| self.earliest(slot));
+        let near = if self.soon == NO_SLOT { u64::MAX } else { self.earliest(self.soon) };
         let far = self.far.peek().map_or(u64::MAX, |Reverse(event)| time_of(*event));
         Time(near.min(far))
     }
@@ -152,54 +194,83 @@ impl Calendar {
     /// Removes and returns the earliest event that lies before `bound`.
     #[inline]
     pub fn pop_before(&mut self, bound: Time) -> Option<(Time, Key)> {
-        if self.open.is_empty() && !self.advance(bound) {
-            return None;
-        }
-        let event = *self.open.last()?;
-        if time_of(event) >= bound.0 {
+        let Some(&event) = self.open.last() else { return self.pop_later(bound) };
+        let time = self.time_in_slot(event);
+        if time >= bound.0 {
             return None;
         }
         self.open.pop();
-        self.len -= 1;
-        Some((Time(time_of(event)), Key(event as u32)))
+        Some((Time(time), Key(event as u32)))
     }
 
-    /// Opens the slot of the earliest event, provided that it lies before `bound`: what comes from elsewhere may still
-    /// lie anywhere from there on.
-    fn advance(&mut self, bound: Time) -> bool {
-        let near = self.near();
-        let far = self.far.peek().map(|Reverse(event)| time_of(*event) >> self.shift);
-        let Some(slot) = near.into_iter().chain(far).min() else { return false };
-        let whole = slot < bound.0 >> self.shift;
-        if !whole && self.next_time() >= bound {
+    /// As [`Calendar::pop_before`] when the open slot is empty. The slot of the event it takes is open then; none is
+    /// opened for an event that does not lie before `bound`: what comes from elsewhere may still lie before it.
+    #[inline(never)]
+    fn pop_later(&mut self, bound: Time) -> Option<(Time, Key)> {
+        let slot = self.soon;
+        if slot < self.far_slot {
+            let s = slot as usize % SLOTS;
+            let n = self.heads[s];
+            let node = &mut self.nodes[n as usize];
+            if node.next == NIL {
+                // Alone, as most are.
+                if node.time >= bound.0 {
+                    return None;
+                }
+                node.next = self.free;
+                self.free = n;
+                let event = (Time(node.time), Key(node.key));
+                self.base = slot;
+                self.take_slot(s);
+                self.soon = self.near();
+                return Some(event);
+            }
+        }
+        self.open_slot(bound).then(|| self.pop_before(bound)).flatten()
+    }
+
+    /// Opens the slot of the earliest event, if it lies before `bound`.
+    #[inline(never)]
+    fn open_slot(&mut self, bound: Time) -> bool {
+        let slot = self.soon.min(self.far_slot);
+        if slot == NO_SLOT || (slot >= bound.0 >> self.shift && self.next_time() >= bound) {
             return false;
         }
         self.base = slot;
-        if near == Some(slot) {
-            let s = slot as usize % SLOTS;
-            let mut n = std::mem::replace(&mut self.heads[s], NIL);
-            self.bits[s / 64] &= !(1 << (s % 64));
-            if self.bits[s / 64] == 0 {
-                self.summary[s / 4096] &= !(1 << (s / 64 % 64));
-            }
-            while n != NIL {
-                let Node { time, key, next } = self.nodes[n as usize];
-                self.open.push(pack(time, key));
-                self.nodes[n as usize].next = self.free;
-                self.free = n;
-                n = next;
+        let mut n = if self.soon == slot { self.take_slot(slot as usize % SLOTS) } else { NIL };
+        self.soon = self.near();
+        while n != NIL {
+            let node = &mut self.nodes[n as usize];
+            let (time, key, next) = (node.time, node.key, std::mem::replace(&mut node.next, self.free));
+            self.free = n;
+            n = next;
+            if self.open.len() < FEW {
+                self.insert(time, key);
+            } else {
+                self.open.push(self.in_slot(time, key));
             }
         }
-        while let Some(&Reverse(event)) = self.far.peek()
-            && time_of(event) >> self.shift == slot
-        {
-            self.far.pop();
-            self.open.push(event);
+        while self.far_slot == slot {
+            if let Some(Reverse(event)) = self.far.pop() {
+                self.open.push(self.in_slot(time_of(event), event as u32));
+            }
+            self.far_slot = self.far.peek().map_or(NO_SLOT, |Reverse(event)| time_of(*event) >> self.shift);
         }
-        if self.open.len() > 1 {
+        if !self.open.is_sorted_by(|a, b| a >= b) {
             self.open.sort_unstable_by(|a, b| b.cmp(a));
         }
         true
+    }
+
+    /// Empties slot `s` and returns its list.
+    #[inline]
+    fn take_slot(&mut self, s: usize) -> u32 {
+        let word = &mut self.bits[s / 64];
+        *word &= !(1 << (s % 64));
+        if *word == 0 {
+            self.summary &= !(1 << (s / 64));
+        }
+        std::mem::replace(&mut self.heads[s], NIL)
     }
 
     /// Time of the earliest event in a slot that is not open.
@@ -214,46 +285,45 @@ impl Calendar {
         earliest
     }
 
+    /// An event that is likely to come after `others` more: one of the open slot, or the first after those. For
+    /// prefetching.
     #[inline]
-    fn node(&mut self, node: Node) -> u32 {
-        if self.free != NIL {
-            let n = self.free;
-            self.free = self.nodes[n as usize].next;
-            self.nodes[n as usize] = node;
-            return n;
+    pub fn upcoming(&self, others: usize) -> Option<Key> {
+        if let Some(at) = self.open.len().checked_sub(others + 1) {
+            return self.open.get(at).map(|event| Key(*event as u32));
         }
-        self.nodes.push(node);
-        (self.nodes.len() - 1) as u32
+        let n = self.heads[self.soon as usize % SLOTS];
+        self.nodes.get(n as usize).map(|node| Key(node.key))
     }
 
-    /// Number of the first slot after the open one that is not empty.
+    /// Events left in the open slot.
     #[inline]
-    fn near(&self) -> Option<u64> {
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Number of the first slot after the open one that is not empty; [`NO_SLOT`] when all are.
+    #[inline]
+    fn near(&self) -> u64 {
         let start = self.base as usize % SLOTS;
         let w = start / 64;
         let first = self.bits[w] & (u64::MAX << (start % 64));
         let s = if first != 0 {
             w * 64 + first.trailing_zeros() as usize
         } else {
-            let word = self.word_after(w)?;
+            let Some(word) = self.word_after(w) else { return NO_SLOT };
             word * 64 + self.bits[word].trailing_zeros() as usize
         };
-        Some(self.base + (s.wrapping_sub(start) % SLOTS) as u64)
+        self.base + (s.wrapping_sub(start) % SLOTS) as u64
     }
 
     /// The first word of slots behind `w` that are not all empty: later ones, then those from the start up to `w` itself,
     /// whose low part comes last.
     #[inline]
     fn word_after(&self, w: usize) -> Option<usize> {
-        let (top, low) = (w / 64, w % 64);
-        let rest = self.summary[top] & (u64::MAX << low << 1);
-        if rest != 0 {
-            return Some(top * 64 + rest.trailing_zeros() as usize);
-        }
-        (1..=self.summary.len())
-            .map(|i| (top + i) % self.summary.len())
-            .find(|&t| self.summary[t] != 0)
-            .map(|t| t * 64 + self.summary[t].trailing_zeros() as usize)
+        let later = self.summary & (u64::MAX << w << 1);
+        let words = if later != 0 { later } else { self.summary };
+        (words != 0).then(|| words.trailing_zeros() as usize)
     }
 }
 
@@ -266,7 +336,7 @@ mod tests {
     fn pops_in_time_then_key_order_like_a_sorted_list() {
         for seed in 0..20 {
             let mut rng = Rng::new(seed, "calendar", 0);
-            let mut cal = Calendar::new(64, Span(100));
+            let mut cal = Calendar::new(64, Span(100), Span(3_000));
             let mut reference = std::collections::BTreeSet::new();
             let mut now = 0u64;
             for step in 0..20_000u32 {
@@ -287,7 +357,6 @@ mod tests {
                     assert_eq!((t.0, k.0), want, "seed {seed} step {step}");
                     now = t.0;
                 }
-                assert_eq!(cal.len(), reference.len());
                 assert_eq!(cal.next_time().0, reference.first().map_or(u64::MAX, |e| e.0), "seed {seed}");
             }
         }
@@ -295,13 +364,13 @@ mod tests {
 
     #[test]
     fn nothing_at_or_after_the_bound_is_popped() {
-        let mut cal = Calendar::new(4, Span(10));
+        let mut cal = Calendar::new(4, Span(10), Span(100));
         cal.push(Time(100), Key::new(1, 2));
         cal.push(Time(5_000_000), Key::new(1, 3));
         assert_eq!(cal.pop_before(Time(100)), None);
         assert_eq!(cal.pop_before(Time(101)), Some((Time(100), Key::new(1, 2))));
         assert_eq!(cal.pop_before(Time(5_000_000)), None);
         assert_eq!(cal.pop_before(Time(5_000_001)), Some((Time(5_000_000), Key::new(1, 3))));
-        assert!(cal.is_empty());
+        assert_eq!(cal.next_time(), Time::NEVER);
     }
 }

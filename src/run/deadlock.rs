@@ -121,9 +121,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     fn sent(&mut self, (s, port, priority): Queue) -> u64 {
         let at = self.switch_index(s);
-        at.map_or(0, |i| {
-            self.switch_mut(i).stats().ports[usize::from(port)].queues[usize::from(priority)].tx_frames
-        })
+        at.map_or(0, |i| self.switch_mut(i).sent_frames(port, priority))
     }
 
     fn held(&mut self, (s, port, priority): Queue) -> u64 {

@@ -60,19 +60,21 @@ const FCS: u64 = 4;
 const ON_LINK_USUAL: usize = 32;
 /// The rows of so many queue pairs, all hosts together, stay in the second-level cache anyway.
 const QPS_WARM: usize = 1_024;
+/// So do the rows of so many hosts, their links and their switches.
+const HOSTS_WARM: usize = 128;
 
-struct HostSlot {
-    host: Host,
+pub(super) struct HostSlot {
+    pub(super) host: Host,
     link: u32,
-    armed: Time,
+    pub(super) armed: Time,
     /// Time of a later entry of the calendar that an earlier one has superseded: it is used again, so that an alarm far
     /// ahead (an ACK timeout) which is put off with every frame has one entry and not one per frame.
     standby: Time,
     base: Option<HostStats>,
 }
 
-struct SwitchSlot<F: Frame> {
-    switch: Switch<F>,
+pub(super) struct SwitchSlot<F: Frame> {
+    pub(super) switch: Switch<F>,
     index: u16,
     links: Box<[u32]>,
     armed: Time,
@@ -88,24 +90,21 @@ pub(super) enum Place {
     Elsewhere,
 }
 
-/// Sending end of a link.
-struct Tx {
-    timing: LinkTiming,
+/// A link: its sending end, what is on it, and where that arrives.
+pub(super) struct Link<F> {
+    pub(super) timing: LinkTiming,
     busy_until: Time,
     from: Place,
+    pub(super) to: Place,
+    /// The sending port has an entry in the calendar for when it is free.
     free_armed: bool,
     /// The far end is here and nothing ever happens to the link.
     local: bool,
     /// Something may happen to the link.
     hurt: bool,
-}
-
-/// Receiving end of a link: what is on it and when it arrives, in order. Only the head is in the calendar. The time
-/// stands beside the frame, so that the next arrival is known without the memory of the frame.
-struct Rx<F> {
-    fifo: VecDeque<(Time, F)>,
-    to: Place,
-    armed: bool,
+    /// What is on the link and when it arrives, in order. Only the head is in the calendar. The time stands beside the
+    /// frame, so that the next arrival is known without the memory of the frame.
+    pub(super) fifo: VecDeque<(Time, F)>,
 }
 
 /// Sees every frame that a tester port receives; used for captures.
@@ -139,10 +138,9 @@ pub struct EngineStats {
 
 /// Hosts, switches and links of one worker.
 pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
-    hosts: Vec<HostSlot>,
-    switches: Vec<SwitchSlot<F>>,
-    tx: Vec<Tx>,
-    rx: Vec<Rx<F>>,
+    pub(super) hosts: Vec<HostSlot>,
+    pub(super) switches: Vec<SwitchSlot<F>>,
+    pub(super) links: Vec<Link<F>>,
     pub(super) calendar: Calendar,
     pub(super) now: Time,
     batch: TxBatch<F>,
@@ -150,7 +148,9 @@ pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     snapshots: Vec<Snapshot>,
     snapshot_names: Vec<(Time, String)>,
     /// There are more queue pairs than the caches hold.
-    qps_cold: bool,
+    pub(super) qps_cold: bool,
+    /// So are hosts and links.
+    pub(super) rows_cold: bool,
     /// Frames for links whose far end is in another engine; the driver empties it after every [`Engine::advance`].
     pub outbox: VecDeque<F>,
     /// Frames and bytes since the start.
@@ -202,7 +202,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             .iter()
             .map(|(s, _)| vec![0u32; fabric.switches[*s as usize].ports.len()].into_boxed_slice())
             .collect();
-        let (mut tx, mut rx) = (Vec::new(), Vec::new());
+        let mut links = Vec::with_capacity(fabric.links.len());
         for (l, link) in fabric.links.iter().enumerate() {
             let (from, to) = (place(link.from), place(link.to));
             match from {
@@ -211,20 +211,21 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 Place::Elsewhere | Place::Hurt => {}
             }
             let local = !matches!(to, Place::Elsewhere);
-            tx.push(Tx {
-                timing: link.timing,
-                busy_until: Time::ZERO,
-                from,
-                free_armed: false,
-                local,
-                hurt: false,
-            });
             // Grows where many short frames are on a long link: a ring that is larger than what is on the link costs a
             // cache line for every few frames.
             let depth = if local { frames_on_link(&link.timing).min(ON_LINK_USUAL) } else { 0 };
-            rx.push(Rx { fifo: VecDeque::with_capacity(depth), to, armed: false });
+            links.push(Link {
+                timing: link.timing,
+                busy_until: Time::ZERO,
+                from,
+                to,
+                free_armed: false,
+                local,
+                hurt: false,
+                fifo: VecDeque::with_capacity(depth),
+            });
         }
-        let qps: usize = parts.hosts.iter().map(Host::queue_pairs).sum();
+        let (qps, hosts) = (parts.hosts.iter().map(Host::queue_pairs).sum::<usize>(), parts.hosts.len());
         let pending = 2 * fabric.links.len() + 4 * (parts.hosts.len() + parts.switches.len()) + 64;
         let mut engine = Engine {
             hosts: parts
@@ -251,15 +252,15 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                     base: None,
                 })
                 .collect(),
-            tx,
-            rx,
-            calendar: Calendar::new(pending, event_spacing(fabric)),
+            links,
+            calendar: calendar(fabric, pending),
             now: Time::ZERO,
             batch: TxBatch::new(),
             phases,
             snapshots: Vec::with_capacity(snapshot_names.len()),
             snapshot_names,
             qps_cold: qps > QPS_WARM,
+            rows_cold: hosts > HOSTS_WARM,
             outbox: VecDeque::with_capacity(1024),
             conservation: Conservation::default(),
             stats: EngineStats::default(),
@@ -274,7 +275,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             engine.calendar.push(*at, Key::new(kind::SNAPSHOT, i as u32));
         }
         for h in 0..engine.hosts.len() {
-            engine.arm_host(h);
+            engine.arm_host(h, engine.hosts[h].host.next_deadline());
         }
         if !engine.hosts.is_empty() {
             engine.calendar.push(Time::ZERO, Key::new(kind::OPEN_LOOP, 0));
@@ -316,60 +317,96 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     pub fn advance(&mut self, bound: Time, budget: u64) -> u64 {
         let mut handled = 0;
         while handled < budget {
-            let begun = self.stats.samples.begin();
-            let Some((at, key)) = self.calendar.pop_before(bound.min(self.phases.end())) else { break };
-            let sampled = begun.map(|begun| (begun, ticks(), self.part(key)));
-            handled += 1;
-            self.now = at;
-            match key.kind() {
-                kind::ARRIVE => self.arrive(key.index()),
-                kind::HOST => {
-                    let h = key.index() as usize;
-                    if self.hosts[h].armed == at {
-                        self.hosts[h].armed = Time::NEVER;
-                        self.kick_host(h);
-                    } else if self.hosts[h].standby == at {
-                        self.hosts[h].standby = Time::NEVER;
-                        self.arm_host(h);
-                    }
-                }
-                kind::FREE => {
-                    let link = key.index() as usize;
-                    self.tx[link].free_armed = false;
-                    if let Place::Switch(s, port) = self.tx[link].from {
-                        self.depart(s as usize, port);
-                        self.wake_switch(s as usize);
-                    }
-                }
-                kind::SWITCH => {
-                    let s = key.index() as usize;
-                    if self.switches[s].armed == at {
-                        self.switches[s].armed = Time::NEVER;
-                        self.switches[s].switch.on_deadline(at, &mut self.recorder);
-                        self.wake_switch(s);
-                    }
-                }
-                kind::RELEASE => self.release(key.index()),
-                kind::MARK => self.mark(),
-                kind::OPEN_LOOP => self.watch_open_loop(),
-                kind::FAULT => self.fault_due(key.index()),
-                kind::LINK => self.link_event(key.index()),
-                kind::ROUTES => self.reroute(key.index()),
-                kind::WATCH => self.look_for_deadlock(),
-                _ => self.snapshot(key.index() as usize),
+            let untimed = self.stats.samples.untimed().min(budget - handled);
+            let done = self.advance_untimed(bound, untimed);
+            self.stats.samples.passed(done);
+            handled += done;
+            if done < untimed {
+                break;
             }
-            if let Some((begun, taken, part)) = sampled {
-                self.stats.samples.end(begun, taken, part);
+            if handled < budget {
+                if !self.handle_timed(bound) {
+                    break;
+                }
+                handled += 1;
             }
         }
         self.stats.events += handled;
         handled
     }
 
+    #[inline]
+    fn advance_untimed(&mut self, bound: Time, budget: u64) -> u64 {
+        for handled in 0..budget {
+            let next = self.calendar.pop_before(bound.min(self.phases.end()));
+            let Some((at, key)) = next else { return handled };
+            if self.rows_cold {
+                self.look_ahead();
+            }
+            self.handle(at, key);
+        }
+        budget
+    }
+
+    /// Handles one event and times it; false when there is none.
+    #[inline(never)]
+    fn handle_timed(&mut self, bound: Time) -> bool {
+        let begun = ticks();
+        let Some((at, key)) = self.calendar.pop_before(bound.min(self.phases.end())) else { return false };
+        let (taken, part) = (ticks(), self.part(key));
+        self.handle(at, key);
+        self.stats.samples.end(begun, taken, part);
+        true
+    }
+
+    #[inline]
+    fn handle(&mut self, at: Time, key: Key) {
+        self.now = at;
+        if key.kind() == kind::ARRIVE {
+            return self.arrive(key.index());
+        }
+        match key.kind() {
+            kind::HOST => {
+                let h = key.index() as usize;
+                if self.hosts[h].armed == at {
+                    self.hosts[h].armed = Time::NEVER;
+                    self.kick_host(h);
+                } else if self.hosts[h].standby == at {
+                    self.hosts[h].standby = Time::NEVER;
+                    self.arm_host(h, self.hosts[h].host.next_deadline());
+                }
+            }
+            kind::FREE => {
+                let link = &mut self.links[key.index() as usize];
+                link.free_armed = false;
+                if let Place::Switch(s, port) = link.from {
+                    self.depart(s as usize, port);
+                    self.wake_switch(s as usize);
+                }
+            }
+            kind::SWITCH => {
+                let s = key.index() as usize;
+                if self.switches[s].armed == at {
+                    self.switches[s].armed = Time::NEVER;
+                    self.switches[s].switch.on_deadline(at, &mut self.recorder);
+                    self.wake_switch(s);
+                }
+            }
+            kind::RELEASE => self.release(key.index()),
+            kind::MARK => self.mark(),
+            kind::OPEN_LOOP => self.watch_open_loop(),
+            kind::FAULT => self.fault_due(key.index()),
+            kind::LINK => self.link_event(key.index()),
+            kind::ROUTES => self.reroute(key.index()),
+            kind::WATCH => self.look_for_deadlock(),
+            _ => self.snapshot(key.index() as usize),
+        }
+    }
+
     /// To whom an event's time is put down.
     #[cold]
     fn part(&self, key: Key) -> Part {
-        match (key.kind(), self.rx.get(key.index() as usize).map(|rx| rx.to)) {
+        match (key.kind(), self.links.get(key.index() as usize).map(|l| l.to)) {
             (kind::ARRIVE, Some(Place::Switch(..))) => Part::SwitchArrival,
             (kind::ARRIVE, Some(Place::Host(_))) => Part::HostArrival,
             (kind::FREE | kind::SWITCH, _) => Part::SwitchPort,
@@ -392,58 +429,27 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     #[inline]
     pub(super) fn deliver(&mut self, link: usize, frame: F) {
-        let rx = &mut self.rx[link];
+        let fifo = &mut self.links[link].fifo;
         let at = frame.meta().arrive;
-        rx.fifo.push_back((at, frame));
-        if !rx.armed {
-            rx.armed = true;
+        fifo.push_back((at, frame));
+        if fifo.len() == 1 {
             self.calendar.push(at, Key::new(kind::ARRIVE, link as u32));
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn arrive(&mut self, link: u32) {
-        let now = self.now;
-        let rx = &mut self.rx[link as usize];
-        let Some((_, frame)) = rx.fifo.pop_front() else { return };
-        let to = rx.to;
-        match rx.fifo.front() {
-            Some(&(at, _)) => {
-                self.calendar.push(at.max(now), Key::new(kind::ARRIVE, link));
-                self.expect(to, link as usize);
-            }
-            None => rx.armed = false,
+        let Link { fifo, to, .. } = &mut self.links[link as usize];
+        let (to, Some((_, frame))) = (*to, fifo.pop_front()) else { return };
+        if let Some(&(at, _)) = fifo.front() {
+            self.calendar.push(at.max(self.now), Key::new(kind::ARRIVE, link));
+            self.expect(to, link as usize);
         }
         self.land(to, link as usize, frame);
     }
 
-    /// Asks for the memory that the next frames of a link will need: frames that are three arrivals away, then the
-    /// rows of their queue pairs, then the messages of those.
-    #[inline]
-    fn expect(&self, to: Place, link: usize) {
-        let fifo = &self.rx[link].fifo;
-        let Place::Host(h) = to else {
-            if let Some((_, soon)) = fifo.get(1) {
-                soon.cache_lines().into_iter().for_each(prefetch);
-            }
-            return;
-        };
-        if let Some((_, later)) = fifo.get(2) {
-            later.cache_lines().into_iter().for_each(prefetch);
-        }
-        if self.qps_cold {
-            let host = &self.hosts[h as usize].host;
-            if let Some((_, soon)) = fifo.get(1) {
-                host.expect(soon);
-            }
-            if let Some((_, next)) = fifo.front() {
-                host.expect_next(next);
-            }
-        }
-    }
-
     /// A frame has reached the node at the end of a link.
-    #[inline]
+    #[inline(always)]
     pub(super) fn land(&mut self, to: Place, link: usize, frame: F) {
         let now = self.now;
         match to {
@@ -478,7 +484,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     }
 
     /// Gives a frame to a host.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hand_over(&mut self, h: usize, mut frame: F) {
         if let Some(tee) = &mut self.tee {
             settle_ttl(&mut frame);
@@ -494,22 +500,24 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     #[inline]
     pub(super) fn transmit(&mut self, link: usize, mut frame: F, first_hop: bool) {
         let now = self.now;
-        let tx = &mut self.tx[link];
         let frame_len = frame.len();
-        tx.busy_until = now + tx.timing.wire_time(frame_len);
+        let l = &mut self.links[link];
+        let (wire, delay) = l.timing.times(frame_len);
+        l.busy_until = now + wire;
+        let at = now + delay;
         let meta = frame.meta_mut();
+        meta.arrive = at;
         if first_hop {
             meta.start = now;
         }
         if first_hop || meta.flags & flags::PFC != 0 {
             self.conservation.sent_frames += 1;
-            self.conservation.sent_bytes += bytes_of(meta.len);
+            self.conservation.sent_bytes += bytes_of(frame_len);
         }
-        meta.arrive = now + tx.timing.delay(frame_len);
         self.stats.link_transmissions += 1;
-        if tx.local {
+        if l.local {
             self.deliver(link, frame);
-        } else if tx.hurt {
+        } else if l.hurt {
             self.transmit_hurt(link, frame);
         } else {
             meta.driver = link as u32;
@@ -519,7 +527,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     /// Puts a frame on its link behind what is on it already.
     pub(super) fn transmit_queued(&mut self, link: usize, frame: F) {
-        let (now, free) = (self.now, self.tx[link].busy_until);
+        let (now, free) = (self.now, self.links[link].busy_until);
         self.now = now.max(free);
         self.transmit(link, frame, true);
         self.now = now;
@@ -527,23 +535,16 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     /// Takes a frame's time on its link without sending it.
     pub(super) fn occupy(&mut self, link: usize, frame: &F) {
-        let tx = &mut self.tx[link];
-        tx.busy_until = self.now.max(tx.busy_until) + tx.timing.wire_time(frame.len());
+        let l = &mut self.links[link];
+        l.busy_until = self.now.max(l.busy_until) + l.timing.wire_time(frame.len());
     }
 
     /// Puts a link under the watch of [`super::links`]; returns where it leads and whether that is here.
     pub(super) fn hurt(&mut self, link: usize) -> (Place, bool) {
-        let (tx, rx) = (&mut self.tx[link], &mut self.rx[link]);
-        let was = (rx.to, tx.local);
-        tx.local = false;
-        tx.hurt = true;
-        rx.to = Place::Hurt;
+        let link = &mut self.links[link];
+        let was = (link.to, link.local);
+        (link.local, link.hurt, link.to) = (false, true, Place::Hurt);
         was
-    }
-
-    /// A link has another rate from now on.
-    pub(super) fn retime(&mut self, link: usize, timing: LinkTiming) {
-        self.tx[link].timing = timing;
     }
 
     /// There are switches here.
@@ -576,8 +577,10 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         let now = self.now;
         let slot = &mut self.hosts[h];
         let link = slot.link as usize;
-        if self.tx[link].busy_until <= now {
+        let mut due = slot.host.next_deadline();
+        if due <= now && self.links[link].busy_until <= now {
             slot.host.poll_tx(now, 1, &mut self.pool, &mut self.batch, &mut self.recorder);
+            due = slot.host.next_deadline();
             if let Some(frame) = self.batch.control.pop().or_else(|| self.batch.data.pop()) {
                 if let Some(next) = self.pool.upcoming() {
                     next.cache_lines().into_iter().for_each(prefetch);
@@ -589,6 +592,15 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 }
             }
         }
+        if self.hosts[h].host.has_events() {
+            self.hear(h);
+        }
+        self.arm_host(h, due);
+    }
+
+    /// Takes what a host has to say.
+    #[cold]
+    fn hear(&mut self, h: usize) {
         while let Some(event) = self.hosts[h].host.poll_event() {
             match event {
                 HostEvent::IterationDone { iteration, at } => self.phases.host_done(iteration, at),
@@ -599,17 +611,15 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             }
         }
         self.take_milestones();
-        self.arm_host(h);
     }
 
-    #[inline]
-    fn arm_host(&mut self, h: usize) {
+    #[inline(always)]
+    fn arm_host(&mut self, h: usize, due: Time) {
         let slot = &mut self.hosts[h];
-        let due = slot.host.next_deadline();
         if due == Time::NEVER {
             return;
         }
-        let at = due.max(self.tx[slot.link as usize].busy_until).max(self.now);
+        let at = due.max(self.links[slot.link as usize].busy_until).max(self.now);
         if at < slot.armed {
             if slot.armed != Time::NEVER {
                 slot.standby = slot.standby.min(slot.armed);
@@ -625,15 +635,17 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     /// Tries every port the switch names, and sets the switch's alarm.
     #[inline]
     pub(super) fn wake_switch(&mut self, s: usize) {
-        while let Some((port, at)) = self.switches[s].switch.poll_wake() {
-            let link = self.switches[s].links[port as usize];
-            let tx = &mut self.tx[link as usize];
-            let at = at.max(tx.busy_until);
-            if at > self.now {
-                if !tx.free_armed {
-                    tx.free_armed = true;
-                    self.calendar.push(at, Key::new(kind::FREE, link));
-                }
+        let slot = &self.switches[s];
+        if slot.switch.has_wakes() || slot.switch.next_deadline() < slot.armed {
+            self.wake_ports(s);
+        }
+    }
+
+    fn wake_ports(&mut self, s: usize) {
+        while let Some(port) = self.switches[s].switch.poll_wake() {
+            let link = self.switches[s].links[usize::from(port)];
+            if self.links[link as usize].busy_until > self.now {
+                self.arm_free(link);
             } else {
                 self.depart(s, port);
             }
@@ -646,12 +658,22 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
+    /// Asks the port at the sending end of a link again when its frame has left.
+    #[inline]
+    fn arm_free(&mut self, link: u32) {
+        let l = &mut self.links[link as usize];
+        if !l.free_armed {
+            l.free_armed = true;
+            self.calendar.push(l.busy_until, Key::new(kind::FREE, link));
+        }
+    }
+
     #[inline]
     fn depart(&mut self, s: usize, port: u16) {
         let now = self.now;
         let slot = &mut self.switches[s];
-        let link = slot.links[port as usize];
-        if self.tx[link as usize].busy_until > now {
+        let link = slot.links[usize::from(port)];
+        if self.links[link as usize].busy_until > now {
             return;
         }
         let Some(frame) = slot.switch.depart(now, port, &mut self.pool, &mut self.recorder) else { return };
@@ -661,16 +683,14 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             next.cache_lines().into_iter().for_each(prefetch);
             prefetch(behind);
         }
-        let more = slot.switch.has_pending(port);
+        let more = slot.switch.left_more();
         self.transmit(link as usize, frame, false);
-        let tx = &mut self.tx[link as usize];
-        if more && !tx.free_armed {
-            tx.free_armed = true;
-            let at = tx.busy_until;
-            self.calendar.push(at, Key::new(kind::FREE, link));
+        if more {
+            self.arm_free(link);
         }
     }
 
+    #[cold]
     fn release(&mut self, iteration: u32) {
         for h in 0..self.hosts.len() {
             self.hosts[h].host.start_iteration(iteration, self.now);
@@ -681,6 +701,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     }
 
     /// Looks once a gap whether the streams and actions of the hosts here are over.
+    #[cold]
     fn watch_open_loop(&mut self) {
         if self.hosts.iter().all(|s| s.host.open_loop_done()) {
             self.phases.open_loop_done(self.now);
@@ -690,6 +711,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
+    #[cold]
     fn mark(&mut self) {
         for slot in &mut self.hosts {
             slot.host.mark();
@@ -697,10 +719,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
         for slot in &mut self.switches {
             slot.switch.mark(self.now);
-            slot.base = Some(slot.switch.stats().clone());
+            slot.base = Some(slot.switch.stats());
         }
     }
 
+    #[cold]
     fn snapshot(&mut self, index: usize) {
         let switches = self
             .switches
@@ -726,8 +749,8 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             slot.host.finish(at, &mut self.recorder);
         }
         self.recorder.finish(at);
-        for rx in &mut self.rx {
-            for (_, f) in rx.fifo.drain(..) {
+        for link in &mut self.links {
+            for (_, f) in link.fifo.drain(..) {
                 self.conservation.inside_frames += 1;
                 self.pool.give(f);
             }
@@ -749,14 +772,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             .iter()
             .map(|s| s.base.as_ref().map_or_else(|| s.host.stats().clone(), |b| s.host.stats().since(b)))
             .collect();
-        let switches = self
-            .switches
-            .iter()
-            .map(|s| {
-                let now = s.switch.stats();
-                (s.index, s.base.as_ref().map_or_else(|| now.clone(), |b| now.since(b)))
-            })
-            .collect();
+        let measured = |s: &SwitchSlot<F>| match &s.base {
+            Some(base) => s.switch.stats().since(base),
+            None => s.switch.stats(),
+        };
+        let switches = self.switches.iter().map(|s| (s.index, measured(s))).collect();
         (hosts, switches, mem::take(&mut self.snapshots))
     }
 }
@@ -766,9 +786,11 @@ pub(super) fn bytes_of(len: FrameLen) -> u64 {
     u64::from(len.0) + FCS
 }
 
-/// The mean distance of events when every link carries frames of 1 KB.
-fn event_spacing(fabric: &Fabric) -> Span {
-    let per_ps: f64 =
-        fabric.links.iter().map(|l| 2.0 / l.timing.wire_time(FrameLen(1082)).0.max(1) as f64).sum();
-    Span(if per_ps > 0.0 { (1.0 / per_ps) as u64 } else { 1_000 })
+/// A calendar for so many events: their mean distance when every link carries frames of 1 KB, and how far ahead a frame
+/// of usual length arrives at most.
+fn calendar(fabric: &Fabric, pending: usize) -> Calendar {
+    let links = || fabric.links.iter().map(|l| l.timing);
+    let per_ps: f64 = links().map(|l| 2.0 / l.wire_time(FrameLen(1082)).0.max(1) as f64).sum();
+    let spacing = Span(if per_ps > 0.0 { (1.0 / per_ps) as u64 } else { 1_000 });
+    Calendar::new(pending, spacing, links().map(|l| l.delay(FrameLen(4154))).max().unwrap_or_default())
 }

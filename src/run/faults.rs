@@ -74,7 +74,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         let now = self.now;
         let line = self.faults.as_mut().and_then(|f| f.lines[link].as_mut()).filter(|l| !l.tx);
         match line {
-            None => self.hand_over(h, frame),
+            None => self.hand_over_late(h, frame),
             Some(line) => {
                 let passed = line.line.pass(now, frame, &mut self.pool);
                 if let Some(frame) = passed.lost {
@@ -89,7 +89,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                     self.conservation.sent_bytes += super::engine::bytes_of(copy.len());
                 }
                 for frame in passed.on {
-                    self.hand_over(h, frame);
+                    self.hand_over_late(h, frame);
                 }
                 self.arm_fault(link);
             }
@@ -111,7 +111,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             if tx {
                 self.transmit_queued(link, frame);
             } else {
-                self.hand_over(h, frame);
+                self.hand_over_late(h, frame);
             }
             host = Some(h);
         }
@@ -119,6 +119,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         if let Some(h) = host {
             self.kick_host(h);
         }
+    }
+
+    #[inline(never)]
+    fn hand_over_late(&mut self, h: usize, frame: F) {
+        self.hand_over(h, frame);
     }
 
     fn arm_fault(&mut self, link: usize) {

@@ -123,12 +123,12 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         for (link, (from, timing)) in
             [2 * event.cable, 2 * event.cable + 1].into_iter().zip(ends.into_iter().flatten())
         {
-            self.retime(link as usize, timing);
+            self.links[link as usize].timing = timing;
             let End::Switch(s, port) = from else { continue };
             let Some(s) = self.switch_index(s) else { continue };
             match event.change {
                 LinkChange::Rate(_) => self.switch_mut(s).set_egress(port, timing),
-                LinkChange::Down | LinkChange::Up => self.switch_mut(s).link_changed(now, port),
+                LinkChange::Down | LinkChange::Up => self.switch_mut(s).link_changed(port),
                 LinkChange::BitErrors(_) => {}
             }
             self.wake_switch(s);

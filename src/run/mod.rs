@@ -5,6 +5,7 @@
 //! host on a port that leads out of the process, by the clock.
 
 mod agenda;
+mod ahead;
 pub mod assemble;
 pub mod calendar;
 mod deadlock;

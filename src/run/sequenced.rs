@@ -351,7 +351,7 @@ impl<'p> Sequenced<'p> {
     }
 
     fn wake(&mut self, s: u16) {
-        while let Some((port, _)) = self.switches[usize::from(s)].poll_wake() {
+        while let Some(port) = self.switches[usize::from(s)].poll_wake() {
             self.depart(s, port);
         }
     }
@@ -484,7 +484,7 @@ fn finish(
     }
     e.conservation.pool_in_use = e.pool.in_use() as u64;
     let hosts: Vec<_> = e.hosts.iter().map(|s| s.host.stats().clone()).collect();
-    let switches = e.switches.iter().enumerate().map(|(i, s)| (i as u16, s.stats().clone())).collect();
+    let switches = e.switches.iter().enumerate().map(|(i, s)| (i as u16, s.stats())).collect();
     let sim = SimStats {
         events: e.stats.events,
         link_transmissions: e.stats.link_transmissions,

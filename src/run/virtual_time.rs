@@ -8,7 +8,7 @@ use super::result::{RunResult, SimStats, TesterStats, WorkerStats};
 use super::{Options, Progress, RunError};
 use crate::frame::boxed::{BoxFrame, BoxPool};
 use crate::plan::{Mode, Plan};
-use crate::sys;
+use crate::{hint, sys};
 
 /// Events between two looks at the stop flag and the progress.
 const SLICE: u64 = 1 << 17;
@@ -27,6 +27,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         &shared,
         opts.tee::<BoxFrame>()?,
     )?;
+    hint::heap_in_huge_pages();
     let wall = Instant::now();
     let cpu = sys::cpu::thread_cpu_s();
     let mut stopped = false;

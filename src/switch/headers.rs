@@ -3,7 +3,7 @@
 use super::route::{AddressMap, with_dest_qp};
 use crate::frame::{Frame, HEAD_MAX, flags};
 use crate::measure::record::DropReason;
-use crate::wire::fast::{self, Kind};
+use crate::wire::fast::{self, Fast, Kind};
 use crate::wire::pfc::{self, PfcFrame};
 use crate::wire::template::WireLen;
 
@@ -18,18 +18,31 @@ pub enum Seen {
     Pause(u16),
 }
 
+/// What classifies frames.
+#[derive(Clone, Copy)]
+pub struct Maps<'a> {
+    /// Endpoints by address.
+    pub addresses: &'a AddressMap,
+    /// Priority by DSCP.
+    pub dscp: &'a [u8; 64],
+    /// The entropy of a flow knows its destination queue pair.
+    pub hash_dest_qp: bool,
+}
+
+/// As [`read`] for the common frame, which is to be forwarded; `None` for any other.
+#[inline(always)]
+pub fn read_usual(frame: &mut impl Frame, maps: &Maps) -> Option<Result<(), DropReason>> {
+    let seen = fast::parse_usual(frame.head(), frame.len())?;
+    Some(note(frame, &seen, maps))
+}
+
 /// Classifies a frame at its first switch. Its priority is that of its DSCP (a VLAN tag's code point is not trusted,
 /// as in SONiC's default).
 ///
 /// # Errors
 /// [`DropReason::Malformed`], or [`DropReason::NoRoute`] when the destination address belongs to nobody.
-#[inline]
-pub fn read(
-    frame: &mut impl Frame,
-    addresses: &AddressMap,
-    dscp_map: &[u8; 64],
-    hash_dest_qp: bool,
-) -> Result<Seen, DropReason> {
+#[inline(never)]
+pub fn read(frame: &mut impl Frame, maps: &Maps) -> Result<Seen, DropReason> {
     let len = frame.len();
     let seen = fast::parse(frame.head(), len).map_err(|_| DropReason::Malformed)?;
     if seen.kind == Kind::Pfc {
@@ -37,18 +50,24 @@ pub fn read(
         let seen = PfcFrame::parse(frame.head(), len).map(Seen::Pfc);
         return seen.or_else(pause).ok_or(DropReason::Malformed);
     }
-    let dst = addresses.get(seen.dst).ok_or(DropReason::NoRoute)?;
-    let ttl = fast::ttl(frame.head(), &seen);
+    note(frame, &seen, maps).map(|()| Seen::Forward)
+}
+
+/// Notes in the meta what the headers say.
+#[inline(always)]
+fn note(frame: &mut impl Frame, seen: &Fast, maps: &Maps) -> Result<(), DropReason> {
+    let dst = maps.addresses.get(seen.dst).ok_or(DropReason::NoRoute)?;
+    let ttl = fast::ttl(frame.head(), seen);
     let meta = frame.meta_mut();
     meta.ttl = ttl;
     meta.dst = dst.0;
-    meta.priority = dscp_map[usize::from(seen.dscp & 63)];
-    meta.hash = fast::ecmp_hash(&seen, 0);
-    if hash_dest_qp && seen.kind == Kind::Roce {
+    meta.priority = maps.dscp[usize::from(seen.dscp & 63)];
+    meta.hash = fast::ecmp_hash(seen, 0);
+    if maps.hash_dest_qp && seen.kind == Kind::Roce {
         meta.hash = with_dest_qp(meta.hash, seen.dest_qp);
     }
     meta.flags |= flags::PARSED;
-    Ok(Seen::Forward)
+    Ok(())
 }
 
 /// True when the sender speaks ECN (RFC 3168): ECT(0), ECT(1), or CE already.

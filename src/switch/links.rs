@@ -6,7 +6,7 @@ use super::{Routes, Switch, slot};
 use crate::frame::Frame;
 use crate::limits::PRIORITIES;
 use crate::measure::network::XoffCause;
-use crate::units::{LinkTiming, Time};
+use crate::units::LinkTiming;
 
 /// Frames at the head of a queue that are looked at for where they came in.
 const BLAME_DEPTH: usize = 64;
@@ -14,9 +14,9 @@ const BLAME_DEPTH: usize = 64;
 impl<F: Frame> Switch<F> {
     /// The link of a port went down or came up: no pause holds any more in either direction, and what is still in XOFF
     /// will be said anew.
-    pub fn link_changed(&mut self, now: Time, port: u16) {
+    pub fn link_changed(&mut self, port: u16) {
         self.ports[usize::from(port)].pfc.forget();
-        self.wake(now, port);
+        self.wake(port);
     }
 
     /// The link of a port has another rate from now on.
@@ -64,6 +64,11 @@ impl<F: Frame> Switch<F> {
     pub fn queues_from(&self, ingress: u16, priority: u8) -> Vec<u16> {
         let has = |port: &u16| self.queues.ingresses(slot(*port, priority)).any(|i| i == ingress);
         (0..self.ports.len() as u16).filter(has).collect()
+    }
+
+    /// Frames that a queue has sent.
+    pub fn sent_frames(&self, port: u16, priority: u8) -> u64 {
+        self.queues.sent(slot(port, priority)).frames
     }
 
     /// Frames in one queue. Cost: a look at each.

@@ -23,6 +23,8 @@
 //! All arithmetic is on whole cells; thresholds are compared as products, never divided.
 
 use super::config::{ConfigError, FCS_BYTES, Limit, PoolCells, PriorityConfig, SwitchConfig};
+use crate::frame::flags;
+use crate::hint::prefetch;
 use crate::limits::PRIORITIES;
 use crate::measure::record::DropReason;
 use crate::units::{FRAME_LEN_MIN, FrameLen};
@@ -142,12 +144,8 @@ pub struct Peaks {
 pub struct Admitted {
     /// The group has just gone from XON to XOFF.
     pub xoff: bool,
-    /// The frame is held in headroom.
-    pub in_headroom: bool,
-    /// The frame fits the reserved cells.
-    pub in_reserved: bool,
-    /// A peak has moved.
-    pub peak: bool,
+    /// Where the frame is held: [`flags::IN_HEADROOM`], [`flags::IN_RESERVED`], or neither.
+    pub flags: u8,
 }
 
 /// The memory management unit of one switch. Groups and queues are numbered `port * 8 + priority`.
@@ -217,6 +215,12 @@ impl Mmu {
         })
     }
 
+    /// Asks for the row of a group.
+    #[inline]
+    pub fn expect(&self, group: usize) {
+        prefetch(self.groups.as_ptr().wrapping_add(group));
+    }
+
     /// Bytes of a frame in buffers and counters: with padding and FCS.
     #[inline]
     pub fn frame_bytes(&self, len: FrameLen) -> u32 {
@@ -240,7 +244,7 @@ impl Mmu {
     ///
     /// # Errors
     /// [`DropReason::Threshold`] or [`DropReason::Buffer`], for lossless groups also [`DropReason::Headroom`].
-    #[inline]
+    #[inline(always)]
     pub fn admit(
         &mut self,
         group: usize,
@@ -287,7 +291,11 @@ impl Mmu {
                 }
             }
         }
-        let mut admitted = Admitted { xoff: false, in_headroom, in_reserved, peak: false };
+        let place = match (in_headroom, in_reserved) {
+            (true, _) => flags::IN_HEADROOM,
+            (_, true) => flags::IN_RESERVED,
+            _ => 0,
+        };
         let reached = if in_headroom {
             g.headroom += cells;
             self.headroom_used += cells;
@@ -301,7 +309,7 @@ impl Mmu {
             self.shared_used += take;
             lossless && g.used >= limits.reserved && !limits.shared.allows(shared_after + 1, free - take)
         };
-        admitted.xoff = reached && !g.xoff;
+        let xoff = reached && !g.xoff;
         g.xoff |= reached;
         self.total_used += cells;
         let p = &mut self.peaks;
@@ -314,14 +322,13 @@ impl Mmu {
             p.shared = p.shared.max(self.shared_used);
             p.headroom = p.headroom.max(g.headroom);
             p.group = p.group.max(g.used.saturating_sub(limits.reserved));
-            admitted.peak = true;
         }
-        Ok(admitted)
+        Ok(Admitted { xoff, flags: place })
     }
 
     /// Gives the cells of a leaving frame back; `queue_cells` is what is left behind it in `queue`. True when the group
     /// has just gone from XOFF to XON.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self, group: usize, cells: u16, queue: usize, queue_cells: u32) -> bool {
         let cells = u32::from(cells);
         if !self.egress_pools.is_empty() {
@@ -345,6 +352,7 @@ impl Mmu {
         g.xoff && self.try_xon(group)
     }
 
+    #[inline(never)]
     fn release_egress(&mut self, queue: usize, cells: u32, left: u32) {
         let limits = &self.limits[usize::from(self.groups[queue].limits)];
         let over = |n: u32| n.saturating_sub(limits.egress_reserved);
@@ -354,7 +362,7 @@ impl Mmu {
     }
 
     /// Looks whether a group in XOFF may go on under the threshold of this moment; true when it has just changed.
-    #[inline]
+    #[inline(never)]
     pub fn try_xon(&mut self, group: usize) -> bool {
         let g = &mut self.groups[group];
         let limits = &self.limits[usize::from(g.limits)];

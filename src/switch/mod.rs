@@ -25,8 +25,6 @@ mod sched;
 mod shape;
 mod watchdog;
 
-use std::collections::VecDeque;
-
 pub use self::config::buffer_frames_max;
 use self::config::{ConfigError, FlowControl, MarkAt, SwitchConfig};
 use self::ecn::Marker;
@@ -41,6 +39,7 @@ pub use self::route::{AddressMap, Routes};
 use self::route::{Choice, Router};
 use self::sched::Scheduler;
 use crate::frame::{Fill, Frame, FramePool, flags};
+use crate::hint::prefetch;
 use crate::limits::PRIORITIES;
 use crate::measure::record::{DropReason, Record};
 use crate::measure::stats::{SwitchPortStats, SwitchStats};
@@ -73,7 +72,7 @@ pub struct SwitchState {
 /// A shared-buffer switch that forwards frames of type `F`.
 ///
 /// Cost: a frame in and out takes 25 to 30 ns while its memory is warm (`cargo bench --bench switch`). Memory: 24 bytes
-/// per frame the buffer can hold, and about 1.2 KB per port.
+/// per frame the buffer can hold, and about 1.8 KB per port.
 #[derive(Debug)]
 pub struct Switch<F> {
     index: u16,
@@ -92,8 +91,11 @@ pub struct Switch<F> {
     watched: bool,
     /// Manners of a simulated switch, see [`Switch::imitate`].
     imitates: bool,
-    /// Ports to try next; each at most once.
-    wakes: VecDeque<(u16, Time)>,
+    /// Ports to try next, each at most once, and how many of them have been named.
+    wakes: Vec<u16>,
+    named: usize,
+    /// The port that sent last has more to send.
+    more: bool,
     /// Queue that the last data frame left.
     last_queue: usize,
     /// No pause ends and no refresh is due before.
@@ -145,7 +147,9 @@ impl<F: Frame> Switch<F> {
             flow_control: config.flow_control,
             watched: config.profiles.iter().any(|p| p.watchdog.is_some()),
             imitates: false,
-            wakes: VecDeque::with_capacity(n),
+            wakes: Vec::with_capacity(n),
+            named: 0,
+            more: false,
             last_queue: 0,
             deadline: Time::NEVER,
             stats,
@@ -169,17 +173,25 @@ impl<F: Frame> Switch<F> {
     pub fn on_frame(&mut self, now: Time, ingress: u16, mut frame: F, rec: &mut impl Record) -> Admit<F> {
         let mut refused = None;
         if frame.meta().flags & flags::PARSED == 0 {
-            match headers::read(&mut frame, &self.addresses, &self.dscp_map, self.hash_dest_qp) {
-                Ok(Seen::Forward) => {}
-                Ok(Seen::Pfc(message)) => {
-                    self.on_pfc(now, ingress, &message, rec);
-                    return Admit::Consumed(frame);
-                }
-                Ok(Seen::Pause(quanta)) => {
-                    self.on_pause(now, ingress, quanta, rec);
-                    return Admit::Consumed(frame);
-                }
-                Err(reason) => refused = Some(reason),
+            let by = headers::Maps {
+                addresses: &self.addresses,
+                dscp: &self.dscp_map,
+                hash_dest_qp: self.hash_dest_qp,
+            };
+            match headers::read_usual(&mut frame, &by) {
+                Some(seen) => refused = seen.err(),
+                None => match headers::read(&mut frame, &by) {
+                    Ok(Seen::Forward) => {}
+                    Ok(Seen::Pfc(message)) => {
+                        self.on_pfc(now, ingress, &message, rec);
+                        return Admit::Consumed(frame);
+                    }
+                    Ok(Seen::Pause(quanta)) => {
+                        self.on_pause(now, ingress, quanta, rec);
+                        return Admit::Consumed(frame);
+                    }
+                    Err(reason) => refused = Some(reason),
+                },
             }
         }
         let bytes = self.mmu.frame_bytes(frame.len());
@@ -208,12 +220,12 @@ impl<F: Frame> Switch<F> {
         if self.watched && (port.dropping | self.ports[usize::from(ingress)].dropping) & bit != 0 {
             return self.refuse_stuck(now, ingress, egress, frame, rec);
         }
-        let depth = self.queues.depth_bytes(queue);
+        let depth = self.queues.depth(queue);
         let (row, mut mark) = (usize::from(port.rows) + usize::from(priority), false);
-        if self.marker.applies(row, depth) {
+        if self.marker.applies(row, depth.bytes) {
             let capable = self.marker.marks(row) && headers::is_ecn_capable(frame.head());
             if ((!capable && !self.imitates) || self.marker.at() == MarkAt::Enqueue)
-                && self.marker.hits(row, depth)
+                && self.marker.hits(row, depth.bytes)
             {
                 if !capable {
                     return self.refuse(now, ingress, Some(egress), frame, DropReason::Wred, rec);
@@ -224,7 +236,7 @@ impl<F: Frame> Switch<F> {
 
         let cells = self.mmu.cells(frame.len());
         let group = slot(ingress, priority);
-        let admitted = match self.mmu.admit(group, cells, queue, self.queues.depth_cells(queue)) {
+        let admitted = match self.mmu.admit(group, cells, queue, depth.cells) {
             Ok(admitted) => admitted,
             Err(reason) => return self.refuse(now, ingress, Some(egress), frame, reason, rec),
         };
@@ -236,25 +248,15 @@ impl<F: Frame> Switch<F> {
         meta.cells = cells;
         meta.ingress = ingress;
         meta.ttl -= 1;
-        meta.flags &= !(flags::IN_HEADROOM | flags::IN_RESERVED);
-        if admitted.in_headroom {
-            meta.flags |= flags::IN_HEADROOM;
-        } else if admitted.in_reserved {
-            meta.flags |= flags::IN_RESERVED;
-        }
+        meta.flags = meta.flags & !(flags::IN_HEADROOM | flags::IN_RESERVED) | admitted.flags;
         let depth = match self.queues.push(queue, Entry { frame, bytes, cells, ingress }) {
             Ok(depth) => u64::from(depth),
             Err(entry) => {
                 // The slab holds what the buffer holds; refusing is still better than losing count.
-                self.mmu.release(group, cells, queue, self.queues.depth_cells(queue));
+                self.mmu.release(group, cells, queue, depth.cells);
                 return self.refuse(now, ingress, Some(egress), entry.frame, DropReason::Buffer, rec);
             }
         };
-        let counters = &mut self.stats.ports[usize::from(egress)].queues[usize::from(priority)];
-        counters.depth_bytes_max = counters.depth_bytes_max.max(depth);
-        if admitted.peak {
-            self.copy_peaks();
-        }
         rec.queue_depth(now, self.index, egress, priority, depth);
 
         let port = &mut self.ports[usize::from(egress)];
@@ -264,12 +266,28 @@ impl<F: Frame> Switch<F> {
             port.excused |= port.pfc.paused() & bit;
             self.deadline = self.deadline.min(first_end);
         }
-        self.wake(now, egress);
+        self.wake(egress);
         if admitted.xoff {
             rec.xoff(now, self.blame(ingress, egress, priority));
-            self.stop(now, ingress, priority);
+            self.stop(ingress, priority);
         }
         Admit::Queued
+    }
+
+    /// Says that a frame comes in at port `ingress` soon: the rows of its group and of the queue it will join are asked for.
+    /// Of a frame at its first switch neither is known.
+    #[inline]
+    pub fn expect(&self, ingress: u16, frame: &F) {
+        let meta = frame.meta();
+        if meta.flags & flags::PARSED == 0 {
+            return;
+        }
+        let by = Choice { now: meta.arrive, hash: meta.hash, ingress };
+        if let Some(egress) = self.router.likely(meta.dst, by) {
+            prefetch(self.ports.as_ptr().wrapping_add(usize::from(egress)));
+            self.queues.expect(slot(egress, meta.priority & 7));
+        }
+        self.mmu.expect(slot(ingress, meta.priority & 7));
     }
 
     /// The egress link of a port is free at `now`: the next frame to send, if any. PFC frames go first and take link
@@ -281,17 +299,22 @@ impl<F: Frame> Switch<F> {
         pool: &mut P,
         rec: &mut impl Record,
     ) -> Option<F> {
-        self.ports[usize::from(egress)].armed = true; // no wake for the port that is just being asked
-        if self.ports[usize::from(egress)].doomed() != 0 {
-            self.flush(now, egress, pool, rec);
-        }
-        let frame = self.depart_pfc(now, egress, pool).or_else(|| self.depart_data(now, egress));
         let port = &mut self.ports[usize::from(egress)];
-        if let Some(frame) = &frame {
-            port.busy_until = now + port.egress.wire_time(frame.len());
-        }
-        port.armed = frame.is_some() && port.has_pending();
+        port.armed = true; // no wake for the port that is just being asked
+        let first = port.pfc.pending() != 0 || port.doomed() != 0;
+        let control = if first { self.depart_first(now, egress, pool, rec) } else { None };
+        let frame = control.or_else(|| self.depart_data(now, egress));
+        let port = &mut self.ports[usize::from(egress)];
+        self.more = frame.is_some() && port.has_pending();
+        port.armed = self.more;
         frame
+    }
+
+    /// Whether the port that sent last has more to send: it wants to be asked again when its frame has left, and will
+    /// not be woken before.
+    #[inline]
+    pub fn left_more(&self) -> bool {
+        self.more
     }
 
     /// The frame that will leave after the last one, when it waits in the same queue, and where the entry behind it
@@ -301,48 +324,50 @@ impl<F: Frame> Switch<F> {
         self.queues.upcoming(self.last_queue)
     }
 
-    #[inline]
+    #[inline(always)]
     fn depart_data(&mut self, now: Time, egress: u16) -> Option<F> {
         let p = usize::from(egress);
-        let ready = self.ports[p].ready();
+        let port = &mut self.ports[p];
         let queues = &self.queues;
-        let priority = self.sched.pick(p, ready, |q| queues.head_bytes(slot(egress, q)))?;
+        let priority = self.sched.pick(p, port.ready(), |q| queues.head_bytes(slot(egress, q)))?;
         let queue = slot(egress, priority);
         self.last_queue = queue;
-        let Entry { mut frame, bytes, cells, ingress } = self.queues.pop(queue)?;
-        if self.queues.is_empty(queue) {
-            self.ports[p].waiting &= !(1 << priority);
-            self.ports[p].excused &= !(1 << priority);
+        let (Entry { mut frame, bytes: _, cells, ingress }, behind) = self.queues.send(queue)?;
+        if behind.bytes == 0 {
+            port.waiting &= !(1 << priority);
+            port.excused &= !(1 << priority);
             self.sched.emptied(p, priority);
         }
-        if self.marker.at() == MarkAt::Dequeue {
-            let behind = self.queues.depth_bytes(queue);
-            let row = usize::from(self.ports[p].rows) + usize::from(priority);
-            if self.marker.applies(row, behind)
-                && self.marker.marks(row)
-                && headers::is_ecn_capable(frame.head())
-                && self.marker.hits(row, behind)
-            {
-                self.set_ce(egress, priority, &mut frame);
-            }
-        }
-        if self.mmu.release(slot(ingress, priority), cells, queue, self.queues.depth_cells(queue)) {
-            self.go_on(now, ingress, priority);
-        }
-        let open = self.ports[p].sent(now, priority, frame.len());
+        let open = port.sent(now, priority, frame.len());
         self.deadline = self.deadline.min(open);
-        let bytes = u64::from(bytes);
-        let counters = &mut self.stats.ports[p].queues[usize::from(priority)];
-        counters.tx_frames += 1;
-        counters.tx_bytes += bytes;
-        self.stats.tx_frames += 1;
-        self.stats.tx_bytes += bytes;
+        let row = usize::from(port.rows) + usize::from(priority);
+        if self.marker.at() == MarkAt::Dequeue
+            && self.marker.applies(row, behind.bytes)
+            && self.marker.marks(row)
+            && headers::is_ecn_capable(frame.head())
+            && self.marker.hits(row, behind.bytes)
+        {
+            self.set_ce(egress, priority, &mut frame);
+        }
+        if self.mmu.release(slot(ingress, priority), cells, queue, behind.cells) {
+            self.go_on(ingress, priority);
+        }
         Some(frame)
     }
 
-    #[inline]
-    fn depart_pfc<P: FramePool<Frame = F>>(&mut self, now: Time, egress: u16, pool: &mut P) -> Option<F> {
+    /// What comes before data: frames that are thrown away, and PFC.
+    #[inline(never)]
+    fn depart_first<P: FramePool<Frame = F>>(
+        &mut self,
+        now: Time,
+        egress: u16,
+        pool: &mut P,
+        rec: &mut impl Record,
+    ) -> Option<F> {
         let p = usize::from(egress);
+        if self.ports[p].doomed() != 0 {
+            self.flush(now, egress, pool, rec);
+        }
         if self.ports[p].pfc.pending() == 0 {
             return None;
         }
@@ -369,7 +394,7 @@ impl<F: Frame> Switch<F> {
             }
         }
         self.look(now, ingress);
-        self.wake(now, ingress);
+        self.wake(ingress);
     }
 
     /// The far end asked for silence of the whole link.
@@ -377,7 +402,7 @@ impl<F: Frame> Switch<F> {
         self.look(now, ingress);
         (0..PRIORITIES).for_each(|priority| self.obey(now, ingress, priority, quanta, rec));
         self.look(now, ingress);
-        self.wake(now, ingress);
+        self.wake(ingress);
     }
 
     fn obey(&mut self, now: Time, ingress: u16, priority: usize, quanta: u16, rec: &mut impl Record) {
@@ -401,7 +426,7 @@ impl<F: Frame> Switch<F> {
     }
 
     /// A group went to XOFF: its far end is told to stop.
-    fn stop(&mut self, now: Time, port: u16, priority: u8) {
+    fn stop(&mut self, port: u16, priority: u8) {
         let p = &mut self.ports[usize::from(port)];
         let (before, speaker) = (p.stopping, self.flow_control.speaker(priority));
         if self.flow_control == FlowControl::Global {
@@ -411,18 +436,18 @@ impl<F: Frame> Switch<F> {
             let refresh_due = p.pfc.set_xoff(speaker);
             self.marker.number_pfc();
             self.deadline = self.deadline.min(refresh_due);
-            self.wake(now, port);
+            self.wake(port);
         }
     }
 
     /// A group went to XON: its far end may go on.
-    fn go_on(&mut self, now: Time, port: u16, priority: u8) {
+    fn go_on(&mut self, port: u16, priority: u8) {
         let p = &mut self.ports[usize::from(port)];
         p.stopping &= !(1 << priority);
         if p.stopping == 0 {
             p.pfc.set_xon(self.flow_control.speaker(priority));
             self.marker.number_pfc();
-            self.wake(now, port);
+            self.wake(port);
         }
     }
 
@@ -455,10 +480,9 @@ impl<F: Frame> Switch<F> {
         let p = usize::from(egress);
         for priority in bits(self.ports[p].doomed()).map(|p| p as u8) {
             let queue = slot(egress, priority);
-            while let Some(Entry { frame, bytes, cells, ingress }) = self.queues.pop(queue) {
-                let left = self.queues.depth_cells(queue);
-                if self.mmu.release(slot(ingress, priority), cells, queue, left) {
-                    self.go_on(now, ingress, priority);
+            while let Some((Entry { frame, bytes, cells, ingress }, left)) = self.queues.pop(queue) {
+                if self.mmu.release(slot(ingress, priority), cells, queue, left.cells) {
+                    self.go_on(ingress, priority);
                 }
                 self.stats.ports[p].watchdog[usize::from(priority)].tx_drops += 1;
                 self.flushed.0 += 1;
@@ -495,12 +519,12 @@ impl<F: Frame> Switch<F> {
 
     /// Puts a port that has just become worth asking on the list, unless the driver will ask it anyway.
     #[inline]
-    fn wake(&mut self, now: Time, port: u16) {
+    fn wake(&mut self, port: u16) {
         let state = &mut self.ports[usize::from(port)];
         if !state.armed && state.has_pending() {
             state.armed = true;
             if !std::mem::replace(&mut state.listed, true) {
-                self.wakes.push_back((port, now));
+                self.wakes.push(port);
             }
         }
     }
@@ -536,15 +560,25 @@ impl<F: Frame> Switch<F> {
         Admit::Dropped(reason, frame)
     }
 
-    /// A port to try next and when: it was idle and now has something to send. Each port is listed at most once until
-    /// it is asked; a port whose [`Switch::depart`] left something behind is not listed, the driver asks it again
-    /// when the frame has left.
+    /// Some port is to be tried: [`Switch::poll_wake`] names it.
     #[inline]
-    pub fn poll_wake(&mut self) -> Option<(u16, Time)> {
-        let (port, since) = self.wakes.pop_front()?;
-        let state = &mut self.ports[usize::from(port)];
-        state.listed = false;
-        Some((port, since.max(state.busy_until)))
+    pub fn has_wakes(&self) -> bool {
+        !self.wakes.is_empty()
+    }
+
+    /// A port to try as soon as its link is free: it was idle and now has something to send. Each port is named at most
+    /// once until it is asked; a port whose [`Switch::depart`] left something behind is not named, the driver asks it
+    /// again when the frame has left.
+    #[inline]
+    pub fn poll_wake(&mut self) -> Option<u16> {
+        let &port = self.wakes.get(self.named)?;
+        self.named += 1;
+        if self.named == self.wakes.len() {
+            self.wakes.clear();
+            self.named = 0;
+        }
+        self.ports[usize::from(port)].listed = false;
+        Some(port)
     }
 
     /// True when this port could send something right now.
@@ -574,33 +608,37 @@ impl<F: Frame> Switch<F> {
             for speaker in bits(due) {
                 self.refresh(p, speaker);
             }
-            self.wake(now, p as u16);
+            self.wake(p as u16);
         }
         self.deadline = next;
     }
 
-    /// Counters since the start of the run, maxima since the last [`Switch::mark`].
-    pub fn stats(&self) -> &SwitchStats {
-        &self.stats
+    /// Counters since the start of the run, maxima since the last [`Switch::mark`]. Gathers them from where the packet
+    /// path keeps them; not for that path.
+    pub fn stats(&self) -> SwitchStats {
+        let mut stats = self.stats.clone();
+        for (p, port) in stats.ports.iter_mut().enumerate() {
+            for (priority, q) in port.queues.iter_mut().enumerate() {
+                let queue = p * PRIORITIES + priority;
+                let sent = self.queues.sent(queue);
+                (q.tx_frames, q.tx_bytes) = (sent.frames, sent.bytes);
+                q.depth_bytes_max = u64::from(self.queues.deepest(queue));
+                stats.tx_frames += sent.frames;
+                stats.tx_bytes += sent.bytes;
+            }
+        }
+        let (peaks, cell) = (self.mmu.peaks(), u64::from(self.mmu.cell()));
+        stats.buffer_bytes_max = u64::from(peaks.buffer) * cell;
+        stats.shared_bytes_max = u64::from(peaks.shared) * cell;
+        stats.headroom_bytes_max = u64::from(peaks.headroom) * cell;
+        stats.ingress_bytes_max = u64::from(peaks.group) * cell;
+        stats
     }
 
     /// Starts the maxima again from what is in use now. Counters go on.
     pub fn mark(&mut self, _now: Time) {
         self.mmu.mark();
-        self.copy_peaks();
-        for (p, port) in self.stats.ports.iter_mut().enumerate() {
-            for (priority, q) in port.queues.iter_mut().enumerate() {
-                q.depth_bytes_max = u64::from(self.queues.depth_bytes(p * PRIORITIES + priority));
-            }
-        }
-    }
-
-    fn copy_peaks(&mut self) {
-        let (peaks, cell) = (self.mmu.peaks(), u64::from(self.mmu.cell()));
-        self.stats.buffer_bytes_max = u64::from(peaks.buffer) * cell;
-        self.stats.shared_bytes_max = u64::from(peaks.shared) * cell;
-        self.stats.headroom_bytes_max = u64::from(peaks.headroom) * cell;
-        self.stats.ingress_bytes_max = u64::from(peaks.group) * cell;
+        self.queues.mark();
     }
 
     /// The buffer and queues as they are now. Allocates; for the timeline, not for the packet path.
@@ -640,9 +678,8 @@ impl<F: Frame> Switch<F> {
         for port in 0..self.ports.len() as u16 {
             for priority in 0..PRIORITIES as u8 {
                 let queue = slot(port, priority);
-                while let Some(entry) = self.queues.pop(queue) {
-                    let left = self.queues.depth_cells(queue);
-                    self.mmu.release(slot(entry.ingress, priority), entry.cells, queue, left);
+                while let Some((entry, left)) = self.queues.pop(queue) {
+                    self.mmu.release(slot(entry.ingress, priority), entry.cells, queue, left.cells);
                     pool.give(entry.frame);
                 }
             }

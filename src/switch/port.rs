@@ -30,8 +30,6 @@ pub struct Port {
     pub listed: bool,
     /// First row of its limits: profile x 8.
     pub rows: u16,
-    /// When the frame that left last has left the port.
-    pub busy_until: Time,
     shaping: Option<Box<Shaping>>,
     pub egress: LinkTiming,
     pub pfc: PortPfc,
@@ -53,7 +51,6 @@ impl Port {
             armed: false,
             listed: false,
             rows: config.profile * 8,
-            busy_until: Time::ZERO,
             egress: config.egress,
             pfc: PortPfc::new(),
             mac: config.mac,

@@ -1,6 +1,7 @@
 //! Egress queues: one slab of nodes for all of them, a FIFO of indices per (port, priority). Reserved once; memory is
 //! touched only as far as queues ever fill, which in most runs is a small part of what fits the buffer.
 
+use crate::hint::prefetch;
 use crate::limits::PRIORITIES;
 
 /// "No node".
@@ -28,12 +29,34 @@ struct Node<F> {
     ingress: u16,
 }
 
+/// One queue and its counters: a cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct Queue {
     head: u32,
     tail: u32,
-    bytes: u32,
-    cells: u32,
+    depth: Depth,
+    /// Deepest, bytes.
+    deepest: u32,
+    sent: Sent,
+}
+
+/// What waits in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Bytes, FCS included; 0 when the queue is empty.
+    pub bytes: u32,
+    /// Cells.
+    pub cells: u32,
+}
+
+/// What has left a queue for its link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Frames.
+    pub frames: u64,
+    /// Their bytes, FCS included.
+    pub bytes: u64,
 }
 
 /// All queues of one switch, numbered `port * 8 + priority`.
@@ -52,7 +75,8 @@ impl<F> Queues<F> {
     /// Queues of `ports` ports that hold at most `frames` frames together.
     pub fn new(ports: usize, frames: usize) -> Queues<F> {
         let nodes_max = frames.min(NIL as usize);
-        let empty = Queue { head: NIL, tail: NIL, bytes: 0, cells: 0 };
+        let empty =
+            Queue { head: NIL, tail: NIL, depth: Depth::default(), deepest: 0, sent: Sent::default() };
         Queues {
             nodes: Vec::with_capacity(nodes_max),
             nodes_max,
@@ -90,9 +114,10 @@ impl<F> Queues<F> {
         let q = &mut self.queues[queue];
         let last = q.tail;
         q.tail = ix;
-        q.bytes += bytes;
-        q.cells += u32::from(cells);
-        let depth = q.bytes;
+        q.depth.bytes += bytes;
+        q.depth.cells += u32::from(cells);
+        let depth = q.depth.bytes;
+        q.deepest = q.deepest.max(depth);
         if last == NIL {
             q.head = ix;
         } else {
@@ -102,9 +127,9 @@ impl<F> Queues<F> {
         Ok(depth)
     }
 
-    /// Takes the oldest frame of a queue.
+    /// Takes the oldest frame of a queue, and says what it leaves behind.
     #[inline]
-    pub fn pop(&mut self, queue: usize) -> Option<Entry<F>> {
+    pub fn pop(&mut self, queue: usize) -> Option<(Entry<F>, Depth)> {
         let q = &mut self.queues[queue];
         let ix = q.head;
         let node = self.nodes.get_mut(ix as usize)?;
@@ -116,10 +141,41 @@ impl<F> Queues<F> {
         if q.head == NIL {
             q.tail = NIL;
         }
-        q.bytes -= entry.bytes;
-        q.cells -= u32::from(entry.cells);
+        q.depth.bytes -= entry.bytes;
+        q.depth.cells -= u32::from(entry.cells);
         self.frames -= 1;
-        Some(entry)
+        Some((entry, q.depth))
+    }
+
+    /// As [`Queues::pop`]; the frame goes out and is counted.
+    #[inline]
+    pub fn send(&mut self, queue: usize) -> Option<(Entry<F>, Depth)> {
+        let sent = self.pop(queue)?;
+        let counts = &mut self.queues[queue].sent;
+        counts.frames += 1;
+        counts.bytes += u64::from(sent.0.bytes);
+        Some(sent)
+    }
+
+    /// What went out of a queue so far.
+    pub fn sent(&self, queue: usize) -> Sent {
+        self.queues[queue].sent
+    }
+
+    /// Most bytes that waited in a queue since the last [`Queues::mark`].
+    pub fn deepest(&self, queue: usize) -> u32 {
+        self.queues[queue].deepest
+    }
+
+    /// Starts the maxima again from what waits now.
+    pub fn mark(&mut self) {
+        self.queues.iter_mut().for_each(|q| q.deepest = q.depth.bytes);
+    }
+
+    /// Asks for the row of a queue.
+    #[inline]
+    pub fn expect(&self, queue: usize) {
+        prefetch(self.queues.as_ptr().wrapping_add(queue));
     }
 
     /// What will leave a queue next: the frame, and where the entry behind it lies. For prefetching.
@@ -135,20 +191,15 @@ impl<F> Queues<F> {
     pub fn head_bytes(&self, queue: usize) -> u32 {
         self.nodes.get(self.queues[queue].head as usize).map_or(0, |n| n.bytes)
     }
+    /// What waits in a queue.
+    #[inline]
+    pub fn depth(&self, queue: usize) -> Depth {
+        self.queues[queue].depth
+    }
     /// Bytes waiting in a queue, FCS included.
     #[inline]
     pub fn depth_bytes(&self, queue: usize) -> u32 {
-        self.queues[queue].bytes
-    }
-    /// Cells held by the frames of a queue.
-    #[inline]
-    pub fn depth_cells(&self, queue: usize) -> u32 {
-        self.queues[queue].cells
-    }
-    /// True when nothing waits in a queue.
-    #[inline]
-    pub fn is_empty(&self, queue: usize) -> bool {
-        self.queues[queue].head == NIL
+        self.queues[queue].depth.bytes
     }
     /// Where the frames of a queue came in, first to leave first.
     pub fn ingresses(&self, queue: usize) -> impl Iterator<Item = u16> {
@@ -180,11 +231,14 @@ mod tests {
             q.push(3, entry(n)).unwrap();
             q.push(8, entry(10 + n)).unwrap();
         }
-        assert_eq!((q.depth_bytes(3), q.depth_cells(3), q.frames()), (406, 4, 8));
-        let order: Vec<u32> = std::iter::from_fn(|| q.pop(3)).map(|e| e.frame).collect();
-        assert_eq!(order, [0, 1, 2, 3]);
+        assert_eq!((q.depth(3), q.frames()), (Depth { bytes: 406, cells: 4 }, 8));
+        assert_eq!(q.send(3).map(|(e, left)| (e.frame, left)), Some((0, Depth { bytes: 306, cells: 3 })));
+        q.mark();
+        let order: Vec<u32> = std::iter::from_fn(|| q.pop(3)).map(|(e, _)| e.frame).collect();
+        assert_eq!(order, [1, 2, 3]);
+        assert_eq!((q.sent(3), q.deepest(3), q.deepest(8)), (Sent { frames: 1, bytes: 100 }, 306, 446));
         assert_eq!(q.head_bytes(8), 110);
-        assert_eq!((q.depth_bytes(3), q.is_empty(3), q.is_empty(8)), (0, true, false));
+        assert_eq!((q.depth_bytes(3), q.depth_bytes(8)), (0, 446));
     }
 
     #[test]
@@ -193,9 +247,9 @@ mod tests {
         q.push(0, entry(1)).unwrap();
         q.push(0, entry(2)).unwrap();
         assert_eq!(q.push(0, entry(3)).unwrap_err().frame, 3);
-        assert_eq!(q.pop(0).unwrap().frame, 1);
+        assert_eq!(q.pop(0).unwrap().0.frame, 1);
         q.push(0, entry(4)).unwrap();
-        let order: Vec<u32> = std::iter::from_fn(|| q.pop(0)).map(|e| e.frame).collect();
+        let order: Vec<u32> = std::iter::from_fn(|| q.pop(0)).map(|(e, _)| e.frame).collect();
         assert_eq!(order, [2, 4]);
     }
 }

@@ -206,6 +206,20 @@ impl Router {
         self.ports.get(row.first as usize + choice).copied()
     }
 
+    /// The port that a frame will take where no memory decides; for prefetching.
+    #[inline]
+    pub fn likely(&self, endpoint: u32, by: Choice) -> Option<u16> {
+        let row = self.rows.get(endpoint as usize)?;
+        match (row.n, self.balance) {
+            (1, _) => Some(row.port),
+            (n, LoadBalance::Ecmp) if n > 1 => {
+                let choice = ecmp_index(by.hash, self.seed, usize::from(n));
+                self.ports.get(row.first as usize + choice).copied()
+            }
+            _ => None,
+        }
+    }
+
     #[cold]
     fn remembered(&mut self, row: Row, by: Choice, mut load: impl FnMut(u16) -> u64) -> usize {
         let (n, seed, adaptive) =

@@ -97,7 +97,7 @@ fn a_32_to_1_incast_repeats_the_reference_simulation() {
                 None => {}
             },
         }
-        while let Some((port, _)) = b.switch.poll_wake() {
+        while let Some(port) = b.switch.poll_wake() {
             calendar.at(ns, Event::PortFree(port));
         }
     }

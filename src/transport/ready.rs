@@ -15,9 +15,9 @@ const LISTS: usize = PRIORITIES + 1;
 /// Senders by number, each in at most one list (the caller keeps that).
 #[derive(Debug)]
 pub struct Ready {
-    lists: [VecDeque<Entry>; LISTS],
     occupied: u16,
     ticket: u32,
+    lists: Box<[VecDeque<Entry>; LISTS]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,13 +26,16 @@ struct Entry {
     sender: u32,
 }
 
+/// Bytes of memory of the lists without their places.
+pub const BYTES_OF_LISTS: usize = size_of::<[VecDeque<Entry>; LISTS]>();
+
 /// Bytes of memory per place in a list.
 pub const BYTES_PER_ENTRY: usize = size_of::<Entry>();
 
 impl Ready {
     /// Empty lists with room for `capacity[p]` senders of list `p` (the last one is [`UNPAUSED`]).
     pub fn new(capacity: [usize; LISTS]) -> Ready {
-        Ready { lists: capacity.map(VecDeque::with_capacity), occupied: 0, ticket: 0 }
+        Ready { occupied: 0, ticket: 0, lists: Box::new(capacity.map(VecDeque::with_capacity)) }
     }
 
     /// Appends a sender to a list (a priority 0..8, or [`UNPAUSED`]).
@@ -54,6 +57,12 @@ impl Ready {
         let entries = (1..).zip(senders).map(|(i, &sender)| Entry { ticket: first.wrapping_add(i), sender });
         self.lists[usize::from(list)].extend(entries);
         self.occupied |= 1 << list;
+    }
+
+    /// Bit p: a sender stands in list p.
+    #[inline]
+    pub fn occupied(&self) -> u16 {
+        self.occupied
     }
 
     /// True when a sender stands in a list that is not in the mask `paused` (bit p = priority p).

@@ -37,15 +37,16 @@ struct Slot {
 
 /// Timers numbered from 0, each set at most once at a time.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Wheel {
-    nodes: Vec<Node>,
-    slots: Vec<Slot>,
-    /// By level, a bit per slot.
-    occupied: [u64; LEVELS],
+    next: Time,
     /// Slot number (deadline >> SLOT_BITS) up to which timers are in `due`.
     cursor: u64,
+    nodes: Vec<Node>,
+    slots: Vec<Slot>,
     due: BinaryHeap<Reverse<(Time, u32)>>,
-    next: Time,
+    /// By level, a bit per slot.
+    occupied: [u64; LEVELS],
 }
 
 /// Bytes of memory per timer.
@@ -144,6 +145,15 @@ impl Wheel {
                 self.next = self.slots[level * SLOTS + index].earliest;
                 return None;
             }
+            let timer = self.slots[level * SLOTS + index].head;
+            let node = self.nodes[timer as usize];
+            if node.next == NONE {
+                // Alone in the first slot: the earliest of all.
+                self.enter(level, index);
+                self.nodes[timer as usize] = Node { deadline: Time::NEVER, next: NONE, prev: NONE };
+                self.refresh_next();
+                return Some((timer, node.deadline));
+            }
             self.open(level, index);
         }
     }
@@ -151,18 +161,23 @@ impl Wheel {
     /// Moves the cursor to the start of a slot and deals its timers out again: to lower levels, or to the
     /// heap.
     fn open(&mut self, level: usize, index: usize) {
-        let shift = DIGIT_BITS * level as u32;
-        let above = self.cursor >> (shift + DIGIT_BITS) << (shift + DIGIT_BITS);
-        self.cursor = above | (index as u64) << shift;
-        let at = level * SLOTS + index;
-        let mut timer = self.slots[at].head;
-        self.slots[at] = Slot { earliest: Time::NEVER, head: NONE };
-        self.occupied[level] &= !(1 << index);
+        let mut timer = self.enter(level, index);
         while timer != NONE {
             let node = self.nodes[timer as usize];
             self.place(timer, node.deadline);
             timer = node.next;
         }
+    }
+
+    /// Moves the cursor to the start of a slot, empties it and returns its list.
+    #[inline]
+    fn enter(&mut self, level: usize, index: usize) -> u32 {
+        let shift = DIGIT_BITS * level as u32;
+        let above = self.cursor >> (shift + DIGIT_BITS) << (shift + DIGIT_BITS);
+        self.cursor = above | (index as u64) << shift;
+        self.occupied[level] &= !(1 << index);
+        let empty = Slot { earliest: Time::NEVER, head: NONE };
+        std::mem::replace(&mut self.slots[level * SLOTS + index], empty).head
     }
 
     #[inline]

@@ -10,27 +10,28 @@ use crate::units::{FrameLen, LinkTiming, Rate, Span, Time};
 /// Bytes of silence between two frames, which belong to neither (IEEE 802.3, 96 bit times).
 const GAP_BYTES: u64 = 12;
 
-/// Pauses that others put on us.
+/// Pauses that others put on us. What every frame asks stands first.
 #[derive(Debug)]
+#[repr(C)]
 pub(in crate::host) struct Obeyed {
-    rate: Rate,
-    response: Span,
-    /// A pause holds until it is lifted, whatever its quanta.
-    pub(in crate::host) endless: bool,
+    /// Earliest end of a pause or start of obedience.
+    next: Time,
     /// Bit p: priority p is paused.
     mask: u16,
+    /// A pause holds until it is lifted, whatever its quanta.
+    pub(in crate::host) endless: bool,
+    /// When the port has sent all it was given.
+    free: Time,
+    timing: LinkTiming,
+    /// End of the last frame of each priority that obeys pauses, gap included.
+    ends: [Time; PRIORITIES],
+    /// What the gap behind a frame takes.
+    gap: Span,
+    rate: Rate,
+    response: Span,
     until: [Time; PRIORITIES],
     /// PFC frames that arrived and are not obeyed yet: (from when, priority, quanta), in order of time.
     pending: VecDeque<(Time, u8, u16)>,
-    /// Earliest end of a pause or start of obedience.
-    next: Time,
-    timing: LinkTiming,
-    /// What the gap behind a frame takes.
-    gap: Span,
-    /// When the port has sent all it was given.
-    free: Time,
-    /// End of the last frame of each priority that obeys pauses, gap included.
-    ends: [Time; PRIORITIES],
 }
 
 impl Obeyed {
