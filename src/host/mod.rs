@@ -188,6 +188,7 @@ pub struct Host {
     /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
     windows: Vec<u32>,
     streams: Vec<stream::Sender>,
+    lanes: lanes::Lanes,
     messages: Messages,
     port: u32,
     mac: [u8; 6],

@@ -46,6 +46,19 @@ impl Ready {
         self.occupied |= 1 << list;
     }
 
+    /// Appends several senders to a list, in this order.
+    #[inline]
+    pub fn join_many(&mut self, list: u8, senders: &[u32]) {
+        if senders.is_empty() {
+            return;
+        }
+        let first = self.ticket;
+        self.ticket = first.wrapping_add(senders.len() as u32);
+        let entries = (1..).zip(senders).map(|(i, &sender)| Entry { ticket: first.wrapping_add(i), sender });
+        self.lists[usize::from(list)].extend(entries);
+        self.occupied |= 1 << list;
+    }
+
     /// Bit p: a sender stands in list p.
     #[inline]
     pub fn occupied(&self) -> u16 {
@@ -145,6 +158,20 @@ impl Ready {
             && let Some(entry) = l.remove(at)
         {
             l.push_front(entry);
+        }
+    }
+
+    /// Removes the first `count` senders of a list, which has so many.
+    #[inline]
+    pub fn leave_many(&mut self, list: u8, count: usize) {
+        let l = &mut self.lists[usize::from(list)];
+        if count == 1 {
+            l.pop_front();
+        } else {
+            l.drain(..count.min(l.len()));
+        }
+        if l.is_empty() {
+            self.occupied &= !(1 << list);
         }
     }
 
