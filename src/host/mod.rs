@@ -176,8 +176,6 @@ pub struct Host {
     pfc_rx: pfc::Obeyed,
     /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
     wheel: Wheel,
-    /// Streams of one gap that wait for their time.
-    lanes: lanes::Lanes,
     qps: Vec<Qp>,
     /// Headers by pair of addresses ([`Qp::template`]).
     templates: Vec<Template>,

@@ -65,19 +65,6 @@ impl Ready {
         self.occupied
     }
 
-    /// Appends several senders to a list, in this order.
-    #[inline]
-    pub fn join_many(&mut self, list: u8, senders: &[u32]) {
-        if senders.is_empty() {
-            return;
-        }
-        let first = self.ticket;
-        self.ticket = first.wrapping_add(senders.len() as u32);
-        let entries = (1..).zip(senders).map(|(i, &sender)| Entry { ticket: first.wrapping_add(i), sender });
-        self.lists[usize::from(list)].extend(entries);
-        self.occupied |= 1 << list;
-    }
-
     /// True when a sender stands in a list that is not in the mask `paused` (bit p = priority p).
     #[inline]
     pub fn any(&self, paused: u16) -> bool {
@@ -133,20 +120,6 @@ impl Ready {
         if let Some(Entry { sender, .. }) = l.pop_front() {
             self.ticket = self.ticket.wrapping_add(1);
             l.push_back(Entry { ticket: self.ticket, sender });
-        }
-    }
-
-    /// Removes the first `count` senders of a list, which has so many.
-    #[inline]
-    pub fn leave_many(&mut self, list: u8, count: usize) {
-        let l = &mut self.lists[usize::from(list)];
-        if count == 1 {
-            l.pop_front();
-        } else {
-            l.drain(..count.min(l.len()));
-        }
-        if l.is_empty() {
-            self.occupied &= !(1 << list);
         }
     }
 

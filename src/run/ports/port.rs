@@ -39,6 +39,8 @@ const TOLD_MAX: usize = 1 << 16;
 const PROBE_QPN: u32 = 0x00ef_fff0;
 /// Their queue key, which is not a privileged one.
 const PROBE_QKEY: u32 = 0x0072_7370;
+/// Frames are never held for longer than this: more than any worker makes them ahead of their time.
+const AHEAD_MAX: Span = Span::from_us(1);
 /// Probes kept until somebody looks.
 const PROBES_MAX: usize = 1_024;
 
@@ -383,13 +385,13 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         if self.turn_at == Time::ZERO { self.clock.now() } else { self.turn_at }
     }
 
-    /// Frames that were made ahead of their time are held until it comes.
+    /// Frames that were made ahead of their time are held until it comes, which is at most [`AHEAD_MAX`] away.
     fn hand_over(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {
         let mut now = self.clock.now();
         if let Some(start) = batch.control.first().or(batch.data.first()).map(|f| f.meta().start)
             && start > now
         {
-            let from = now;
+            let (from, start) = (now, start.min(now + AHEAD_MAX));
             while now < start {
                 now = self.clock.now();
             }
