@@ -41,8 +41,11 @@ fn two_workers_share_a_cable_and_lose_no_stamp() {
     assert!(held[0].is_some() && held[0] != held[1], "a core each: {held:?}");
     assert!(r.tester.trustworthy, "{:?}", r.tester.why);
     let [a, b] = r.tester.ports.as_slice() else { panic!("{:?}", r.tester.ports) };
-    // 256 frames of 4096 B an iteration, six of them; a question and an answer about neighbours each way.
-    assert_eq!((a.tx_frames, b.rx_frames), (6 * 256 + 2, 6 * 256 + 2));
+    // 256 frames of 4096 B an iteration, six of them; a question and an answer about neighbours each way. Whoever is ready
+    // first asks again every 200 ms, and each question has its answer.
+    assert!(a.answered >= 1 && b.answered >= 1, "{a:?} {b:?}");
+    let sent = 6 * 256 + a.answered + b.answered;
+    assert_eq!((a.tx_frames, b.rx_frames, r.flows.retransmitted), (sent, sent, 0), "{a:?} {b:?}");
     assert_eq!((b.tx_frames, a.rx_frames), (a.rx_frames, b.tx_frames));
     assert_eq!(r.classes.iter().map(|c| (c.arrivals, c.lost)).collect::<Vec<_>>(), [(5 * 256, 0)]);
     // Every frame has brought its stamps from the other worker.
@@ -52,9 +55,9 @@ fn two_workers_share_a_cable_and_lose_no_stamp() {
     let network = latency("wire_out", "wire_in");
     assert_eq!(network.percentiles.n, 5 * 256);
     assert!(network.percentiles.min.is_some_and(|ns| ns > 0.0), "{network:?}");
-    // The last packet of each message asks for an acknowledgement, and others do on the way.
+    // The last packet of each of the five messages asks for an acknowledgement, and others do on the way.
     let there_and_back = latency("wire_out", "ack_in").percentiles;
-    assert!(there_and_back.n >= 6 && there_and_back.min > network.percentiles.min, "{there_and_back:?}");
+    assert!(there_and_back.n >= 5 && there_and_back.min > network.percentiles.min, "{there_and_back:?}");
     assert!(r.tester.start_spread_ns.is_some_and(|ns| ns >= 0.0), "{:?}", r.tester.start_spread_ns);
     let control = r.tester.control.unwrap();
     assert_eq!(control == "shares a core with a worker", cores() == 2, "{control}");

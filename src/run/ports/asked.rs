@@ -42,6 +42,11 @@ impl Asked {
         Asked { packets: vec![NONE; queue_pairs], round_trip_ns }
     }
 
+    /// Round trips count from now on: those of the warm-up, and of what is on its way, do not.
+    pub fn mark(&mut self) {
+        *self = Asked::new(self.packets.len(), self.round_trip_ns.len());
+    }
+
     /// A data packet of a queue pair is handed over.
     #[inline(always)]
     pub fn sent<F: Frame>(&mut self, now: Time, frame: &F) {

@@ -161,15 +161,12 @@ pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
     if let [live] = lives.as_mut_slice() {
         live.make_ahead(DEADLINE_NEAR);
     }
-    let origin = meet(&job, &mut lives)?;
-    for live in &mut lives {
-        live.clock_from(origin);
-        live.port.clock_from(origin);
-    }
-    let clock = Clock { tsc: job.tsc, origin };
+    // All that takes time comes before the workers meet: the start is near once they have.
     let mut turner = Turner::new(&job, clock, lives);
+    let origin = meet(&job, &mut turner.lives)?;
+    turner.clock_from(origin);
     while ticks() < origin {}
-    turner.started_late = clock.now().since(Time::ZERO);
+    turner.started_late = turner.clock.now().since(Time::ZERO);
     let why_stopped = turner.go();
     let left = turner.finish(core, open.frame_max, why_stopped);
     drop(open);
@@ -363,14 +360,24 @@ impl<'j, 'a> Turner<'j, 'a> {
             events: Vec::new(),
             busy: 0,
             stolen: 0,
-            preemptions: sys::cpu::thread_preemptions(),
-            cpu_from: sys::cpu::thread_cpu_s(),
+            preemptions: 0,
+            cpu_from: 0.0,
             look_at: Time::ZERO,
             keep_alive_at: Time::ZERO + KEEP_ALIVE,
             job,
             clock,
             lives,
         }
+    }
+
+    /// Starts the time of everything again at `origin`.
+    fn clock_from(&mut self, origin: u64) {
+        self.clock.origin = origin;
+        for live in &mut self.lives {
+            live.clock_from(origin);
+            live.port.clock_from(origin);
+        }
+        (self.preemptions, self.cpu_from) = (sys::cpu::thread_preemptions(), sys::cpu::thread_cpu_s());
     }
 
     /// Until the end, the stop flag, or the death of the control thread; says why when it is that.
@@ -502,6 +509,7 @@ impl<'j, 'a> Turner<'j, 'a> {
                 Milestone::Measure(at) | Milestone::Release(_, at) if at > now => return,
                 Milestone::Measure(_) => {
                     self.base = Some(self.lives.iter().map(|l| l.host.stats().clone()).collect());
+                    self.lives.iter_mut().for_each(|l| l.port.asked.mark());
                 }
                 Milestone::Release(iteration, _) => {
                     self.lives.iter_mut().for_each(|l| l.host.start_iteration(iteration, now));
