@@ -255,6 +255,10 @@ fn a_sweep_runs_all_combinations_and_each_as_it_would_alone() {
     assert_eq!(one, three);
     let rows: Vec<&str> = one.lines().collect();
     assert!(rows[4].starts_with("2,512 kB,PASS,"), "{}", rows[4]);
+    // A plain number: four times 125 frames of 4 KiB have to cross one link, 334.24 ns each.
+    let column = rows[0].split(',').position(|c| c == "completion_ns").unwrap();
+    let completion: f64 = rows[4].split(',').nth(column).unwrap().parse().unwrap();
+    assert!((4.0 * 125.0 * 334.24..1e6).contains(&completion), "{}", rows[4]);
     let hash = |row: &str| row.rsplit(',').next().unwrap().to_owned();
     assert_ne!(hash(rows[2]), hash(rows[4]), "two seeds mark other frames");
 

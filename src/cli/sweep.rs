@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
+use super::EXIT_USAGE;
 use super::args::SweepArgs;
 use super::run::{file_name, rfc3339};
 use crate::plan::{Mode, Plan};
@@ -31,10 +32,31 @@ struct Axis {
     values: Vec<String>,
 }
 
-/// Figures of one point, in the order of [`COLUMNS`].
+/// Words of a line.
 type Row = Vec<String>;
-const COLUMNS: [&str; 9] =
-    ["verdict", "completion", "over ideal", "busbw Gb/s", "msg p99", "lost", "paused", "CE", "hash"];
+
+/// What is said of a point: heading of the table, and of sweep.csv, whose figures are plain numbers in one unit.
+const COLUMNS: [(&str, &str); 9] = [
+    ("verdict", "verdict"),
+    ("completion", "completion_ns"),
+    ("over ideal", "ideal_ratio"),
+    ("busbw Gb/s", "busbw_gbps"),
+    ("msg p99", "message_ns_p99"),
+    ("lost", "lost"),
+    ("paused", "paused_ns"),
+    ("CE", "ce_marked"),
+    ("hash", "hash"),
+];
+
+/// One point that was tried.
+#[derive(Clone, Debug)]
+struct Point {
+    /// Exit code.
+    code: u8,
+    /// In the order of [`COLUMNS`]: for the table, and for sweep.csv.
+    table: Row,
+    csv: Row,
+}
 
 /// Runs every point.
 pub fn sweep(args: &SweepArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
@@ -65,16 +87,25 @@ pub fn sweep(args: &SweepArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     writeln!(io::stderr(), "{count} points, {jobs} at a time, {mb} MB each at most, into {}", dir.display())?;
 
     let stop = StopFlag::on_signals().context("signal handlers")?;
-    let rows = Mutex::new(vec![None; count]);
+    let tried: Mutex<Vec<Option<Point>>> = Mutex::new(vec![None; count]);
     let next = AtomicUsize::new(0);
+    let path = dir.join("sweep.csv");
     let work = || -> anyhow::Result<()> {
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             let Some(values) = points.get(n).filter(|_| !stop.is_raised()) else { return Ok(()) };
-            let to = dir.join(format!("{n:04}-{}", file_name(&label(&axes, values))));
+            let label = label(&axes, values);
+            let to = dir.join(format!("{n:04}-{}", file_name(&label)));
             let run = || one(&load(values)?, &to, stop.clone());
-            let done = run().with_context(|| label(&axes, values))?;
-            rows.lock().unwrap_or_else(PoisonError::into_inner)[n] = Some(done);
+            // The other points are worth having.
+            let point = run().unwrap_or_else(|e| failed(&label, &e));
+            let mut tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
+            tried[n] = Some(point.clone());
+            let done = tried.iter().flatten().count();
+            let _ = writeln!(io::stderr(), "{done}/{count}  {label}  {}", point.table[..2].join("  "));
+            // What is there is there, whatever becomes of the rest.
+            let text = csv(&lines(&axes, &points, &tried, COLUMNS.map(|c| c.1), |p| &p.csv));
+            std::fs::write(&path, text).with_context(|| path.display().to_string())?;
         }
     };
     std::thread::scope(|s| {
@@ -83,17 +114,33 @@ pub fn sweep(args: &SweepArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         let ends = ends.map(|end| end.unwrap_or_else(|_| bail!("a point ended the program's thread")));
         ends.collect::<anyhow::Result<Vec<()>>>()
     })?;
-    let rows: Vec<Option<(u8, Row)>> = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let lines: Vec<Row> = std::iter::once(heading(&axes))
-        .chain(points.iter().zip(&rows).map(|(values, row)| {
-            let figures = row.as_ref().map_or(vec!["not run".to_owned()], |r| r.1.clone());
-            values.iter().map(|v| (*v).to_owned()).chain(figures).collect()
-        }))
-        .collect();
-    let path = dir.join("sweep.csv");
-    std::fs::write(&path, csv(&lines)).with_context(|| path.display().to_string())?;
-    write!(out, "{}", table(&lines))?;
-    Ok(rows.iter().flatten().map(|(code, _)| *code).max().unwrap_or(0).max(u8::from(stop.is_raised())))
+    let tried = tried.into_inner().unwrap_or_else(PoisonError::into_inner);
+    write!(out, "{}", table(&lines(&axes, &points, &tried, COLUMNS.map(|c| c.0), |p| &p.table)))?;
+    let worst = tried.iter().flatten().map(|p| p.code).max().unwrap_or(0);
+    Ok(worst.max(u8::from(stop.is_raised())))
+}
+
+/// A heading and a line for every point.
+fn lines(
+    axes: &[Axis],
+    points: &[Vec<&str>],
+    tried: &[Option<Point>],
+    columns: [&str; COLUMNS.len()],
+    of: impl Fn(&Point) -> &Row,
+) -> Vec<Row> {
+    let heading = axes.iter().map(|a| a.key.clone()).chain(columns.map(str::to_owned)).collect();
+    let line = |(values, point): (&Vec<&str>, &Option<Point>)| {
+        let figures = point.as_ref().map_or(vec!["not run".to_owned()], |p| of(p).clone());
+        values.iter().map(|v| (*v).to_owned()).chain(figures).collect()
+    };
+    std::iter::once(heading).chain(points.iter().zip(tried).map(line)).collect()
+}
+
+/// A point that could not be run, and why, on stderr.
+fn failed(label: &str, why: &anyhow::Error) -> Point {
+    let _ = writeln!(io::stderr(), "error: {label}: {why:#}");
+    let row = vec!["ERROR".to_owned(), "-".to_owned()];
+    Point { code: EXIT_USAGE, csv: row[..1].to_vec(), table: row }
 }
 
 /// `key.path=a,b,c`; `a..b` stands for all whole numbers from a to b.
@@ -161,39 +208,41 @@ fn jobs(asked: Option<usize>, points: usize, peak: u64, available: Option<u64>) 
     asked.unwrap_or(cores).min(points).min(fit).max(1)
 }
 
-/// One point: its directory, its exit code and its figures.
-fn one(plan: &Plan, dir: &Path, stop: StopFlag) -> anyhow::Result<(u8, Row)> {
+/// Runs one point into its directory.
+fn one(plan: &Plan, dir: &Path, stop: StopFlag) -> anyhow::Result<Point> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let started = rfc3339(SystemTime::now());
     let result = driver::execute(plan, Options { stop, ..Options::new(Mode::Virtual) })?;
     let report = RunReport::build(plan, &result, Meta { started, repeat: None });
     files::write(dir, &report, result.recorder.rows(), &plan.effective)?;
     files::write_streams(dir, &streams::rows(plan, &result.recorder))?;
-    Ok((report.verdict().exit_code(), figures(&report)))
+    Ok(figures(&report))
 }
 
-fn figures(r: &RunReport) -> Row {
+fn figures(r: &RunReport) -> Point {
     let first = r.workload.first();
-    let of = |value: Option<f64>, show: &dyn Fn(f64) -> String| value.map_or("-".to_owned(), show);
-    let two = |x: f64| format!("{x:.2}");
-    let verdict = ["PASS", "FAIL", "", "UNSURE"].get(usize::from(r.verdict().exit_code())).copied();
-    let marked: u64 = r.switches.iter().filter_map(|s| s.ce_marked).sum();
-    let paused: f64 = r.classes.iter().filter_map(|c| c.paused_ns).sum();
-    vec![
-        verdict.unwrap_or_default().to_owned(),
+    let code = r.verdict().exit_code();
+    let verdict = ["PASS", "FAIL", "ERROR", "UNSURE"].get(usize::from(code)).copied().unwrap_or_default();
+    // (shown, plain, to the picosecond where it is a time); what was not measured is a dash in one and nothing in the other.
+    let of = |value: Option<f64>, show: &dyn Fn(f64) -> String| match value {
+        Some(x) => (show(x), ((x * 1e6).round() / 1e6).to_string()),
+        None => ("-".to_owned(), String::new()),
+    };
+    let same = |text: String| (text.clone(), text);
+    let hash = r.outcome_hash.as_ref().map(|h| h.chars().take(12).collect());
+    let cells: [(String, String); COLUMNS.len()] = [
+        same(verdict.to_owned()),
         of(first.and_then(|w| w.completion_ns.percentiles.mean), &time),
-        of(first.and_then(|w| w.ideal_ratio), &|x: f64| format!("{x:.3}")),
-        of(first.and_then(|w| w.busbw_gbps), &two),
+        of(first.and_then(|w| w.ideal_ratio), &|x| format!("{x:.3}")),
+        of(first.and_then(|w| w.busbw_gbps), &|x| format!("{x:.2}")),
         of(first.and_then(|w| w.message_ns.p99), &time),
-        r.classes.iter().map(|c| c.lost).sum::<u64>().to_string(),
-        time(paused),
-        marked.to_string(),
-        r.outcome_hash.as_ref().map_or("-".to_owned(), |h| h.chars().take(12).collect()),
-    ]
-}
-
-fn heading(axes: &[Axis]) -> Row {
-    axes.iter().map(|a| a.key.clone()).chain(COLUMNS.map(str::to_owned)).collect()
+        same(r.classes.iter().map(|c| c.lost).sum::<u64>().to_string()),
+        of(Some(r.classes.iter().filter_map(|c| c.paused_ns).sum()), &time),
+        same(r.switches.iter().filter_map(|s| s.ce_marked).sum::<u64>().to_string()),
+        same(hash.unwrap_or_default()),
+    ];
+    let (table, csv) = cells.into_iter().unzip();
+    Point { code, table, csv }
 }
 
 fn table(lines: &[Row]) -> String {
