@@ -68,11 +68,7 @@ impl<C: Counter> Distribution<C> {
         if let Some(count) = self.counts.get_mut(place) {
             *count = count.saturating_add(C::one());
         }
-        self.saturated += u64::from(value > self.high);
-        self.n += 1;
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-        self.sum += u128::from(value);
+        self.note(value, 1);
     }
     /// Counts one value `n` times, as many as a counter holds.
     pub fn record_n(&mut self, value: u64, n: u64) {
@@ -83,6 +79,11 @@ impl<C: Counter> Distribution<C> {
         if let Some(count) = self.counts.get_mut(place) {
             *count = count.saturating_add(C::from_u64(n).unwrap_or_else(C::one));
         }
+        self.note(value, n);
+    }
+    /// Everything but the count of a value that came `n` times.
+    #[inline(always)]
+    fn note(&mut self, value: u64, n: u64) {
         self.saturated += if value > self.high { n } else { 0 };
         self.n += n;
         self.min = self.min.min(value);
@@ -138,14 +139,14 @@ impl<C: Counter> Distribution<C> {
 
 /// Place of a value among counts that are linear up to 2^`magnitude`.
 #[inline]
-fn index(value: u64, magnitude: u32) -> usize {
+pub(super) fn index(value: u64, magnitude: u32) -> usize {
     let linear = (1u64 << magnitude) - 1;
     let power = 64 - magnitude - (value | linear).leading_zeros();
     ((power as usize) << (magnitude - 1)) + (value >> power) as usize
 }
 
 /// The least value with this place.
-fn lowest(index: usize, magnitude: u32) -> u64 {
+pub(super) fn lowest(index: usize, magnitude: u32) -> u64 {
     let half = magnitude - 1;
     let power = (index >> half).saturating_sub(1);
     ((index - (power << half)) as u64) << power

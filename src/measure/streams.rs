@@ -6,10 +6,11 @@
 
 use arrayvec::ArrayVec;
 
-use super::distribution::Percentiles;
+use super::distribution::{Percentiles, index, lowest};
 use crate::hint::prefetch;
 
-/// Counts are linear up to 2^this, then half as many for each power of two: two digits.
+/// Counts are laid out as in [`super::distribution`]: linear up to 2^this, then half as many for each power of two.
+/// Two digits.
 const MAGNITUDE: u32 = 8;
 /// Nanoseconds from which on delays are not told apart: 4.3 s.
 const NS_MAX: u64 = u32::MAX as u64;
@@ -134,15 +135,12 @@ impl StreamLatency {
 /// Place of a delay among the counts of its stream.
 #[inline]
 fn place(ns: u32) -> usize {
-    let power = (32 - MAGNITUDE).saturating_sub((ns | ((1 << MAGNITUDE) - 1)).leading_zeros());
-    ((power as usize) << (MAGNITUDE - 1)) + (ns >> power) as usize
+    index(u64::from(ns), MAGNITUDE)
 }
 
 /// The largest delay with this place.
 fn highest(place: usize) -> u64 {
-    let half = 1usize << (MAGNITUDE - 1);
-    let power = (place / half).saturating_sub(1);
-    (((place - power * half + 1) as u64) << power) - 1
+    lowest(place + 1, MAGNITUDE) - 1
 }
 
 #[cfg(test)]
