@@ -202,6 +202,19 @@ fn check(spec: &PortSpec, what: &'static str, code: i32) -> Result<(), DpdkError
     if code < 0 { Err(refused(spec, what, text_of(-code))) } else { Ok(()) }
 }
 
+/// Says what is usually missing when a device does not start.
+fn with_hint(spec: &PortSpec, e: DpdkError) -> DpdkError {
+    match e {
+        DpdkError::Device { device, what, reason }
+            if spec.device.driver() == "net_memif" && spec.device.arg("role") != Some("server") =>
+        {
+            let reason = format!("{reason}; start the end of its socket that serves (role=server) first");
+            DpdkError::Device { device, what, reason }
+        }
+        e => e,
+    }
+}
+
 /// As many descriptors as wanted, within what the device allows.
 fn descriptors(min: u16, max: u16, align: u16) -> u16 {
     let max = if max == 0 { u16::MAX } else { max };
@@ -291,7 +304,8 @@ impl EthPort {
         };
         check(spec, "could not be configured", code)?;
         // SAFETY: as above; it is configured.
-        check(spec, "could not be started", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
+        let started = unsafe { dpdk_sys::rte_eth_dev_start(id) };
+        check(spec, "could not be started", started).map_err(|e| with_hint(spec, e))?;
         if spec.promiscuous {
             // SAFETY: the port exists.
             let code = unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) };

@@ -46,7 +46,16 @@ fn loss(r: &RunReport, lossless: bool) -> Option<String> {
     let lost: u64 = classes.iter().map(|c| c.lost).sum();
     let kind = if lossless { "lossless" } else { "lossy" };
     let share = if lost > 0 { format!(" ({})", percent(lost as f64 / sent as f64)) } else { String::new() };
-    (sent > 0).then(|| format!("{} of {} {kind} frames lost{share}", grouped(lost), grouped(sent)))
+    let dropped: u64 = r.switches.iter().filter_map(|s| s.drops_lossless).sum();
+    let others = if lossless && dropped > lost {
+        format!(
+            ", and switches dropped {} others of lossless priorities (ACKs, CNPs)",
+            grouped(dropped - lost)
+        )
+    } else {
+        String::new()
+    };
+    (sent > 0).then(|| format!("{} of {} {kind} frames lost{share}{others}", grouped(lost), grouped(sent)))
 }
 
 /// Time all workloads' iterations took, added up.
@@ -125,4 +134,21 @@ pub fn not_measured(r: &RunReport) -> Vec<String> {
         list.push("distance from ideal (no closed form)".into());
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::answer;
+
+    #[test]
+    fn drops_that_hit_no_data_are_not_passed_over() {
+        let (plan, result) = fixture::incast();
+        let mut r = fixture::report(&plan, &result);
+        assert!(answer(&r).contains("lossless frames lost. "), "{}", answer(&r));
+        r.switches[0].drops_lossless = Some(19_845);
+        let said =
+            "lossless frames lost, and switches dropped 19,845 others of lossless priorities (ACKs, CNPs). ";
+        assert!(answer(&r).contains(said), "{}", answer(&r));
+    }
 }
