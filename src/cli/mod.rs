@@ -5,6 +5,7 @@ pub mod args;
 pub mod bench;
 pub mod check;
 pub mod compare;
+mod cpu;
 mod devices;
 pub mod dissect;
 pub mod doctor;
@@ -29,6 +30,10 @@ pub const EXIT_USAGE: u8 = 2;
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    if let Some(lacking) = cpu::lacking() {
+        let _ = writeln!(io::stderr(), "error: {lacking}");
+        return ExitCode::from(EXIT_USAGE);
+    }
     let cli = Cli::parse();
     let stdout = io::stdout();
     let code = dispatch(cli, &mut stdout.lock()).unwrap_or_else(|error| {
