@@ -91,7 +91,7 @@ pub(super) enum Place {
 }
 
 /// A link: its sending end, what is on it, and where that arrives.
-pub(super) struct Link<F> {
+pub(super) struct Link {
     pub(super) timing: LinkTiming,
     busy_until: Time,
     from: Place,
@@ -102,9 +102,8 @@ pub(super) struct Link<F> {
     local: bool,
     /// Something may happen to the link.
     hurt: bool,
-    /// What is on the link and when it arrives, in order. Only the head is in the calendar. The time stands beside the
-    /// frame, so that the next arrival is known without the memory of the frame.
-    pub(super) fifo: VecDeque<(Time, F)>,
+    /// When the last frame from another engine arrives.
+    injected: Time,
 }
 
 /// Sees every frame that a tester port receives; used for captures.
@@ -140,8 +139,9 @@ pub struct EngineStats {
 pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     pub(super) hosts: Vec<HostSlot>,
     pub(super) switches: Vec<SwitchSlot<F>>,
-    pub(super) links: Vec<Link<F>>,
-    pub(super) calendar: Calendar,
+    pub(super) links: Vec<Link>,
+    /// Events to come; those of kind ARRIVE carry their frame: what is on the links is here.
+    pub(super) calendar: Calendar<F>,
     pub(super) now: Time,
     batch: TxBatch<F>,
     phases: Phases,
@@ -202,7 +202,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             .iter()
             .map(|(s, _)| vec![0u32; fabric.switches[*s as usize].ports.len()].into_boxed_slice())
             .collect();
-        let mut links = Vec::with_capacity(fabric.links.len());
+        let (mut links, mut on_links) = (Vec::with_capacity(fabric.links.len()), 0);
         for (l, link) in fabric.links.iter().enumerate() {
             let (from, to) = (place(link.from), place(link.to));
             match from {
@@ -211,9 +211,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 Place::Elsewhere | Place::Hurt => {}
             }
             let local = !matches!(to, Place::Elsewhere);
-            // Grows where many short frames are on a long link: a ring that is larger than what is on the link costs a
-            // cache line for every few frames.
-            let depth = if local { frames_on_link(&link.timing).min(ON_LINK_USUAL) } else { 0 };
+            if local {
+                on_links += frames_on_link(&link.timing).min(ON_LINK_USUAL);
+            }
             links.push(Link {
                 timing: link.timing,
                 busy_until: Time::ZERO,
@@ -222,11 +222,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 free_armed: false,
                 local,
                 hurt: false,
-                fifo: VecDeque::with_capacity(depth),
+                injected: Time::ZERO,
             });
         }
         let (qps, hosts) = (parts.hosts.iter().map(Host::queue_pairs).sum::<usize>(), parts.hosts.len());
-        let pending = 2 * fabric.links.len() + 4 * (parts.hosts.len() + parts.switches.len()) + 64;
+        let pending = on_links + fabric.links.len() + 4 * (parts.hosts.len() + parts.switches.len()) + 64;
         let mut engine = Engine {
             hosts: parts
                 .hosts
@@ -339,11 +339,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     fn advance_untimed(&mut self, bound: Time, budget: u64) -> u64 {
         for handled in 0..budget {
             let next = self.calendar.pop_before(bound.min(self.phases.end()));
-            let Some((at, key)) = next else { return handled };
+            let Some((at, key, frame)) = next else { return handled };
             if self.rows_cold {
                 self.look_ahead();
             }
-            self.handle(at, key);
+            self.handle(at, key, frame);
         }
         budget
     }
@@ -352,18 +352,20 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     #[inline(never)]
     fn handle_timed(&mut self, bound: Time) -> bool {
         let begun = ticks();
-        let Some((at, key)) = self.calendar.pop_before(bound.min(self.phases.end())) else { return false };
+        let next = self.calendar.pop_before(bound.min(self.phases.end()));
+        let Some((at, key, frame)) = next else { return false };
         let (taken, part) = (ticks(), self.part(key));
-        self.handle(at, key);
+        self.handle(at, key, frame);
         self.stats.samples.end(begun, taken, part);
         true
     }
 
     #[inline]
-    fn handle(&mut self, at: Time, key: Key) {
+    fn handle(&mut self, at: Time, key: Key, frame: Option<F>) {
         self.now = at;
-        if key.kind() == kind::ARRIVE {
-            return self.arrive(key.index());
+        if let Some(frame) = frame {
+            let link = key.index() as usize;
+            return self.land(self.links[link].to, link, frame);
         }
         match key.kind() {
             kind::HOST => {
@@ -415,37 +417,26 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
-    /// A frame from another engine, `meta.driver` naming its link. Late ones (free clock) are handled now and counted.
+    /// A frame from another engine, `meta.driver` naming its link. Late ones (free clock) are handled now and counted; a
+    /// link keeps the order of its frames.
     pub fn inject(&mut self, mut frame: F) {
         let link = frame.meta().driver as usize;
         let arrive = frame.meta().arrive;
         if arrive < self.now {
             self.stats.late_frames += 1;
             self.stats.late_ps_max = self.stats.late_ps_max.max(self.now.since(arrive).0);
-            frame.meta_mut().arrive = self.now;
         }
-        self.deliver(link, frame);
+        let row = &mut self.links[link];
+        let at = arrive.max(self.now).max(row.injected + Span(1));
+        row.injected = at;
+        frame.meta_mut().arrive = at;
+        self.deliver(link, at, frame);
     }
 
+    /// A frame is on its link and arrives at `at`.
     #[inline]
-    pub(super) fn deliver(&mut self, link: usize, frame: F) {
-        let fifo = &mut self.links[link].fifo;
-        let at = frame.meta().arrive;
-        fifo.push_back((at, frame));
-        if fifo.len() == 1 {
-            self.calendar.push(at, Key::new(kind::ARRIVE, link as u32));
-        }
-    }
-
-    #[inline(always)]
-    fn arrive(&mut self, link: u32) {
-        let Link { fifo, to, .. } = &mut self.links[link as usize];
-        let (to, Some((_, frame))) = (*to, fifo.pop_front()) else { return };
-        if let Some(&(at, _)) = fifo.front() {
-            self.calendar.push(at.max(self.now), Key::new(kind::ARRIVE, link));
-            self.expect(to, link as usize);
-        }
-        self.land(to, link as usize, frame);
+    pub(super) fn deliver(&mut self, link: usize, at: Time, frame: F) {
+        self.calendar.push_item(at, Key::new(kind::ARRIVE, link as u32), Some(frame));
     }
 
     /// A frame has reached the node at the end of a link.
@@ -516,7 +507,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
         self.stats.link_transmissions += 1;
         if l.local {
-            self.deliver(link, frame);
+            self.deliver(link, at, frame);
         } else if l.hurt {
             self.transmit_hurt(link, frame);
         } else {
@@ -749,11 +740,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             slot.host.finish(at, &mut self.recorder);
         }
         self.recorder.finish(at);
-        for link in &mut self.links {
-            for (_, f) in link.fifo.drain(..) {
-                self.conservation.inside_frames += 1;
-                self.pool.give(f);
-            }
+        for f in self.calendar.drain_items() {
+            self.conservation.inside_frames += 1;
+            self.pool.give(f);
         }
         self.drain_faults();
         while let Some(f) = self.outbox.pop_front() {
@@ -788,7 +777,7 @@ pub(super) fn bytes_of(len: FrameLen) -> u64 {
 
 /// A calendar for so many events: their mean distance when every link carries frames of 1 KB, and how far ahead a frame
 /// of usual length arrives at most.
-fn calendar(fabric: &Fabric, pending: usize) -> Calendar {
+fn calendar<F>(fabric: &Fabric, pending: usize) -> Calendar<F> {
     let links = || fabric.links.iter().map(|l| l.timing);
     let per_ps: f64 = links().map(|l| 2.0 / l.wire_time(FrameLen(1082)).0.max(1) as f64).sum();
     let spacing = Span(if per_ps > 0.0 { (1.0 / per_ps) as u64 } else { 1_000 });

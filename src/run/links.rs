@@ -155,7 +155,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     pub(super) fn transmit_hurt(&mut self, link: usize, mut frame: F) {
         let Some(row) = self.hurt_links.as_mut().and_then(|h| h.row(link as u32)) else { return };
         match (row.up, row.local) {
-            (true, true) => self.deliver(link, frame),
+            (true, true) => self.deliver(link, frame.meta().arrive, frame),
             (true, false) => {
                 frame.meta_mut().driver = link as u32;
                 self.outbox.push_back(frame);
