@@ -212,13 +212,15 @@ impl Host {
         if matches!(f.opcode, MIDDLE_SEND | MIDDLE_WRITE) && self.on_middle(now, qp, f, meta, rec) {
             return;
         }
+        if f.opcode == RcAck as u8 {
+            return self.on_acknowledge(now, qp, f, head, meta, rec);
+        }
         match f.op() {
             Some(
                 op @ (RcSendFirst | RcSendMiddle | RcSendLast | RcSendLastImm | RcSendOnly | RcSendOnlyImm
                 | RcWriteFirst | RcWriteMiddle | RcWriteLast | RcWriteLastImm | RcWriteOnly
                 | RcWriteOnlyImm),
             ) => self.on_data(now, qp, op, f, head, meta, rec),
-            Some(RcAck) => self.on_acknowledge(now, qp, f, head, meta, rec),
             Some(Cnp) => self.on_cnp(now, qp),
             Some(op @ (RcReadRequest | RcCompareSwap | RcFetchAdd)) => {
                 self.on_request(now, qp, op, &{ *f }, head)

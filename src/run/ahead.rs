@@ -49,9 +49,11 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     #[inline]
     fn expect_host(&self, h: u32) {
+        if let Some(alarm) = self.alarms.get(h as usize) {
+            prefetch(alarm);
+        }
         if let Some(slot) = self.hosts.get(h as usize) {
             slot.host.hot_lines().for_each(prefetch);
-            prefetch(&raw const slot.armed);
         }
     }
 }

@@ -94,10 +94,10 @@ const NO_SLOT: u64 = u64::MAX;
 
 impl<T> Calendar<T> {
     /// A calendar for about `pending` events at a time whose mean distance is `spacing`; the slot width is a quarter to
-    /// a half of it, so that most events are alone, and not so small that events less than `ahead` away would lie beyond
-    /// the horizon.
+    /// a half of it, so that most events are alone, and not so small that events less than twice `ahead` away would lie
+    /// beyond the horizon: paced senders wait for longer than a frame takes.
     pub fn new(pending: usize, spacing: Span, ahead: Span) -> Calendar<T> {
-        let reach = (ahead.0 / SLOTS as u64 + 1).ilog2() + 1;
+        let reach = (2 * ahead.0 / SLOTS as u64 + 1).ilog2() + 1;
         let shift = (spacing.0 / 2).max(1).ilog2().max(reach).min(SHIFT_MAX);
         Calendar {
             shift,
@@ -352,12 +352,12 @@ mod tests {
                     };
                     let e = (now + ahead, step & 0xff | (rng.below(4) as u32) << 28);
                     if reference.insert(e) {
-                        cal.push_item(Time(e.0), Key(e.1), (e.1 % 3 == 0).then_some(e.1));
+                        cal.push_item(Time(e.0), Key(e.1), e.1.is_multiple_of(3).then_some(e.1));
                     }
                 } else {
                     let want = reference.pop_first().unwrap();
                     let (t, k, item) = cal.pop_before(Time::NEVER).unwrap();
-                    assert_eq!(item, (k.0 % 3 == 0).then_some(k.0));
+                    assert_eq!(item, k.0.is_multiple_of(3).then_some(k.0));
                     assert_eq!((t.0, k.0), want, "seed {seed} step {step}");
                     now = t.0;
                 }

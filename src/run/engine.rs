@@ -65,12 +65,17 @@ const HOSTS_WARM: usize = 128;
 
 pub(super) struct HostSlot {
     pub(super) host: Host,
-    link: u32,
-    pub(super) armed: Time,
+    base: Option<HostStats>,
+}
+
+/// When a host wants to be asked, and its link. Beside the hosts, since a host is large and this is looked at with every
+/// event of it.
+pub(super) struct Alarm {
+    armed: Time,
     /// Time of a later entry of the calendar that an earlier one has superseded: it is used again, so that an alarm far
     /// ahead (an ACK timeout) which is put off with every frame has one entry and not one per frame.
     standby: Time,
-    base: Option<HostStats>,
+    link: u32,
 }
 
 pub(super) struct SwitchSlot<F: Frame> {
@@ -138,6 +143,7 @@ pub struct EngineStats {
 /// Hosts, switches and links of one worker.
 pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     pub(super) hosts: Vec<HostSlot>,
+    pub(super) alarms: Vec<Alarm>,
     pub(super) switches: Vec<SwitchSlot<F>>,
     pub(super) links: Vec<Link>,
     /// Events to come; those of kind ARRIVE carry their frame: what is on the links is here.
@@ -228,17 +234,10 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         let (qps, hosts) = (parts.hosts.iter().map(Host::queue_pairs).sum::<usize>(), parts.hosts.len());
         let pending = on_links + fabric.links.len() + 4 * (parts.hosts.len() + parts.switches.len()) + 64;
         let mut engine = Engine {
-            hosts: parts
-                .hosts
+            hosts: parts.hosts.into_iter().map(|host| HostSlot { host, base: None }).collect(),
+            alarms: host_links
                 .into_iter()
-                .zip(&host_links)
-                .map(|(host, &link)| HostSlot {
-                    host,
-                    link,
-                    armed: Time::NEVER,
-                    standby: Time::NEVER,
-                    base: None,
-                })
+                .map(|link| Alarm { armed: Time::NEVER, standby: Time::NEVER, link })
                 .collect(),
             switches: parts
                 .switches
@@ -370,11 +369,12 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         match key.kind() {
             kind::HOST => {
                 let h = key.index() as usize;
-                if self.hosts[h].armed == at {
-                    self.hosts[h].armed = Time::NEVER;
+                let alarm = &mut self.alarms[h];
+                if alarm.armed == at {
+                    alarm.armed = Time::NEVER;
                     self.kick_host(h);
-                } else if self.hosts[h].standby == at {
-                    self.hosts[h].standby = Time::NEVER;
+                } else if alarm.standby == at {
+                    alarm.standby = Time::NEVER;
                     self.arm_host(h, self.hosts[h].host.next_deadline());
                 }
             }
@@ -453,15 +453,22 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             }
             Place::Switch(s, port) => {
                 let bytes = bytes_of(frame.len());
+                let (slot, links) = (&mut self.switches[s as usize], &self.links);
+                let (switch, own) = (&mut slot.switch, &slot.links);
+                let idle = |egress: u16| {
+                    let link = own[usize::from(egress)] as usize;
+                    (links[link].busy_until <= now).then_some(link)
+                };
                 let c = &mut self.conservation;
-                match self.switches[s as usize].switch.on_frame(now, port, frame, &mut self.recorder) {
-                    Admit::Queued => {}
-                    Admit::Consumed(f) => {
+                match switch.forward(now, port, frame, &mut self.recorder, idle) {
+                    Ok((link, frame)) => self.transmit(link, frame, false),
+                    Err(Admit::Queued) => {}
+                    Err(Admit::Consumed(f)) => {
                         c.received_frames += 1;
                         c.received_bytes += bytes;
                         self.pool.give(f);
                     }
-                    Admit::Dropped(_, f) => {
+                    Err(Admit::Dropped(_, f)) => {
                         c.dropped_frames += 1;
                         c.dropped_bytes += bytes;
                         self.pool.give(f);
@@ -488,7 +495,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     }
 
     /// Puts a frame on its link now; the link is idle.
-    #[inline]
+    #[inline(always)]
     pub(super) fn transmit(&mut self, link: usize, mut frame: F, first_hop: bool) {
         let now = self.now;
         let frame_len = frame.len();
@@ -567,7 +574,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     pub(super) fn kick_host(&mut self, h: usize) {
         let now = self.now;
         let slot = &mut self.hosts[h];
-        let link = slot.link as usize;
+        let link = self.alarms[h].link as usize;
         let mut due = slot.host.next_deadline();
         if due <= now && self.links[link].busy_until <= now {
             slot.host.poll_tx(now, 1, &mut self.pool, &mut self.batch, &mut self.recorder);
@@ -606,18 +613,18 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     #[inline(always)]
     fn arm_host(&mut self, h: usize, due: Time) {
-        let slot = &mut self.hosts[h];
         if due == Time::NEVER {
             return;
         }
-        let at = due.max(self.links[slot.link as usize].busy_until).max(self.now);
-        if at < slot.armed {
-            if slot.armed != Time::NEVER {
-                slot.standby = slot.standby.min(slot.armed);
-                slot.armed = Time::NEVER;
+        let alarm = &mut self.alarms[h];
+        let at = due.max(self.links[alarm.link as usize].busy_until).max(self.now);
+        if at < alarm.armed {
+            if alarm.armed != Time::NEVER {
+                alarm.standby = alarm.standby.min(alarm.armed);
+                alarm.armed = Time::NEVER;
             }
-            if at < slot.standby {
-                slot.armed = at;
+            if at < alarm.standby {
+                alarm.armed = at;
                 self.calendar.push(at, Key::new(kind::HOST, h as u32));
             }
         }

@@ -3,7 +3,7 @@
 use crate::sys::tsc::ticks;
 
 /// Every so many events one is timed; odd, so that it falls into step with no traffic.
-const EVERY: u32 = 61;
+const EVERY: u32 = 241;
 /// Events that took longer were interrupted: some 20 us. They are left out.
 const TICKS_MAX: u64 = 50_000;
 

@@ -25,6 +25,8 @@ mod sched;
 mod shape;
 mod watchdog;
 
+use std::convert::Infallible;
+
 pub use self::config::buffer_frames_max;
 use self::config::{ConfigError, FlowControl, MarkAt, SwitchConfig};
 use self::ecn::Marker;
@@ -166,11 +168,32 @@ impl<F: Frame> Switch<F> {
         self.ports.iter_mut().for_each(|p| p.refresh = Span(u64::MAX));
     }
 
-    /// A frame has arrived at port `ingress`, all of it.
+    /// A frame has arrived at port `ingress`, all of it; it waits until [`Switch::depart`] asks for it.
     ///
     /// PFC frames are obeyed and handed back. Others are queued or dropped. What the headers say is read at the first
     /// switch and travels in the meta (`flags::PARSED`); later switches mix its hash with their own seed.
-    pub fn on_frame(&mut self, now: Time, ingress: u16, mut frame: F, rec: &mut impl Record) -> Admit<F> {
+    pub fn on_frame(&mut self, now: Time, ingress: u16, frame: F, rec: &mut impl Record) -> Admit<F> {
+        match self.forward(now, ingress, frame, rec, |_| None::<Infallible>) {
+            Ok((never, _)) => match never {},
+            Err(admit) => admit,
+        }
+    }
+
+    /// As [`Switch::on_frame`] for a driver that can send at once: `idle` gives its handle of the link behind a port while
+    /// nothing is on it. A frame for which nothing waits there is handed back with the handle, accounted for as if it had
+    /// been queued and had departed at the same moment.
+    ///
+    /// # Errors
+    /// What became of a frame that does not leave at once.
+    #[inline]
+    pub fn forward<L>(
+        &mut self,
+        now: Time,
+        ingress: u16,
+        mut frame: F,
+        rec: &mut impl Record,
+        idle: impl Fn(u16) -> Option<L>,
+    ) -> Result<(L, F), Admit<F>> {
         let mut refused = None;
         if frame.meta().flags & flags::PARSED == 0 {
             let by = headers::Maps {
@@ -184,11 +207,11 @@ impl<F: Frame> Switch<F> {
                     Ok(Seen::Forward) => {}
                     Ok(Seen::Pfc(message)) => {
                         self.on_pfc(now, ingress, &message, rec);
-                        return Admit::Consumed(frame);
+                        return Err(Admit::Consumed(frame));
                     }
                     Ok(Seen::Pause(quanta)) => {
                         self.on_pause(now, ingress, quanta, rec);
-                        return Admit::Consumed(frame);
+                        return Err(Admit::Consumed(frame));
                     }
                     Err(reason) => refused = Some(reason),
                 },
@@ -198,12 +221,12 @@ impl<F: Frame> Switch<F> {
         self.stats.rx_frames += 1;
         self.stats.rx_bytes += u64::from(bytes);
         if let Some(reason) = refused {
-            return self.refuse(now, ingress, None, frame, reason, rec);
+            return Err(self.refuse(now, ingress, None, frame, reason, rec));
         }
         let meta = frame.meta();
         let priority = meta.priority & 7;
         if meta.ttl <= 1 {
-            return self.refuse(now, ingress, None, frame, DropReason::Loop, rec);
+            return Err(self.refuse(now, ingress, None, frame, DropReason::Loop, rec));
         }
         let by = Choice { now, hash: meta.hash, ingress };
         let (queues, ports) = (&self.queues, &self.ports);
@@ -212,13 +235,13 @@ impl<F: Frame> Switch<F> {
             u64::from(queues.depth_bytes(slot(port, priority))) * 8_000_000 / rate.max(1)
         };
         let Some(egress) = self.router.egress(meta.dst, by, load) else {
-            return self.refuse(now, ingress, None, frame, DropReason::NoRoute, rec);
+            return Err(self.refuse(now, ingress, None, frame, DropReason::NoRoute, rec));
         };
 
         let (queue, bit) = (slot(egress, priority), 1 << priority);
         let port = &self.ports[usize::from(egress)];
         if self.watched && (port.dropping | self.ports[usize::from(ingress)].dropping) & bit != 0 {
-            return self.refuse_stuck(now, ingress, egress, frame, rec);
+            return Err(self.refuse_stuck(now, ingress, egress, frame, rec));
         }
         let depth = self.queues.depth(queue);
         let (row, mut mark) = (usize::from(port.rows) + usize::from(priority), false);
@@ -228,7 +251,7 @@ impl<F: Frame> Switch<F> {
                 && self.marker.hits(row, depth.bytes)
             {
                 if !capable {
-                    return self.refuse(now, ingress, Some(egress), frame, DropReason::Wred, rec);
+                    return Err(self.refuse(now, ingress, Some(egress), frame, DropReason::Wred, rec));
                 }
                 mark = true;
             }
@@ -238,7 +261,7 @@ impl<F: Frame> Switch<F> {
         let group = slot(ingress, priority);
         let admitted = match self.mmu.admit(group, cells, queue, depth.cells) {
             Ok(admitted) => admitted,
-            Err(reason) => return self.refuse(now, ingress, Some(egress), frame, reason, rec),
+            Err(reason) => return Err(self.refuse(now, ingress, Some(egress), frame, reason, rec)),
         };
         if mark {
             self.set_ce(egress, priority, &mut frame);
@@ -249,12 +272,24 @@ impl<F: Frame> Switch<F> {
         meta.ingress = ingress;
         meta.ttl -= 1;
         meta.flags = meta.flags & !(flags::IN_HEADROOM | flags::IN_RESERVED) | admitted.flags;
+        let port = &self.ports[usize::from(egress)];
+        if !admitted.xoff
+            && port.lets_pass(bit)
+            && let Some(link) = idle(egress)
+        {
+            self.queues.pass(queue, bytes);
+            rec.queue_depth(now, self.index, egress, priority, u64::from(bytes));
+            if self.mmu.release(group, cells, queue, 0) {
+                self.go_on(ingress, priority);
+            }
+            return Ok((link, frame));
+        }
         let depth = match self.queues.push(queue, Entry { frame, bytes, cells, ingress }) {
             Ok(depth) => u64::from(depth),
             Err(entry) => {
                 // The slab holds what the buffer holds; refusing is still better than losing count.
                 self.mmu.release(group, cells, queue, depth.cells);
-                return self.refuse(now, ingress, Some(egress), entry.frame, DropReason::Buffer, rec);
+                return Err(self.refuse(now, ingress, Some(egress), entry.frame, DropReason::Buffer, rec));
             }
         };
         rec.queue_depth(now, self.index, egress, priority, depth);
@@ -271,7 +306,7 @@ impl<F: Frame> Switch<F> {
             rec.xoff(now, self.blame(ingress, egress, priority));
             self.stop(ingress, priority);
         }
-        Admit::Queued
+        Err(Admit::Queued)
     }
 
     /// Says that a frame comes in at port `ingress` soon: the rows of its group and of the queue it will join are asked for.

@@ -79,6 +79,17 @@ impl Port {
         self.ready() != 0 || self.pfc.pending() != 0 || self.doomed() != 0
     }
 
+    /// A frame of the priority with this bit would leave at once if the link is idle: nothing waits here, the driver does not
+    /// come by itself, and neither pause nor shaper nor watchdog stands in its way.
+    #[inline]
+    pub fn lets_pass(&self, bit: u8) -> bool {
+        !self.armed
+            && self.waiting == 0
+            && bit & (self.pfc.paused() | self.dropping) == 0
+            && self.pfc.pending() == 0
+            && self.shaping.is_none()
+    }
+
     /// A frame starts to leave. Returns when a shaper lets the next one go.
     #[inline]
     pub fn sent(&mut self, now: Time, priority: u8, len: FrameLen) -> Time {

@@ -20,6 +20,10 @@ const _: () = assert!(SLOTS == 64, "a word per level");
 const NONE: u32 = u32::MAX;
 /// `prev` of a timer that sits in the heap.
 const DUE: u32 = u32::MAX - 1;
+/// `prev` of the timer that waits in front of the wheel.
+const FRONT: u32 = u32::MAX - 2;
+/// No timer waits there.
+const NOBODY: (Time, u32) = (Time::NEVER, NONE);
 
 /// One timer: 16 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +44,11 @@ struct Slot {
 #[repr(C)]
 pub struct Wheel {
     next: Time,
+    /// The first of all timers, or [`NOBODY`]: one that came in before all others, as the next frame of a paced sender does,
+    /// never enters the wheel.
+    front: (Time, u32),
+    /// As `next`, but for that one.
+    rest: Time,
     /// Slot number (deadline >> SLOT_BITS) up to which timers are in `due`.
     cursor: u64,
     nodes: Vec<Node>,
@@ -65,6 +74,8 @@ impl Wheel {
             cursor: 0,
             due: BinaryHeap::with_capacity(timers.min(4096)),
             next: Time::NEVER,
+            front: NOBODY,
+            rest: Time::NEVER,
         }
     }
 
@@ -89,7 +100,19 @@ impl Wheel {
         if deadline == Time::NEVER {
             return;
         }
+        let next = (deadline, timer);
+        if next < self.front && (self.front != NOBODY || deadline < self.rest) {
+            let was = std::mem::replace(&mut self.front, next);
+            self.nodes[timer as usize] = Node { deadline, next: NONE, prev: FRONT };
+            self.next = deadline;
+            if was != NOBODY {
+                self.place(was.1, was.0);
+                self.rest = was.0;
+            }
+            return;
+        }
         self.place(timer, deadline);
+        self.rest = self.rest.min(deadline);
         self.next = self.next.min(deadline);
     }
 
@@ -99,12 +122,16 @@ impl Wheel {
         if node.deadline == Time::NEVER {
             return;
         }
+        self.nodes[timer as usize] = Node { deadline: Time::NEVER, next: NONE, prev: NONE };
+        if node.prev == FRONT {
+            (self.front, self.next) = (NOBODY, self.rest);
+            return;
+        }
         if node.prev != DUE {
             self.unlink(node);
         }
-        self.nodes[timer as usize] = Node { deadline: Time::NEVER, next: NONE, prev: NONE };
-        if node.deadline == self.next {
-            self.refresh_next();
+        if node.deadline == self.rest {
+            self.refresh_rest();
         }
     }
 
@@ -127,22 +154,39 @@ impl Wheel {
         self.pop_due(limit)
     }
 
+    #[inline]
     fn pop_due(&mut self, limit: (Time, u32)) -> Option<(u32, Time)> {
+        if self.front == NOBODY {
+            return self.pop_wheel(limit);
+        }
+        if self.front >= limit {
+            return None;
+        }
+        let (deadline, timer) = std::mem::replace(&mut self.front, NOBODY);
+        self.nodes[timer as usize] = Node { deadline: Time::NEVER, next: NONE, prev: NONE };
+        self.next = self.rest;
+        Some((timer, deadline))
+    }
+
+    /// As [`Wheel::pop_due`] when nobody is in front.
+    #[inline(never)]
+    fn pop_wheel(&mut self, limit: (Time, u32)) -> Option<(u32, Time)> {
         loop {
             self.drop_stale();
             if let Some(&Reverse((deadline, timer))) = self.due.peek() {
                 if (deadline, timer) >= limit {
-                    self.next = deadline;
+                    (self.rest, self.next) = (deadline, deadline);
                     return None;
                 }
                 self.due.pop();
                 self.nodes[timer as usize] = Node { deadline: Time::NEVER, next: NONE, prev: NONE };
-                self.refresh_next();
+                self.refresh_rest();
                 return Some((timer, deadline));
             }
             let (level, index) = self.first_slot()?;
-            if self.slots[level * SLOTS + index].earliest > limit.0 {
-                self.next = self.slots[level * SLOTS + index].earliest;
+            let earliest = self.slots[level * SLOTS + index].earliest;
+            if earliest > limit.0 {
+                (self.rest, self.next) = (earliest, earliest);
                 return None;
             }
             let timer = self.slots[level * SLOTS + index].head;
@@ -151,7 +195,7 @@ impl Wheel {
                 // Alone in the first slot: the earliest of all.
                 self.enter(level, index);
                 self.nodes[timer as usize] = Node { deadline: Time::NEVER, next: NONE, prev: NONE };
-                self.refresh_next();
+                self.refresh_rest();
                 return Some((timer, node.deadline));
             }
             self.open(level, index);
@@ -255,12 +299,13 @@ impl Wheel {
         }
     }
 
-    fn refresh_next(&mut self) {
+    fn refresh_rest(&mut self) {
         self.drop_stale();
-        self.next = match self.due.peek() {
+        self.rest = match self.due.peek() {
             Some(&Reverse((deadline, _))) => deadline,
             None => self.first_slot().map_or(Time::NEVER, |(l, i)| self.slots[l * SLOTS + i].earliest),
         };
+        self.next = self.front.0.min(self.rest);
     }
 }
 

@@ -277,8 +277,20 @@ impl Ext {
         })
     }
     /// Writes the headers and returns their length. `b` holds 28 bytes so that any of them fits.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, b: &mut [u8; 28]) -> usize {
+        match self {
+            Ext::None => 0,
+            Ext::Aeth(aeth) => {
+                first(b, |b| aeth.write(b));
+                4
+            }
+            rare => rare.write_rare(b),
+        }
+    }
+
+    #[inline(never)]
+    fn write_rare(&self, b: &mut [u8; 28]) -> usize {
         match self {
             Ext::None => {}
             Ext::Reth(r) | Ext::RethImm(r, _) => first(b, |b| r.write(b)),

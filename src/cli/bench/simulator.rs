@@ -211,7 +211,7 @@ fn figures(plan: &Plan, peers: &[Recorded]) -> anyhow::Result<Vec<Figure>> {
     let none = Peer::Missing("no peer: events differ between simulators".into());
     figures.push(Figure::new(format!("{}/events", plan.name), Unit::Events, Rounds::from(events), none));
     for (part, share) in PARTS.iter().zip(shares).filter(|(_, share)| !share.is_empty()) {
-        let sampled = Peer::Missing(format!("{part}; one event of 61 timed"));
+        let sampled = Peer::Missing(format!("{part}; one event of 241 timed"));
         figures.push(Figure::new(format!("{}/time", plan.name), Unit::Percent, Rounds::from(share), sampled));
     }
     Ok(figures)
