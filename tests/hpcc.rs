@@ -193,19 +193,51 @@ fn s3_a_ring_over_fast_uplinks_is_the_same_to_the_nanosecond() {
     assert_eq!(used, [(2_406_220, 2_443_084), (2_357_980, 2_394_844), (0, 2_128), (0, 2_096)]);
 }
 
+/// A scenario at line rate without marks, with a file more.
+fn scenario(topology: &str, flow: &str, (key, text): (&str, &str)) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!("CC_MODE 0\nENABLE_QCN 0\nSIMULATOR_STOP_TIME 3.0\nACK_HIGH_PRIO 1\n{key}\n");
+    let file = key.split(' ').next_back().unwrap();
+    for (name, text) in
+        [("config.txt", &*config), ("topology.txt", topology), ("flow.txt", flow), (file, text)]
+    {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    dir
+}
+
+/// Host 0 on leaf 3, hosts 1 and 2 on leaf 4, spines 5 and 6. Source ports count over all flows of a source: the first flow
+/// to host 2 has 10001. All four ways of pinning the two flows to uplinks.
+#[test]
+fn pinned_paths_hold_for_a_source_of_flows_to_several_hosts() {
+    let cables = "0 3 100Gbps 1us 0\n1 4 100Gbps 1us 0\n2 4 100Gbps 1us 0\n3 5 100Gbps 1us 0\n3 6 100Gbps 1us 0\n\
+        4 5 100Gbps 1us 0\n4 6 100Gbps 1us 0\n";
+    let flow = "2\n0 1 3 100 10000 2\n0 2 3 100 20000 2\n";
+    for (first, second) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let pins = format!("0 1 10000 100 3 {}\n0 2 10001 100 3 {}\n", 2 + first, 2 + second);
+        let dir = scenario(&format!("7 4 7\n3 4 5 6\n{cables}"), flow, ("PATH_FILE paths.txt", &pins));
+        let result = run(dir.path(), 1);
+        let mut wanted = [0, 0];
+        wanted[first] += 10;
+        wanted[second] += 20;
+        let sent = [1, 2].map(|port| result.switches[0].ports[port].queues[3].tx_frames);
+        assert_eq!(sent, wanted, "uplinks {first} and {second}");
+    }
+    let dir =
+        scenario(&format!("7 4 7\n3 4 5 6\n{cables}"), flow, ("PATH_FILE paths.txt", "0 2 10000 100 3 2\n"));
+    let said =
+        hpcc::plan(&import::load_hpcc(dir.path()).unwrap(), "x".into(), 1, None).unwrap_err().to_string();
+    assert!(said.contains("paths: no flow from node 0 to node 2 has source port 10000"), "{said}");
+}
+
 /// Host 0 sends without a break, a frame every 83 ns. A flow of host 2 ends in the nanosecond in which its 50th frame has
 /// left, 4,150 ns, and the other flow of host 0 waits for it: that flow begins after everything else of this nanosecond,
 /// so the next frame is still one of the first flow.
 #[test]
 fn a_flow_that_waited_begins_after_all_else_of_its_nanosecond() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = "CC_MODE 0\nENABLE_QCN 0\nSIMULATOR_STOP_TIME 3.0\nACK_HIGH_PRIO 1\nDEP_FILE dep.txt\n";
-    let topology = "5 1 4\n4\n0 4 100Gbps 1us 0\n1 4 100Gbps 1us 0\n2 4 100Gbps 1us 0\n3 4 100Gbps 1us 0\n";
+    let cables: String = (0..4).map(|host| format!("{host} 4 100Gbps 1us 0\n")).collect();
     let flow = "3\n0 1 3 100 100000 2\n2 3 3 100 845 2\n0 3 3 100 1000 2\n";
-    let all = [("config.txt", config), ("topology.txt", topology), ("flow.txt", flow), ("dep.txt", "2 1\n")];
-    for (name, text) in all {
-        std::fs::write(dir.path().join(name), text).unwrap();
-    }
+    let dir = scenario(&format!("5 1 4\n4\n{cables}"), flow, ("DEP_FILE dep.txt", "2 1\n"));
     let got = flows(&run(dir.path(), 1));
     // Twice 71 ns for 893 B, twice 4 ns for the ACK, four cables; and from 50 to 51 frames of the first flow.
     assert_eq!(got[&(2, 3, 0)], (0, 2 * 71 + 2 * 4 + 4_000));
