@@ -5,7 +5,7 @@
 //! the switch) and take the remainder as an index into their next hops. The order of the next hops depends on addresses
 //! in the memory of the process that ran; the pinned paths tell which of the two natural orders it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::hpcc::HpccError;
 use crate::host::config::RankAddr;
@@ -14,7 +14,7 @@ use crate::switch::route::ecmp_index;
 use crate::topology::{End, Fabric, Wiring};
 use crate::wire::ROCE_UDP_PORT;
 use crate::wire::fast::{Fast, ecmp_hash};
-use crate::workload::import::hpcc::{FIRST_SPORT, Folder};
+use crate::workload::import::hpcc::{FIRST_SPORT, Folder, Pin};
 
 /// Source ports searched for one that takes a path.
 const SPORTS: std::ops::RangeInclusive<u16> = 0xc000..=0xffff;
@@ -49,6 +49,18 @@ impl Tuple {
     }
 }
 
+/// The source port of the n-th flow of a source.
+fn source_port(nth: u32) -> u16 {
+    FIRST_SPORT.wrapping_add(nth) as u16
+}
+
+/// The count so far, which goes up by one.
+fn count(counter: &mut u32) -> u32 {
+    let n = *counter;
+    *counter += 1;
+    n
+}
+
 /// Paths wanted, and the search for source ports that lead along them.
 pub(super) struct Steering<'a> {
     fabric: &'a Fabric,
@@ -62,7 +74,7 @@ impl<'a> Steering<'a> {
     /// Works all paths out.
     ///
     /// # Errors
-    /// A pinned path that names no interface of a switch.
+    /// A pinned path that names no interface of a switch, or no flow.
     pub(super) fn new(
         folder: &Folder,
         fabric: &'a Fabric,
@@ -72,7 +84,8 @@ impl<'a> Steering<'a> {
         let nodes = folder.topology.hosts();
         let switches = &folder.topology.switches;
         let rank = |node: u32| nodes.binary_search(&node).unwrap_or(0) as u32;
-        let mut pinned: BTreeMap<Key, Vec<Hop>> = BTreeMap::new();
+        // By ranks and source port: ports count over all flows of a source.
+        let mut pinned: BTreeMap<(u32, u32, u16), Vec<Hop>> = BTreeMap::new();
         for p in &folder.pins {
             let hop = match (switches.binary_search(&p.switch), p.interface.checked_sub(1)) {
                 (Ok(s), Some(port)) if (port as usize) < fabric.switches[s].ports.len() => {
@@ -83,18 +96,29 @@ impl<'a> Steering<'a> {
                     return Err(HpccError::Refused(text));
                 }
             };
-            pinned.entry((rank(p.src), rank(p.dst), p.nth)).or_default().push(hop);
+            pinned.entry((rank(p.src), rank(p.dst), source_port(p.nth))).or_default().push(hop);
         }
+        let mut sent: BTreeMap<u32, u32> = BTreeMap::new();
         let mut counts: BTreeMap<(u32, u32), u32> = BTreeMap::new();
         let flows: Vec<(Key, Tuple)> = (folder.flows.iter())
             .map(|f| {
-                let count = counts.entry((f.src, f.dst)).or_default();
-                let nth = *count;
-                *count += 1;
-                let sport = (FIRST_SPORT + nth) as u16;
+                let nth = count(counts.entry((f.src, f.dst)).or_default());
+                let sport = source_port(count(sent.entry(f.src).or_default()));
                 ((rank(f.src), rank(f.dst), nth), Tuple { src: f.src, dst: f.dst, sport, dport: f.dport })
             })
             .collect();
+        let known: BTreeSet<(u32, u32, u16)> = flows.iter().map(|(k, t)| (k.0, k.1, t.sport)).collect();
+        let stray = |p: &&Pin| !known.contains(&(rank(p.src), rank(p.dst), source_port(p.nth)));
+        if let Some(p) = folder.pins.iter().find(stray) {
+            return Err(HpccError::Refused(format!(
+                "paths: no flow from node {} to node {} has source port {}: ports count from {FIRST_SPORT} over the \
+                 flows of a source, in the order of the flow file",
+                p.src,
+                p.dst,
+                source_port(p.nth)
+            )));
+        }
+        let pins_of = |key: &Key, tuple: &Tuple| pinned.get(&(key.0, key.1, tuple.sport));
         let mut s = Steering { fabric, wiring, ranks, wanted: BTreeMap::new() };
         let path = |from: u32, to: u32, tuple: &Tuple, backwards: bool| {
             s.walk(from, to, |switch, n| {
@@ -104,7 +128,7 @@ impl<'a> Steering<'a> {
         };
         // The order of next hops under which the hash explains every pinned path; without any, the one seen in runs.
         let explains = |backwards| {
-            flows.iter().all(|(key, tuple)| match pinned.get(key) {
+            flows.iter().all(|(key, tuple)| match pins_of(key, tuple) {
                 Some(pins) => {
                     let hops = path(key.0, key.1, tuple, backwards);
                     pins.iter().all(|pin| hops.contains(pin))
@@ -115,7 +139,7 @@ impl<'a> Steering<'a> {
         let order = [true, false].into_iter().find(|backwards| explains(*backwards));
         let mut wanted: BTreeMap<Key, Vec<Hop>> = BTreeMap::new();
         for (key, tuple) in &flows {
-            let hops = match (pinned.get(key), order) {
+            let hops = match (pins_of(key, tuple), order) {
                 (Some(pins), _) => pins.clone(),
                 (None, Some(backwards)) => path(key.0, key.1, tuple, backwards),
                 (None, None) => Vec::new(),

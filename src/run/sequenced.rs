@@ -28,7 +28,7 @@ use crate::switch::config::FCS_BYTES;
 use crate::switch::{AddressMap, Admit, Switch};
 use crate::sys;
 use crate::topology::{End, Wiring};
-use crate::units::{ClassIx, FrameLen, LinkTiming, RankId, Time};
+use crate::units::{ClassIx, FrameLen, LinkTiming, PortId, RankId, Time};
 use crate::wire::fast;
 use crate::workload::config::{Action, TimedAction};
 use crate::workload::import::hpcc::SIGNAL;
@@ -36,12 +36,17 @@ use crate::workload::import::hpcc::SIGNAL;
 /// Events between two looks at the stop flag and the progress.
 const SLICE: u64 = 1 << 17;
 
-/// What an event is, in its two highest bits; the rest is the number of the link or host.
+/// What an event is, in its three highest bits; the rest is the number of the link, host or snapshot, or of the step.
 const ARRIVE: u32 = 0;
-const FREE: u32 = 1 << 30;
-const HOST: u32 = 2 << 30;
-const SNAPSHOT: u32 = 3 << 30;
-const KIND: u32 = 3 << 30;
+const FREE: u32 = 1 << 29;
+const HOST: u32 = 2 << 29;
+const SNAPSHOT: u32 = 3 << 29;
+const BEGIN: u32 = 4 << 29;
+const KIND: u32 = 7 << 29;
+
+/// Steps from the end of a flow to the start of one that waits for it: the simulator adds an application to the node,
+/// which starts it, which adds a queue pair. Each is an event of its own in the same nanosecond.
+const BEGIN_STEPS: u32 = 2;
 
 /// The recorder, and what the flows that wait for others must hear.
 struct Tap {
@@ -92,6 +97,14 @@ struct HostSlot {
     start: Time,
 }
 
+/// A flow that begins in this nanosecond: its sender, and whose message it waited for.
+struct Begin {
+    port: PortId,
+    rank: RankId,
+    from: RankId,
+    tag: u32,
+}
+
 struct LinkSlot {
     timing: LinkTiming,
     from: End,
@@ -110,6 +123,7 @@ struct Sequenced<'p> {
     addresses: AddressMap,
     dscp_map: [u8; 64],
     agenda: Agenda,
+    beginning: VecDeque<Begin>,
     now: Time,
     batch: TxBatch<BoxFrame>,
     pool: BoxPool,
@@ -170,6 +184,7 @@ impl<'p> Sequenced<'p> {
             addresses,
             dscp_map: plan.fabric.switches.first().map_or([0; 64], |s| s.dscp_map),
             agenda: Agenda::new(),
+            beginning: VecDeque::new(),
             now: Time::ZERO,
             batch: TxBatch::new(),
             pool: BoxPool::new(ready, frames),
@@ -242,6 +257,7 @@ impl<'p> Sequenced<'p> {
                     }
                 }
                 SNAPSHOT => self.snapshot(number),
+                BEGIN => self.begin(event & !KIND),
                 _ => {
                     let slot = &mut self.hosts[number];
                     if slot.turn == now {
@@ -299,15 +315,25 @@ impl<'p> Sequenced<'p> {
         }
     }
 
-    /// Tells the programs that wait for flows of other hosts.
+    /// Schedules the flows that waited for those that ended.
     fn pass_on_completions(&mut self) {
         while let Some((tag, from)) = self.tap.completed.pop() {
             let waiting = self.rules.started_by.get(tag as usize).map_or(&[][..], Vec::as_slice);
             for &(port, rank) in waiting {
-                let h = port.0 as usize;
-                self.hosts[h].host.on_signal(self.now, 0, rank, from, SIGNAL | tag, &mut self.tap);
-                self.kick(h);
+                self.beginning.push_back(Begin { port, rank, from, tag });
+                self.agenda.push(self.now.0 / 1_000, BEGIN);
             }
+        }
+    }
+
+    /// One more step of the oldest flow that has come so far; after the last, its program is told.
+    fn begin(&mut self, step: u32) {
+        if step + 1 < BEGIN_STEPS {
+            self.agenda.push(self.now.0 / 1_000, BEGIN | (step + 1));
+        } else if let Some(Begin { port, rank, from, tag }) = self.beginning.pop_front() {
+            let h = port.0 as usize;
+            self.hosts[h].host.on_signal(self.now, 0, rank, from, SIGNAL | tag, &mut self.tap);
+            self.kick(h);
         }
     }
 

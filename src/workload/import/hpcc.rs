@@ -375,7 +375,7 @@ pub struct Pin {
     pub src: u32,
     /// Receiving node.
     pub dst: u32,
-    /// Which of the flows from `src` to `dst`, in the order of the file.
+    /// Which of the flows of `src`, in the order of the file.
     pub nth: u32,
     /// The switch, as a node.
     pub switch: u32,
