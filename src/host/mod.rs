@@ -237,6 +237,12 @@ impl Host {
         if senders != 0 || self.pause_due() || self.programs.any_dirty() {
             return Time::ZERO;
         }
+        self.next_timer()
+    }
+
+    /// As [`Host::next_deadline`] for what waits for a time: nothing of [`Host::poll_tx`]'s book-keeping is due earlier.
+    #[inline(always)]
+    fn next_timer(&self) -> Time {
         let drained = self.receive.as_ref().map_or(Time::NEVER, |r| r.next());
         let acks = self.delayed.next();
         let pause = self.pfc_tx.as_ref().map_or(Time::NEVER, |p| p.next());

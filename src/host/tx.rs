@@ -51,7 +51,9 @@ impl Host {
         out: &mut TxBatch<P::Frame>,
         rec: &mut impl Record,
     ) -> usize {
-        self.advance(now, rec);
+        if self.next_timer() <= now || self.programs.any_dirty() {
+            self.advance(now, rec);
+        }
         let mut sent = 0;
         while sent < room {
             let step = if !out.control.is_full() && self.pause_due() {

@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hint::select_unpredictable;
 
+use crate::hint::prefetch;
 use crate::units::{Span, Time};
 
 /// What an event is: a kind in the high 4 bits and the number of the thing it concerns in the low 28. Kinds of one
@@ -224,6 +225,8 @@ impl<T> Calendar<T> {
                 self.base = slot;
                 self.take_slot(s);
                 self.soon = self.near();
+                // The next one lies where the caches last put it; its own turn comes a hundred nanoseconds later.
+                prefetch(self.nodes.as_ptr().wrapping_add(self.heads[self.soon as usize % SLOTS] as usize));
                 return Some(self.take(n));
             }
         }

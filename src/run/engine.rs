@@ -631,7 +631,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     }
 
     /// Tries every port the switch names, and sets the switch's alarm.
-    #[inline]
+    #[inline(always)]
     pub(super) fn wake_switch(&mut self, s: usize) {
         let slot = &self.switches[s];
         if slot.switch.has_wakes() || slot.switch.next_deadline() < slot.armed {
@@ -639,6 +639,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         }
     }
 
+    #[inline(never)]
     fn wake_ports(&mut self, s: usize) {
         while let Some(port) = self.switches[s].switch.poll_wake() {
             let link = self.switches[s].links[usize::from(port)];
