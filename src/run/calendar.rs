@@ -90,6 +90,20 @@ pub struct Calendar<T> {
     far_slot: u64,
 }
 
+/// Sorts events that are nearly in order, last one first.
+#[inline]
+fn sort_few(events: &mut [Packed]) {
+    for i in 1..events.len() {
+        let event = events[i];
+        let mut at = i;
+        while at > 0 && events[at - 1] < event {
+            events[at] = events[at - 1];
+            at -= 1;
+        }
+        events[at] = event;
+    }
+}
+
 /// No slot has this number.
 const NO_SLOT: u64 = u64::MAX;
 
@@ -222,15 +236,34 @@ impl<T> Calendar<T> {
                 if node.time >= bound.0 {
                     return None;
                 }
-                self.base = slot;
-                self.take_slot(s);
-                self.soon = self.near();
+                self.leave_for(slot);
                 // The next one lies where the caches last put it; its own turn comes a hundred nanoseconds later.
                 prefetch(self.nodes.as_ptr().wrapping_add(self.heads[self.soon as usize % SLOTS] as usize));
                 return Some(self.take(n));
             }
+            let other = &self.nodes[node.next as usize];
+            if other.next == NIL {
+                // Two, as most of the others are: no list to sort.
+                let (a, b) = (pack(node.time, node.key, n), pack(other.time, other.key, node.next));
+                let first = a.min(b);
+                if time_of(first) >= bound.0 {
+                    return None;
+                }
+                self.open.push(a.max(b));
+                self.leave_for(slot);
+                return Some(self.take(first as u32));
+            }
         }
         self.open_slot(bound).then(|| self.pop_before(bound)).flatten()
+    }
+
+    /// Makes `slot`, the first one with events, the open one.
+    #[inline(always)]
+    fn leave_for(&mut self, slot: u64) -> u32 {
+        self.base = slot;
+        let list = self.take_slot(slot as usize % SLOTS);
+        self.soon = self.near();
+        list
     }
 
     /// Opens the slot of the earliest event, if it lies before `bound`.
@@ -240,18 +273,17 @@ impl<T> Calendar<T> {
         if slot == NO_SLOT || (slot >= bound.0 >> self.shift && self.next_time() >= bound) {
             return false;
         }
-        self.base = slot;
-        let mut n = if self.soon == slot { self.take_slot(slot as usize % SLOTS) } else { NIL };
-        self.soon = self.near();
+        let mut n = NIL;
+        if self.soon == slot {
+            n = self.leave_for(slot);
+        } else {
+            self.base = slot;
+            self.soon = self.near();
+        }
         while n != NIL {
             let node = &self.nodes[n as usize];
-            let event = pack(node.time, node.key, n);
+            self.open.push(pack(node.time, node.key, n));
             n = node.next;
-            if self.open.len() < FEW {
-                self.insert(event);
-            } else {
-                self.open.push(event);
-            }
         }
         while self.far_slot == slot {
             if let Some(Reverse(event)) = self.far.pop() {
@@ -259,8 +291,9 @@ impl<T> Calendar<T> {
             }
             self.far_slot = self.far.peek().map_or(NO_SLOT, |Reverse(event)| time_of(*event) >> self.shift);
         }
-        if !self.open.is_sorted_by(|a, b| a >= b) {
-            self.open.sort_unstable_by(|a, b| b.cmp(a));
+        match &mut self.open[..] {
+            few if few.len() <= FEW => sort_few(few),
+            many => many.sort_unstable_by(|a, b| b.cmp(a)),
         }
         true
     }

@@ -13,14 +13,21 @@ pub const UNPAUSED: u8 = PRIORITIES as u8;
 const LISTS: usize = PRIORITIES + 1;
 
 /// Senders by number, each in at most one list (the caller keeps that).
+///
+/// The first of each list stands here and the others behind a pointer: a host with one sender, as most have in a
+/// collective, never leaves this line and the next.
 #[derive(Debug)]
 pub struct Ready {
+    /// Bit p: list p is not empty, so that its front means something.
     occupied: u16,
+    /// Bit p: others stand behind the front.
+    more: u16,
     ticket: u32,
-    lists: Box<[VecDeque<Entry>; LISTS]>,
+    fronts: [Entry; LISTS],
+    rest: Box<[VecDeque<Entry>; LISTS]>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     ticket: u32,
     sender: u32,
@@ -35,28 +42,37 @@ pub const BYTES_PER_ENTRY: usize = size_of::<Entry>();
 impl Ready {
     /// Empty lists with room for `capacity[p]` senders of list `p` (the last one is [`UNPAUSED`]).
     pub fn new(capacity: [usize; LISTS]) -> Ready {
-        Ready { occupied: 0, ticket: 0, lists: Box::new(capacity.map(VecDeque::with_capacity)) }
+        let rest = Box::new(capacity.map(|n| VecDeque::with_capacity(n.saturating_sub(1))));
+        Ready { occupied: 0, more: 0, ticket: 0, fronts: [Entry::default(); LISTS], rest }
     }
 
     /// Appends a sender to a list (a priority 0..8, or [`UNPAUSED`]).
     #[inline]
     pub fn join(&mut self, list: u8, sender: u32) {
         self.ticket = self.ticket.wrapping_add(1);
-        self.lists[usize::from(list)].push_back(Entry { ticket: self.ticket, sender });
-        self.occupied |= 1 << list;
+        let entry = Entry { ticket: self.ticket, sender };
+        if self.occupied & 1 << list == 0 {
+            self.fronts[usize::from(list)] = entry;
+            self.occupied |= 1 << list;
+        } else {
+            self.rest[usize::from(list)].push_back(entry);
+            self.more |= 1 << list;
+        }
     }
 
     /// Appends several senders to a list, in this order.
     #[inline]
     pub fn join_many(&mut self, list: u8, senders: &[u32]) {
-        if senders.is_empty() {
+        let Some((&first, others)) = senders.split_first() else { return };
+        self.join(list, first);
+        if others.is_empty() {
             return;
         }
-        let first = self.ticket;
-        self.ticket = first.wrapping_add(senders.len() as u32);
-        let entries = (1..).zip(senders).map(|(i, &sender)| Entry { ticket: first.wrapping_add(i), sender });
-        self.lists[usize::from(list)].extend(entries);
-        self.occupied |= 1 << list;
+        let before = self.ticket;
+        self.ticket = before.wrapping_add(others.len() as u32);
+        let entries = (1..).zip(others).map(|(i, &sender)| Entry { ticket: before.wrapping_add(i), sender });
+        self.rest[usize::from(list)].extend(entries);
+        self.more |= 1 << list;
     }
 
     /// Bit p: a sender stands in list p.
@@ -75,17 +91,21 @@ impl Ready {
     #[inline]
     pub fn front(&self, paused: u16) -> Option<(u8, u32)> {
         let mut open = self.occupied & !paused;
-        let mut best: Option<(u8, Entry)> = None;
+        if open == 0 {
+            return None;
+        }
+        let mut best = open.trailing_zeros() as u8;
+        open &= open - 1;
         while open != 0 {
             let list = open.trailing_zeros() as u8;
             open &= open - 1;
-            if let Some(&e) = self.lists[usize::from(list)].front()
-                && best.is_none_or(|(_, b)| (e.ticket.wrapping_sub(b.ticket) as i32) < 0)
-            {
-                best = Some((list, e));
+            let (ticket, first) =
+                (self.fronts[usize::from(list)].ticket, self.fronts[usize::from(best)].ticket);
+            if (ticket.wrapping_sub(first) as i32) < 0 {
+                best = list;
             }
         }
-        best.map(|(list, e)| (list, e.sender))
+        Some((best, self.fronts[usize::from(best)].sender))
     }
 
     /// The only list with senders that is not in `paused`; `None` when there are several or none.
@@ -98,63 +118,92 @@ impl Ready {
     /// Senders in a list: those before the next turn of its front.
     #[inline]
     pub fn len(&self, list: u8) -> usize {
-        self.lists[usize::from(list)].len()
+        match (self.occupied & 1 << list, self.more & 1 << list) {
+            (0, _) => 0,
+            (_, 0) => 1,
+            _ => 1 + self.rest[usize::from(list)].len(),
+        }
     }
 
     /// The sender that stands `ahead` places behind the front of a list, for prefetching.
     #[inline]
     pub fn behind(&self, list: u8, ahead: usize) -> Option<u32> {
-        self.lists[usize::from(list)].get(ahead).map(|e| e.sender)
+        if ahead == 0 {
+            return (self.occupied & 1 << list != 0).then(|| self.fronts[usize::from(list)].sender);
+        }
+        if self.more & 1 << list == 0 {
+            return None;
+        }
+        self.rest[usize::from(list)].get(ahead - 1).map(|e| e.sender)
     }
 
     /// The senders of a list, the first one first.
     #[inline]
     pub fn senders(&self, list: u8) -> impl Iterator<Item = u32> + '_ {
-        self.lists[usize::from(list)].iter().map(|e| e.sender)
+        let rest = self.rest[usize::from(list)].iter().map(|e| e.sender);
+        self.behind(list, 0).into_iter().chain(rest)
     }
 
     /// The first sender of a list joins its end.
     #[inline(always)]
     pub fn rotate(&mut self, list: u8) {
-        let l = &mut self.lists[usize::from(list)];
-        if let Some(Entry { sender, .. }) = l.pop_front() {
-            self.ticket = self.ticket.wrapping_add(1);
-            l.push_back(Entry { ticket: self.ticket, sender });
+        if self.occupied & 1 << list == 0 {
+            return;
+        }
+        self.ticket = self.ticket.wrapping_add(1);
+        let front = &mut self.fronts[usize::from(list)];
+        let again = Entry { ticket: self.ticket, sender: front.sender };
+        if self.more & 1 << list == 0 {
+            *front = again;
+            return;
+        }
+        let rest = &mut self.rest[usize::from(list)];
+        rest.push_back(again);
+        if let Some(next) = rest.pop_front() {
+            *front = next;
         }
     }
 
     /// Moves a sender of a list to its front. Cost: a look along the list.
     #[cold]
     pub fn prefer(&mut self, list: u8, sender: u32) {
-        let l = &mut self.lists[usize::from(list)];
-        if let Some(at) = l.iter().position(|e| e.sender == sender)
-            && let Some(entry) = l.remove(at)
+        let rest = &mut self.rest[usize::from(list)];
+        if let Some(at) = rest.iter().position(|e| e.sender == sender)
+            && let Some(entry) = rest.remove(at)
         {
-            l.push_front(entry);
+            rest.push_front(std::mem::replace(&mut self.fronts[usize::from(list)], entry));
         }
     }
 
     /// Removes the first `count` senders of a list, which has so many.
     #[inline]
     pub fn leave_many(&mut self, list: u8, count: usize) {
-        let l = &mut self.lists[usize::from(list)];
-        if count == 1 {
-            l.pop_front();
-        } else {
-            l.drain(..count.min(l.len()));
+        if count > 1 {
+            let rest = &mut self.rest[usize::from(list)];
+            rest.drain(..(count - 1).min(rest.len()));
+            if rest.is_empty() {
+                self.more &= !(1 << list);
+            }
         }
-        if l.is_empty() {
-            self.occupied &= !(1 << list);
+        if count > 0 {
+            self.leave(list);
         }
     }
 
     /// Removes the first sender of a list.
     #[inline]
     pub fn leave(&mut self, list: u8) {
-        let l = &mut self.lists[usize::from(list)];
-        l.pop_front();
-        if l.is_empty() {
-            self.occupied &= !(1 << list);
+        let bit = 1 << list;
+        if self.more & bit == 0 {
+            self.occupied &= !bit;
+            return;
+        }
+        let rest = &mut self.rest[usize::from(list)];
+        if let Some(next) = rest.pop_front() {
+            self.fronts[usize::from(list)] = next;
+        }
+        if rest.is_empty() {
+            self.more &= !bit;
         }
     }
 }
@@ -184,5 +233,66 @@ mod tests {
         assert_eq!((r.only(0), r.only(1 << 3)), (Some(3), None));
         r.join(UNPAUSED, 2);
         assert_eq!((r.only(0), r.only(1 << 3)), (None, Some(UNPAUSED)));
+    }
+
+    /// Whatever is done to them, the lists are those of a plain queue per priority.
+    #[test]
+    fn lists_are_plain_queues() {
+        let mut rng = crate::rng::Rng::new(7, "ready", 0);
+        let mut r = Ready::new([16; LISTS]);
+        let mut model: Vec<VecDeque<(u32, u32)>> = vec![VecDeque::new(); LISTS];
+        let (mut ticket, mut sender) = (0u32, 0u32);
+        for _ in 0..20_000 {
+            let list = rng.below(3) as u8;
+            let m = &mut model[usize::from(list)];
+            match rng.below(6) {
+                0 if m.len() < 12 => {
+                    (ticket, sender) = (ticket + 1, sender + 1);
+                    r.join(list, sender);
+                    m.push_back((ticket, sender));
+                }
+                1 if m.len() < 8 => {
+                    let many: Vec<u32> = (1..=rng.below(4) as u32).map(|i| sender + i).collect();
+                    r.join_many(list, &many);
+                    for s in many {
+                        (ticket, sender) = (ticket + 1, s);
+                        m.push_back((ticket, s));
+                    }
+                }
+                2 if !m.is_empty() => {
+                    r.leave(list);
+                    m.pop_front();
+                }
+                3 if !m.is_empty() => {
+                    let count = 1 + rng.below(m.len() as u64) as usize;
+                    r.leave_many(list, count);
+                    m.drain(..count);
+                }
+                4 => {
+                    r.rotate(list);
+                    if let Some((_, s)) = m.pop_front() {
+                        ticket += 1;
+                        m.push_back((ticket, s));
+                    }
+                }
+                5 if m.len() > 1 => {
+                    let at = rng.below(m.len() as u64) as usize;
+                    let entry = m.remove(at).unwrap();
+                    m.push_front(entry);
+                    r.prefer(list, entry.1);
+                }
+                _ => {}
+            }
+            let first = model.iter().enumerate().filter_map(|(l, m)| Some((m.front()?, l))).min();
+            assert_eq!(r.front(0), first.map(|((_, s), l)| (l as u8, *s)));
+            for (l, m) in model.iter().enumerate().take(3) {
+                let l = l as u8;
+                assert!(r.senders(l).eq(m.iter().map(|e| e.1)) && r.len(l) == m.len());
+                assert_eq!(
+                    (0..4).map(|i| r.behind(l, i)).collect::<Vec<_>>(),
+                    (0..4).map(|i| Some(m.get(i)?.1)).collect::<Vec<_>>()
+                );
+            }
+        }
     }
 }
