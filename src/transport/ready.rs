@@ -20,10 +20,12 @@ pub struct Ready {
     lists: Box<[VecDeque<Entry>; LISTS]>,
 }
 
+/// A place in a list.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+pub struct Entry {
     ticket: u32,
-    sender: u32,
+    /// Who stands there.
+    pub sender: u32,
 }
 
 /// Bytes of memory of the lists without their places.
@@ -107,10 +109,11 @@ impl Ready {
         self.lists[usize::from(list)].get(ahead).map(|e| e.sender)
     }
 
-    /// The senders of a list, the first one first.
+    /// The first places of a list, as far as they lie in a row in memory: all of them, or up to where the list begins anew
+    /// there.
     #[inline]
-    pub fn senders(&self, list: u8) -> impl Iterator<Item = u32> + '_ {
-        self.lists[usize::from(list)].iter().map(|e| e.sender)
+    pub fn row(&self, list: u8) -> &[Entry] {
+        self.lists[usize::from(list)].as_slices().0
     }
 
     /// The first sender of a list joins its end.

@@ -365,6 +365,9 @@ fn ip_header(head: &[u8; HEAD_MAX]) -> Option<(usize, bool)> {
 /// fraction of what [`parse`] costs.
 #[inline]
 pub fn dest_qp_guess(head: &[u8; HEAD_MAX]) -> Option<u32> {
+    if be16(head, 12) == ETHERTYPE_IPV4 {
+        return Some(be32(head, ETH_LEN + IPV4_LEN + UDP_LEN + 4) & 0xff_ffff);
+    }
     let (ip_off, is_v6) = ip_header(head)?;
     let ip_len = if is_v6 { IPV6_LEN } else { IPV4_LEN };
     Some(be32(head, ip_off + ip_len + UDP_LEN + 4) & 0xff_ffff)

@@ -22,6 +22,7 @@ pub mod neighbour;
 pub mod opcode;
 pub mod pfc;
 pub mod psn;
+pub mod stamp;
 pub mod template;
 
 /// Header bytes a frame can hold: Ethernet 14, VLAN 4, IPv6 40, UDP 8, BTH 12, AtomicETH 28 and some room.

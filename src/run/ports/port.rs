@@ -26,6 +26,7 @@ use crate::wire::headers::{Deth, Ext, Opcode};
 use crate::wire::icrc;
 use crate::wire::neighbour::{self, Neighbour};
 use crate::wire::pfc::PfcFrame;
+use crate::wire::stamp::Signature;
 use crate::wire::template::{BthFields, Template};
 
 /// Answers to neighbours that wait for room.
@@ -285,6 +286,11 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         }
     }
 
+    /// What its stamps have in common; `None` where it writes none.
+    pub fn signature(&self) -> Option<Signature> {
+        self.stamps.as_ref().map(Stamper::signature)
+    }
+
     /// Starts the port's time again at `origin`.
     pub fn clock_from(&mut self, origin: u64) {
         self.clock.origin = origin;
@@ -368,7 +374,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     /// Sends what is to be said to neighbours.
     pub fn flush(&mut self) {
         if self.silent {
-            let TxBatch { control, data } = &mut self.answers;
+            let TxBatch { control, data, .. } = &mut self.answers;
             for f in control.drain(..).chain(data.drain(..)) {
                 self.pool.give(f);
             }
@@ -436,16 +442,21 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     #[inline]
     fn on_wire(&self, batch: &TxBatch<P::Frame>) -> (Span, u64) {
         let (mut span, mut bytes) = (Span::ZERO, 0);
-        // Most frames are as long as the one before.
-        let (mut len, mut one) = (FrameLen(0), (Span::ZERO, 0));
-        for frames in [&batch.control, &batch.data] {
-            for f in frames {
-                if f.len() != len {
-                    len = f.len();
-                    one = (self.timing.wire_time(len), u64::from(len.0.max(60)) + 4);
-                }
-                span += one.0;
-                bytes += one.1;
+        let mut count = |len: FrameLen, n: usize| {
+            span += Span(self.timing.wire_time(len).0 * n as u64);
+            bytes += n as u64 * (u64::from(len.0.max(60)) + 4);
+        };
+        let mut data = &batch.data[..];
+        if let Some(len) = batch.data_len() {
+            count(len, data.len());
+            data = &[];
+        }
+        for mut frames in [&batch.control[..], data] {
+            // Most frames are as long as the one before.
+            while let Some(len) = frames.first().map(Frame::len) {
+                let n = frames.iter().position(|f| f.len() != len).unwrap_or(frames.len());
+                count(len, n);
+                frames = frames.get(n..).unwrap_or_default();
             }
         }
         (span, bytes)
