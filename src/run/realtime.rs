@@ -26,8 +26,9 @@ const EXPECT_FRAMES: usize = 4;
 /// Sleep while the port refuses frames: a few of them leave in that time at 100 Mbit/s.
 const WAIT_REFUSED: Span = Span::from_us(20);
 
-/// Most bursts that leave in one turn.
+/// Most bursts that leave in one turn, and most that are taken in.
 pub(super) const TX_BURSTS: usize = 4;
+const RX_BURSTS: usize = 4;
 
 /// How well the machine kept up, and what the port did not take.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -191,7 +192,15 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             self.stats.late_total += late;
         }
         // What arrived may have left another core after the turn began: nothing is handled before it was sent.
-        let (received, mut now) = self.receive(now.max(self.reached), rec);
+        let (mut now, mut received, mut taken) = (now.max(self.reached), false, BURST);
+        for _ in 0..RX_BURSTS {
+            if taken < BURST {
+                break;
+            }
+            let moved;
+            (moved, taken, now) = self.receive(now, rec);
+            received |= moved;
+        }
         if !received {
             let due = self.host.next_deadline();
             now = if due.since(now) <= self.lead { now.max(due) } else { now };
@@ -199,14 +208,14 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         self.reached = now;
         let mut sent = self.send(now, rec);
         let mut moved = received || sent > 0;
-        // Without arrivals that wait for their turn, a few bursts leave in one: full ones, and single frames that are so
-        // near that they are made at once as well.
+        // Without arrivals that wait for their turn, a few bursts leave in one: full ones, and without any arrivals single
+        // frames that are so near that they are made at once as well.
         for _ in 1..TX_BURSTS {
             let due = self.host.next_deadline();
             match sent {
-                _ if received => break,
+                _ if taken == BURST => break,
                 BURST => {}
-                1 if due > now && due.since(now) <= self.lead => now = due,
+                1 if !received && due > now && due.since(now) <= self.lead => now = due,
                 _ => break,
             }
             self.reached = now;
@@ -216,8 +225,9 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         moved
     }
 
-    /// Takes what has arrived; says whether that was anything, and the time afterwards.
-    fn receive(&mut self, mut now: Time, rec: &mut impl Record) -> (bool, Time) {
+    /// Takes a burst of what has arrived; says whether anything has moved, how many frames the port gave, and the time
+    /// afterwards.
+    fn receive(&mut self, mut now: Time, rec: &mut impl Record) -> (bool, usize, Time) {
         let mut moved = false;
         while let Some(mut frame) = self.between.rx_faults.as_mut().and_then(|l| l.poll(now)) {
             self.hand_over(now, &mut frame, rec);
@@ -225,12 +235,12 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             moved = true;
         }
         if self.port.rx_raw(&mut self.rx) == 0 && self.rx.is_empty() {
-            return (moved, now);
+            return (moved, 0, now);
         }
-        moved = true;
         // Taken only when there is something in it: the move costs more than an idle turn should.
         let mut rx = std::mem::take(&mut self.rx);
-        self.stats.rx_frames += rx.len() as u64;
+        let taken = rx.len();
+        self.stats.rx_frames += taken as u64;
         // Ports that read the clock when they take a burst say so.
         now = rx.first().map_or(now, |f| f.meta().arrive.max(now));
         rx.iter().take(EXPECT_FRAMES).for_each(|f| self.host.expect(f));
@@ -253,7 +263,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             rx.drain(..).for_each(|frame| self.pass(now, frame, rec));
         }
         self.rx = rx;
-        (moved, now)
+        (true, taken, now)
     }
 
     /// Hands over a received frame by way of the capture and the faults.
