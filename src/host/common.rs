@@ -280,7 +280,10 @@ impl Host {
         if self.common.is_empty() {
             self.common.resize(self.shared.len() * self.templates.len(), None);
         }
-        let middle = CommonHead::middle(template, shared.markings.data, opcode, shared.mtu);
+        let mut middle = CommonHead::middle(template, shared.markings.data, opcode, shared.mtu);
+        if self.middles.signature.is_some() {
+            middle.for_stamps();
+        }
         let (payload_len, pad) = middle.payload();
         let profile = usize::from(q.req.profile);
         self.middles.sums.resize_with(self.shared.len(), || None);

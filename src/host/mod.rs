@@ -47,6 +47,7 @@ mod turns;
 mod tx;
 
 pub use datagrams::QKEY;
+pub use rx::Received;
 pub use stream::base_len as stream_base_len;
 pub use tx::RKEY;
 

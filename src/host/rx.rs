@@ -52,6 +52,13 @@ fn hops(meta: &FrameMeta) -> u8 {
     }
 }
 
+/// Packets in the middle of messages that were received and not counted yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    frames: u64,
+    bytes: u64,
+}
+
 impl Host {
     /// Takes a frame that arrived at `now`: data, ACK, NAK, CNP and PFC (which calls [`Host::on_pause`]
     /// itself). Frames for nobody here are counted as unknown, contradictory ones as malformed.
@@ -99,7 +106,8 @@ impl Host {
         (shared.plain_rx && q.resp.rx.expects_middle(is_send, f.psn, f.payload_len, shared)).then_some(qp)
     }
 
-    /// As [`Host::on_parsed`] for what [`Host::next_middle`] has said to be for this queue pair.
+    /// As [`Host::on_parsed`] for what [`Host::next_middle`] has said to be for this queue pair; it counts with
+    /// [`Host::count_received`] as received.
     #[inline(always)]
     pub fn on_next_middle<F: Frame>(
         &mut self,
@@ -107,11 +115,19 @@ impl Host {
         qp: u32,
         f: &Fast,
         frame: &F,
+        received: &mut Received,
         rec: &mut impl Record,
     ) {
-        self.stats.rx_frames += 1;
-        self.stats.rx_bytes += counted(frame.len());
+        received.frames += 1;
+        received.bytes += counted(frame.len());
         self.take_middle(now, qp, (f.ack_req, f.ecn), frame.meta(), rec);
+    }
+
+    /// Counts received packets in the middle of messages.
+    #[inline]
+    pub fn count_received(&mut self, received: &Received) {
+        self.stats.rx_frames += received.frames;
+        self.stats.rx_bytes += received.bytes;
     }
 
     /// Takes a frame out of the port's hands, where that is rare.

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::engine::Tee;
 use crate::frame::fault::FaultLine;
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, TxBatch};
-use crate::host::Host;
+use crate::host::{Host, Received};
 use crate::limits::BURST;
 use crate::measure::record::Record;
 use crate::sys::signals::StopFlag;
@@ -245,6 +245,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         now = rx.first().map_or(now, |f| f.meta().arrive.max(now));
         rx.iter().take(EXPECT_FRAMES).for_each(|f| self.host.expect(f));
         let plain = self.between.tee.is_none() && self.between.rx_faults.is_none();
+        let mut received = Received::default();
         for i in 0..rx.len() {
             if let Some(soon) = rx.get(i + EXPECT_FRAMES) {
                 self.host.expect(soon);
@@ -253,11 +254,12 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             if frame.meta().arrive == Time::ZERO {
                 frame.meta_mut().arrive = now;
             }
-            if plain {
-                self.hand_over(now, frame, rec);
+            if plain && !self.hand_over_middle(now, frame, &mut received, rec) {
+                self.hand_over_roce(now, frame, rec);
             }
         }
         if plain {
+            self.host.count_received(&received);
             self.pool.give_many(&mut rx);
         } else {
             rx.drain(..).for_each(|frame| self.pass(now, frame, rec));
@@ -287,21 +289,28 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         }
     }
 
-    #[inline]
     fn hand_over(&mut self, now: Time, frame: &mut P::Frame, rec: &mut impl Record) {
-        if !self.hand_over_middle(now, frame, rec) {
+        let mut received = Received::default();
+        if !self.hand_over_middle(now, frame, &mut received, rec) {
             self.hand_over_roce(now, frame, rec);
         }
+        self.host.count_received(&received);
     }
 
     /// Most frames: in the middle of a message and the next of their queue pair. False when it is another, and nothing has
-    /// happened.
+    /// happened. To be counted when the burst is over.
     #[inline(always)]
-    fn hand_over_middle(&mut self, now: Time, frame: &mut P::Frame, rec: &mut impl Record) -> bool {
+    fn hand_over_middle(
+        &mut self,
+        now: Time,
+        frame: &mut P::Frame,
+        received: &mut Received,
+        rec: &mut impl Record,
+    ) -> bool {
         let Some(f) = fast::parse_usual(frame.head(), frame.len()) else { return false };
         let Some(qp) = self.host.next_middle(&f) else { return false };
         if self.is_right(frame) && self.port.admit(now, &f, frame) {
-            self.host.on_next_middle(now, qp, &f, frame, rec);
+            self.host.on_next_middle(now, qp, &f, frame, received, rec);
         }
         true
     }

@@ -31,6 +31,11 @@ impl CommonHead {
         CommonHead::new(template, marking, opcode, &Ext::None, payload_len)
     }
 
+    /// Makes the time zero in the stamps behind the head, which say the rest themselves.
+    pub fn for_stamps(&mut self) {
+        put(&mut self.head, usize::from(self.head_len) + 8, &[0; 8]);
+    }
+
     /// The same for ACKs.
     pub fn ack(template: &Template, marking: Marking) -> CommonHead {
         let none = Ext::Aeth(Aeth { syndrome: 0, msn: 0 });
@@ -76,7 +81,7 @@ impl CommonHead {
     }
 
     /// Writes a head in the middle of a message; what lies behind it, up to the 96th byte, becomes payload. `stamp`: its
-    /// first and last word, where there is one ([`super::stamp`]); the one between becomes zero.
+    /// first and last word, where there is one ([`super::stamp`]) and the head is laid out for it ([`CommonHead::for_stamps`]).
     #[inline(always)]
     pub fn write(
         &self,
@@ -89,7 +94,6 @@ impl CommonHead {
         Self::patch(span, (sport, dest_qp, u32::from(ack_req) << 31 | psn & super::psn::MASK));
         if let Some((first, intended)) = stamp {
             put(span, UDP_LEN + BTH_LEN, &first.to_le_bytes());
-            put(span, UDP_LEN + BTH_LEN + 8, &[0; 8]);
             put(span, UDP_LEN + BTH_LEN + 16, &intended.to_le_bytes());
         }
     }

@@ -85,6 +85,12 @@ pub(crate) fn be32(bytes: &[u8], off: usize) -> u32 {
     bytes_at(bytes, off).map_or(0, |b| u32::from_be_bytes(*b))
 }
 
+/// Big-endian 64 bits at `off`; 0 beyond the end.
+#[inline]
+pub(crate) fn be64(bytes: &[u8], off: usize) -> u64 {
+    bytes_at(bytes, off).map_or(0, |b| u64::from_be_bytes(*b))
+}
+
 /// Copies `src` to `dst[off..]`. Nothing is written when it does not fit.
 #[inline]
 pub(crate) fn put(dst: &mut [u8], off: usize, src: &[u8]) {

@@ -14,6 +14,8 @@ use crate::wire::icrc::{Advance, of_u64};
 use crate::wire::stamp::{BEFORE, BEHIND_MIN, STAMP, Signature};
 use crate::wire::{ICRC_LEN, pad_of, psn};
 
+/// [`crate::frame::FrameMeta::driver`] of frames whose stamp has a time: the device refused them.
+const TIMED: u32 = 2;
 /// Two cores may read the counter so far apart.
 const SKEW: Span = Span::from_us(1);
 
@@ -85,19 +87,21 @@ impl Stamper {
     pub fn write<F: Frame>(&self, burst: &Together, frame: &mut F) -> bool {
         let m = frame.meta();
         let (at, end) = (usize::from(m.head_len), usize::from(m.len.0));
-        if m.driver != STAMPED {
+        let timed = m.driver == TIMED;
+        if !timed && m.driver != STAMPED {
             return self.write_whole(burst, frame);
         }
         // By the host, or by us and the device refused it: the time alone is to be changed.
+        frame.meta_mut().driver = TIMED;
         let behind = end.wrapping_sub(ICRC_LEN + STAMP + at) as u16;
         let Some(bytes) = frame.wire_bytes_mut() else { return false };
         let Some(time) = bytes.get_mut(at + 8..).and_then(|b| b.first_chunk_mut::<8>()) else { return false };
-        let before = u64::from_le_bytes(std::mem::replace(time, burst.wire_out.0.to_le_bytes()));
-        let change = match (before, behind) {
-            (0, n) if n == burst.common.0 => burst.common.1,
-            (0, n) => self.carried(burst.time, n),
-            (before, n) => self.carried(of_u64::<8>(before ^ burst.wire_out.0), n),
+        let change = match (timed, behind) {
+            (false, n) if n == burst.common.0 => burst.common.1,
+            (false, n) => self.carried(burst.time, n),
+            (true, n) => self.carried(of_u64::<8>(u64::from_le_bytes(*time) ^ burst.wire_out.0), n),
         };
+        *time = burst.wire_out.0.to_le_bytes();
         change_icrc(bytes, end, change)
     }
 
@@ -110,7 +114,7 @@ impl Stamper {
         if m.fill != Fill::Const || at + STAMP > HEAD_MAX || at + STAMP + BEHIND_MIN + ICRC_LEN > end {
             return false;
         }
-        frame.meta_mut().driver = STAMPED;
+        frame.meta_mut().driver = TIMED;
         let Some(bytes) = frame.wire_bytes_mut() else { return false };
         let Some(stamp) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut::<STAMP>()) else {
             return false;
