@@ -6,13 +6,16 @@
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rankstorm::dpdk::{Eal, EalOptions, FrameRing, MbufFrame, MbufFrames, MbufPool, PoolSpec, eal};
-use rankstorm::frame::{Burst, Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload, flags};
+use rankstorm::frame::{
+    Burst, Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload, Written, flags,
+};
 use rankstorm::sys::affinity;
 use rankstorm::units::{FrameLen, Time};
+use rankstorm::wire::fixed::{FixedHead, PsnSums};
 use rankstorm::wire::headers::{Ext, Opcode, Reth};
 use rankstorm::wire::icrc::AfterHead;
 use rankstorm::wire::template::{BthFields, FrameSpec, Template, WireLen};
-use rankstorm::wire::{ICRC_LEN, fast, icrc, pad_of};
+use rankstorm::wire::{ICRC_LEN, fast, icrc, pad_of, psn};
 
 const SEED: u64 = 0x5eed_0001;
 
@@ -173,8 +176,9 @@ fn sealed_frames_are_right_whatever_the_mbuf_held_before(eal: &Eal) {
             1 => (r >> 16) % 80,
             _ => (r >> 16) % 4097,
         } as u16;
-        match (r >> 4) % 6 {
+        match (r >> 4) % 7 {
             0 => check_control(&mut pool, template, &mut rng),
+            2 => check_row(&mut pool, template, &mut rng, payload_len & !3),
             1 => check_writable(&mut pool, template, &mut rng, payload_len),
             _ => check_const(&mut pool, template, &mut rng, payload_len, round),
         }
@@ -218,6 +222,47 @@ fn check_const(pool: &mut MbufFrames, template: &Template, rng: &mut Pcg64Mcg, p
         icrc::seal(whole).unwrap();
     }
     if rng.next_u32() % 2 == 0 { pool.give(frame) } else { drop(frame) }
+}
+
+/// Frames written by the burst: heads that are kept, a stamp in every other, and no more than the pool has.
+fn check_row(pool: &mut MbufFrames, template: &Template, rng: &mut Pcg64Mcg, payload_len: u16) {
+    let opcode = Opcode::UcSendOnly.into();
+    let bth = BthFields { opcode, dest_qp: rng.next_u32() & psn::MASK, ..BthFields::default() };
+    let Some((head, shape, register)) =
+        FixedHead::new(template, template.flow(), &bth, &Ext::None, payload_len)
+    else {
+        return;
+    };
+    let sums = PsnSums::new(&shape);
+    let fill = if payload_len == 0 { Fill::Control } else { Fill::Const };
+    let common =
+        FrameMeta { len: shape.len, head_len: shape.head_len, fill, class: 3, ..FrameMeta::default() };
+    let (first, wanted, whole) = (rng.next_u32(), 1 + rng.next_u32() as usize % 4, rng.next_u32() % 4 != 0);
+    let mut out: Burst<MbufFrame> = Burst::new();
+    let n = pool.write_many(&common, 4, &mut out, |i, frame| {
+        if i == wanted {
+            return Written::Nothing;
+        }
+        let number = first.wrapping_add(i as u32) & psn::MASK;
+        head.write(frame.head_mut(), number, &shape);
+        frame.meta_mut().flow = number;
+        if whole { Written::Whole(sums.icrc(register, number)) } else { Written::Head }
+    });
+    assert_eq!((n, out.len()), (wanted.min(3), wanted.min(3)), "three mbufs are all there are");
+    for (i, mut frame) in out.drain(..).enumerate() {
+        let number = first.wrapping_add(i as u32) & psn::MASK;
+        assert_eq!(*frame.meta(), FrameMeta { flow: number, ..common });
+        let f = fast::parse(frame.head(), frame.len()).unwrap();
+        assert_eq!((f.psn, f.payload_len), (number, payload_len));
+        let payload = &frame.bytes()[usize::from(shape.head_len)..frame.bytes().len() - ICRC_LEN];
+        assert!(payload.iter().all(|&b| b == PAYLOAD_BYTE), "{payload_len} B: an earlier frame shows there");
+        assert_eq!(icrc::verify(frame.bytes()), Ok(true), "{payload_len} B, PSN {number}");
+        if i % 2 == 0 && payload_len > 24 {
+            let at = usize::from(shape.head_len);
+            frame.wire_bytes_mut().unwrap()[at..at + 24].fill(!PAYLOAD_BYTE);
+        }
+        pool.give(frame);
+    }
 }
 
 fn check_writable(pool: &mut MbufFrames, template: &Template, rng: &mut Pcg64Mcg, payload_len: u16) {

@@ -3,6 +3,7 @@
 /* For rte_eth_read_clock and rte_eth_fec_get, which are marked so since 2019. */
 #define ALLOW_EXPERIMENTAL_API
 
+#include <stddef.h>
 #include <string.h>
 
 #include <rte_errno.h>
@@ -192,12 +193,19 @@ uint16_t rs_eth_tx_burst(uint16_t port, struct rte_mbuf **frames, uint16_t n)
 	return rte_eth_tx_burst(port, 0, frames, n);
 }
 
+_Static_assert(offsetof(struct rte_mbuf, data_off) == offsetof(struct rte_mbuf, rearm_data) &&
+		       offsetof(struct rte_mbuf, refcnt) == offsetof(struct rte_mbuf, rearm_data) + 2 &&
+		       offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, rearm_data) + 4,
+	       "struct rte_mbuf changed: correct adopt");
+
 /* Makes a received mbuf one that the safe layer can own: alone, whole, data right behind the headroom.
  * Returns 0, or -1 after freeing it: several segments, shared, foreign, or no room to move the data. */
 static int adopt(struct rte_mbuf *m)
 {
-	if (likely(m->nb_segs == 1 && m->data_off == RTE_PKTMBUF_HEADROOM && RTE_MBUF_DIRECT(m) &&
-		   rte_mbuf_refcnt_read(m) == 1))
+	/* data_off, refcnt, nb_segs: neighbours, looked at together. */
+	static const uint16_t usual[3] = { RTE_PKTMBUF_HEADROOM, 1, 1 };
+
+	if (likely(memcmp(&m->rearm_data, usual, sizeof(usual)) == 0 && RTE_MBUF_DIRECT(m)))
 		return 0;
 	if (m->nb_segs == 1 && RTE_MBUF_DIRECT(m) && rte_mbuf_refcnt_read(m) == 1 &&
 	    (uint32_t)RTE_PKTMBUF_HEADROOM + m->data_len <= m->buf_len) {

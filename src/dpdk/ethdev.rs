@@ -504,7 +504,6 @@ impl EthPort {
         if count == 0 {
             return 0;
         }
-        frames.iter_mut().for_each(MbufFrame::for_device);
         // SAFETY: `count` valid frames, each an mbuf of one segment that is ours alone; queue 0 is set up, and `&mut self`
         // makes this thread its only user.
         let sent = usize::from(unsafe {

@@ -17,7 +17,9 @@
 //!
 //! So a frame's bytes are right after `seal`, and not before.
 
+use std::hint::black_box;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
@@ -28,7 +30,9 @@ use dpdk_sys::{
 
 use super::mempool::MbufPool;
 use super::seal::Sealer;
-use crate::frame::{Burst, Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload, flags};
+use crate::frame::{
+    Burst, Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload, Written, flags,
+};
 use crate::units::FrameLen;
 use crate::wire::ICRC_LEN;
 use crate::wire::icrc::AfterHead;
@@ -180,7 +184,14 @@ impl MbufFrame {
     fn start(&mut self, fill: Fill, len: FrameLen) {
         // SAFETY: the private area behind the mbuf is a FrameMeta's size and alignment; it is ours to write.
         unsafe { (&raw mut (*self.0.as_ptr()).meta).write(FrameMeta { fill, len, ..FrameMeta::default() }) };
+        self.place_data();
         self.clean(fill, len);
+    }
+
+    /// Puts the data where a device looks for it: drivers may have moved it when they last sent this mbuf.
+    #[inline(always)]
+    fn place_data(&mut self) {
+        self.set(&DATA_OFF, MBUF_HEADROOM_BYTES as u16);
     }
 
     /// Puts back what an earlier frame has left behind its headers.
@@ -205,12 +216,6 @@ impl MbufFrame {
                 self.mark(0, 0);
             }
         }
-    }
-
-    /// Puts the data where a device looks for it: drivers may have moved it when they last sent this mbuf.
-    #[inline]
-    pub(super) fn for_device(&mut self) {
-        self.set(&DATA_OFF, MBUF_HEADROOM_BYTES as u16);
     }
 
     /// The mbuf itself.
@@ -257,24 +262,29 @@ impl MbufFrame {
         self.set(&PKT_LEN, u32::from(len.0));
     }
 
-    /// Completes the bytes; see [`FramePool::seal_known`].
+    /// Makes the second 64 bytes of a [`Fill::Const`] frame payload. Up to HEAD_MAX and two bytes more: all of it is payload,
+    /// or the ICRC that follows.
     #[inline(always)]
-    fn seal_known(&mut self, icrc: u32) {
-        let (fill, len) = (self.meta().fill, self.meta().len);
+    fn clean_second_line(&mut self, fill: Fill) {
         if fill == Fill::Const {
-            // Up to HEAD_MAX and two bytes more: all of it is payload, or the ICRC that follows.
             // SAFETY: the data area is at least ROOM_BYTES_MIN long, and ours.
             unsafe {
                 let second = self.0.as_ptr().byte_add(DATA_AT + HEAD_LINE);
                 second.cast::<[u8; HEAD_LINE]>().write([PAYLOAD_BYTE; HEAD_LINE]);
             }
         }
-        let tail = usize::from(len.0).wrapping_sub(ICRC_LEN);
-        if let Some(bytes) = self.room_mut().get_mut(tail..).and_then(|r| r.first_chunk_mut::<ICRC_LEN>()) {
-            *bytes = icrc.to_le_bytes();
-        }
-        if fill == Fill::Const {
-            self.mark(tail as u16, len.0);
+    }
+
+    /// Completes a frame that only lacks this ICRC ([`Written::Whole`]) but for its mark.
+    ///
+    /// # Safety
+    /// `len` bytes, at least [`ICRC_LEN`], fit into the data area.
+    #[inline(always)]
+    unsafe fn complete(&mut self, len: FrameLen, icrc: u32) {
+        // SAFETY: the ICRC lies inside as the caller says.
+        unsafe {
+            let tail = self.0.as_ptr().byte_add(DATA_AT + usize::from(len.0) - ICRC_LEN);
+            tail.cast::<u32>().write_unaligned(icrc.to_le());
         }
         self.set(&DATA_LEN, len.0);
         self.set(&PKT_LEN, u32::from(len.0));
@@ -485,21 +495,56 @@ impl FramePool for MbufFrames {
     }
 
     #[inline]
-    fn take_many(&mut self, fill: Fill, len: FrameLen, n: usize, out: &mut Burst<MbufFrame>) -> usize {
+    fn write_many(
+        &mut self,
+        common: &FrameMeta,
+        n: usize,
+        out: &mut Burst<MbufFrame>,
+        mut each: impl FnMut(usize, &mut MbufFrame) -> Written,
+    ) -> usize {
+        let (fill, len) = (common.fill, common.len);
         let shelf = if fill == Fill::Control { &mut self.control } else { &mut self.data };
-        if len.0 > shelf.frame_bytes_max {
+        if len.0 > shelf.frame_bytes_max || usize::from(len.0) < ICRC_LEN {
             return 0;
         }
         let before = out.len();
-        let taken = shelf.pop_many(n, out);
-        let taken_frames = &mut out[before..];
-        for i in 0..taken_frames.len() {
-            if let Some(soon) = taken_frames.get(i + PREFETCH_FRAMES) {
+        shelf.pop_many(n, out);
+        // What a frame like these leaves behind, which is what the next one writes over.
+        let like_these = match fill {
+            Fill::Const => Mark { from: len.0 - ICRC_LEN as u16, to: len.0 },
+            _ => Mark { from: 0, to: len.0 },
+        };
+        // Laid out in memory, so that it is copied line by line.
+        let common = black_box(*common);
+        let (like_these, frames) = (like_these.word(), &mut out[before..]);
+        let mut written = 0;
+        while written < frames.len() {
+            if let Some(soon) = frames.get(written + PREFETCH_FRAMES) {
                 soon.prefetch();
             }
-            taken_frames[i].clean(fill, len);
+            // Another handle of the same frame, which is not looked up again after every store.
+            let mut frame = ManuallyDrop::new(MbufFrame(frames[written].0));
+            if frame.get(&USER) != like_these {
+                frame.clean(fill, len);
+                if fill == Fill::Const {
+                    frame.set(&USER, like_these);
+                }
+            }
+            frame.place_data();
+            *frame.meta_mut() = common;
+            frame.clean_second_line(fill);
+            match each(written, &mut frame) {
+                // SAFETY: frames of this shelf have room for `frame_bytes_max`, which `len` does not exceed.
+                Written::Whole(icrc) => unsafe { frame.complete(len, icrc) },
+                Written::Head => frame.seal(&self.sealer, None),
+                Written::Nothing => break,
+            }
+            written += 1;
         }
-        taken
+        for frame in out.drain(before + written..) {
+            shelf.push(frame);
+        }
+        written
     }
 
     /// Takes frames of any pool.
@@ -514,6 +559,19 @@ impl FramePool for MbufFrames {
     }
 
     #[inline]
+    fn give_many(&mut self, frames: &mut Burst<MbufFrame>) {
+        let pool = frames.first().map_or(std::ptr::null_mut(), |f| f.get(&POOL));
+        if frames.len() < SHELF_MOVE || frames.iter().any(|f| f.get(&POOL) != pool) {
+            return frames.drain(..).for_each(|frame| self.give(frame));
+        }
+        // SAFETY: as in `drop` of each of them; they are forgotten at once.
+        unsafe {
+            dpdk_sys::rs_mempool_put_bulk(pool, frames.as_ptr().cast(), frames.len() as u32);
+            frames.set_len(0);
+        }
+    }
+
+    #[inline]
     fn seal(&mut self, frame: &mut MbufFrame) {
         frame.seal(&self.sealer, None);
     }
@@ -523,10 +581,5 @@ impl FramePool for MbufFrames {
     #[inline]
     fn seal_after(&mut self, frame: &mut MbufFrame, after: &AfterHead) {
         frame.seal(&self.sealer, Some(after));
-    }
-
-    #[inline(always)]
-    fn seal_known(&mut self, frame: &mut MbufFrame, icrc: u32) {
-        frame.seal_known(icrc);
     }
 }

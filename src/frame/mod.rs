@@ -58,9 +58,13 @@ pub struct FrameMeta {
     pub ttl: u8,
     /// Bits of [`flags`].
     pub flags: u8,
-    /// Reserved for drivers; zero elsewhere.
+    /// Reserved for drivers; zero elsewhere, but for [`STAMPED`].
     pub driver: u32,
 }
+
+/// [`FrameMeta::driver`] of frames whose payload begins with a stamp ([`crate::wire::stamp`]). Until its port writes the time
+/// there it is zero.
+pub const STAMPED: u32 = 1;
 
 /// Bits of [`FrameMeta::flags`].
 pub mod flags {
@@ -152,6 +156,18 @@ pub trait Frame: Sized + Send {
     }
 }
 
+/// How far a frame of [`FramePool::write_many`] is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// A RoCEv2 frame without pad: all that is not payload byte, to be so anyway where there is payload, stands in its first
+    /// 64 bytes and, where those behind them were changed, there. It only lacks this ICRC.
+    Whole(u32),
+    /// Its headers.
+    Head,
+    /// Not at all: there are no more.
+    Nothing,
+}
+
 /// Lends frames. Sized by the plan, so that `take` fails only when the plan was wrong.
 pub trait FramePool {
     /// The frames of this pool.
@@ -159,13 +175,28 @@ pub trait FramePool {
     /// A frame with zeroed meta but for `fill` and `len`; its head bytes are undefined. `None` when the pool is empty
     /// (counted by the caller as the tester's own fault).
     fn take(&mut self, fill: Fill, len: FrameLen) -> Option<Self::Frame>;
-    /// Appends up to `n` frames of one length to `out`, as far as it has room, and returns how many. Whoever asks writes
-    /// all of their meta.
+    /// Appends up to `n` frames with this meta to `out`, as far as it has room, and returns how many. `each` is given
+    /// how many there were before; it writes the head of one, and what of its meta differs, but neither `fill` nor `len`, and
+    /// says how the frame is to be completed.
     #[inline]
-    fn take_many(&mut self, fill: Fill, len: FrameLen, n: usize, out: &mut Burst<Self::Frame>) -> usize {
+    fn write_many(
+        &mut self,
+        common: &FrameMeta,
+        n: usize,
+        out: &mut Burst<Self::Frame>,
+        mut each: impl FnMut(usize, &mut Self::Frame) -> Written,
+    ) -> usize {
         let before = out.len();
         while out.len() < before + n && !out.is_full() {
-            let Some(frame) = self.take(fill, len) else { break };
+            let Some(mut frame) = self.take(common.fill, common.len) else { break };
+            *frame.meta_mut() = *common;
+            match each(out.len() - before, &mut frame) {
+                Written::Whole(_) | Written::Head => self.seal(&mut frame),
+                Written::Nothing => {
+                    self.give(frame);
+                    break;
+                }
+            }
             out.push(frame);
         }
         out.len() - before
@@ -177,6 +208,11 @@ pub trait FramePool {
     }
     /// Takes one frame back.
     fn give(&mut self, frame: Self::Frame);
+    /// Takes all of them back.
+    #[inline]
+    fn give_many(&mut self, frames: &mut Burst<Self::Frame>) {
+        frames.drain(..).for_each(|frame| self.give(frame));
+    }
     /// Completes the bytes of a frame whose headers are written and whose `meta.head_len` is set: pad and ICRC where
     /// the driver carries real bytes, nothing in virtual time. PFC frames (`flags::PFC`) have no ICRC.
     fn seal(&mut self, frame: &mut Self::Frame);
@@ -185,12 +221,6 @@ pub trait FramePool {
     /// As [`FramePool::seal`] for a RoCEv2 frame whose CRC register after the headers is known.
     #[inline]
     fn seal_after(&mut self, frame: &mut Self::Frame, _after: &AfterHead) {
-        self.seal(frame);
-    }
-    /// As [`FramePool::seal`] for a RoCEv2 frame without pad whose payload, if any, is constant, whose head was written
-    /// by [`crate::wire::fixed::FixedHead::write`], and whose ICRC is known.
-    #[inline]
-    fn seal_known(&mut self, frame: &mut Self::Frame, _icrc: u32) {
         self.seal(frame);
     }
 }
@@ -202,12 +232,31 @@ pub struct TxBatch<F> {
     pub control: Burst<F>,
     /// Payload.
     pub data: Burst<F>,
+    /// Length of the first frames of `data`, and of how many.
+    alike: (FrameLen, usize),
 }
 
 impl<F> TxBatch<F> {
     /// An empty batch.
     pub fn new() -> TxBatch<F> {
-        TxBatch { control: Burst::new(), data: Burst::new() }
+        TxBatch { control: Burst::new(), data: Burst::new(), alike: (FrameLen(0), 0) }
+    }
+    /// Notes that all data frames behind the first `before` have this length.
+    #[inline]
+    pub fn note_alike(&mut self, before: usize, len: FrameLen) {
+        if before == 0 || self.alike == (len, before) {
+            self.alike = (len, self.data.len());
+        }
+    }
+    /// Nothing is known of the lengths any more: data frames came or went by other ways.
+    #[inline]
+    pub fn forget_alike(&mut self) {
+        self.alike.1 = 0;
+    }
+    /// Length of all data frames, where that was noted.
+    #[inline]
+    pub fn data_len(&self) -> Option<FrameLen> {
+        (self.alike.1 != 0 && self.alike.1 == self.data.len()).then_some(self.alike.0)
     }
     /// Frames in the batch.
     pub fn frames(&self) -> usize {

@@ -47,6 +47,7 @@ mod turns;
 mod tx;
 
 pub use datagrams::QKEY;
+pub use rx::Received;
 pub use stream::base_len as stream_base_len;
 pub use tx::RKEY;
 
@@ -206,9 +207,8 @@ pub struct Host {
     rares: Vec<rare::Rare>,
     /// What came out of order, of queue pairs with selective repeat ([`Cold::reorder`]).
     reorders: Vec<Reorder>,
+    middles: common::Middles,
     groups: stream::Groups,
-    /// [`stream::Sender::group`] of each.
-    stream_groups: Vec<u16>,
     stream_rx: stream::Receivers,
     /// `None` where a queue pair joins the back of its list after every frame.
     turns: Option<Box<turns::Turns>>,
@@ -328,7 +328,11 @@ impl Host {
     /// Bytes of memory behind one queue pair: its rows, cold state, timers, places in lists, a message, and headers that
     /// it shares with no other.
     pub const fn bytes_per_qp() -> u64 {
-        let rows = size_of::<Qp>() + size_of::<Template>() + size_of::<Cold>() + size_of::<programs::Route>();
+        let rows = size_of::<Qp>()
+            + common::BYTES_PER_QP
+            + size_of::<Template>()
+            + size_of::<Cold>()
+            + size_of::<programs::Route>();
         let lists = 2 * wheel::BYTES_PER_TIMER + 3 * ready::BYTES_PER_ENTRY + messages::BYTES_PER_MESSAGE;
         (rows + size_of::<Reaction>() + lists) as u64
     }
@@ -336,7 +340,7 @@ impl Host {
     /// Bytes of memory behind one stream's sending end.
     pub const fn bytes_per_stream() -> u64 {
         let lists = 2 * wheel::BYTES_PER_TIMER + ready::BYTES_PER_ENTRY + lanes::BYTES_PER_STREAM;
-        (stream::BYTES_PER_STREAM + size_of::<u16>() + lists) as u64
+        (stream::BYTES_PER_STREAM + lists) as u64
     }
 
     /// Bytes of memory behind one port, its queue pairs and ranks not counted.

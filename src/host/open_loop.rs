@@ -3,14 +3,10 @@
 //! Streams of one group differ in addresses and PSN alone. Their frames are taken from the pool together, and what they
 //! cost by the frame is their head, their checksum and the next time of their schedule; the rest is paid by the burst.
 
-use std::hint::black_box;
-
-use arrayvec::ArrayVec;
-
 use super::Host;
 use super::stream::{self, NO_GROUP};
 use super::tx::{Step, write_head};
-use crate::frame::{Fill, Frame, FrameMeta, FramePool, TxBatch, flags};
+use crate::frame::{Fill, Frame, FrameMeta, FramePool, TxBatch, Written, flags};
 use crate::limits::BURST;
 use crate::measure::record::Record;
 use crate::units::Time;
@@ -20,6 +16,7 @@ use crate::wire::template::BthFields;
 const STREAMS_WARM: usize = 2_048;
 /// Streams are asked for so many frames before theirs is written.
 const STREAMS_AHEAD: usize = BURST;
+const _: () = assert!(BURST.is_power_of_two());
 
 impl Host {
     /// Prepares checksums of streams' frames, for drivers that carry bytes: 7 KiB for each kind of them.
@@ -84,28 +81,10 @@ impl Host {
         pool: &mut P,
         out: &mut TxBatch<P::Frame>,
     ) -> usize {
-        let room = room.min(out.data.remaining_capacity());
         let first = self.qps.len();
-        let alike = |id: &u32| self.stream_groups.get((*id as usize).wrapping_sub(first)) == Some(&group);
-        let mut ids: ArrayVec<u32, BURST> = ArrayVec::new();
-        for id in self.ready.senders(list).take(room).take_while(alike) {
-            ids.push(id);
-        }
-        // The whole list has its turn again and again, so whoever stands so far behind will be needed.
-        let mut soon: ArrayVec<u32, BURST> = ArrayVec::new();
-        if self.streams.len() > STREAMS_WARM {
-            for id in self.ready.senders(list).skip(STREAMS_AHEAD).take(ids.len()) {
-                soon.push(id);
-            }
-        }
         let g = &self.groups[usize::from(group)];
-        let before = out.data.len();
-        let taken = pool.take_many(g.fill, g.shape.len, ids.len(), &mut out.data);
-        ids.truncate(taken);
-        self.ready.leave_many(list, taken);
-        let mut again: ArrayVec<u32, BURST> = ArrayVec::new();
-        // Laid out in memory, so that it is copied line by line.
-        let meta = black_box(FrameMeta {
+        let far = self.streams.len() > STREAMS_WARM;
+        let meta = FrameMeta {
             start: now,
             src: self.port,
             len: g.shape.len,
@@ -114,30 +93,35 @@ impl Host {
             class: g.class,
             flags: flags::DATA,
             ..FrameMeta::default()
-        });
-        for (i, (frame, id)) in out.data[before..].iter_mut().zip(&ids).enumerate() {
-            // One at a time: caches take in so many lines at once, and who asks for more waits.
-            if let Some(id) = soon.get(i) {
-                stream::prefetch_hot(&self.streams, (*id as usize).wrapping_sub(first));
+        };
+        let (shape, sums) = (g.shape, g.sums.as_ref());
+        let (row, streams) = (self.ready.firsts(list, room), &mut self.streams[..]);
+        let (mut again, mut agains) = ([0; BURST], 0);
+        let before = out.data.len();
+        let taken = pool.write_many(&meta, row.len(), &mut out.data, |i, frame| {
+            // The whole list has its turn again and again, so whoever stands so far behind will be needed. One at a time:
+            // caches take in so many lines at once, and who asks for more waits.
+            if far && let Some(soon) = self.ready.behind(list, STREAMS_AHEAD + i) {
+                stream::prefetch_hot(streams, (soon as usize).wrapping_sub(first));
             }
-            let s = &mut self.streams[*id as usize - first];
+            let Some(&id) = row.get(i) else { return Written::Nothing };
+            let stream = streams.get_mut((id as usize).wrapping_sub(first));
+            let Some(s) = stream.filter(|s| s.group == group) else { return Written::Nothing };
             let m = frame.meta_mut();
-            *m = meta;
-            (m.intended, m.flow) = (s.due(), *id);
-            let (head, psn, icrc) = s.fixed();
-            head.write(frame.head_mut(), psn, &g.shape);
-            match &g.sums {
-                Some(sums) => pool.seal_known(frame, sums.icrc(icrc, psn)),
-                None => pool.seal(frame),
-            }
+            (m.intended, m.flow) = (s.due(), id);
+            let written = s.write_fixed(frame.head_mut(), &shape, sums);
             let next = s.sent_fixed();
-            if next <= now {
-                again.push(*id);
-            } else if next != Time::NEVER && !self.lanes.set(s.lane, *id, next) {
-                self.wheel.set(*id, next);
+            // At most a burst of them.
+            again[agains & (BURST - 1)] = id;
+            agains += usize::from(next <= now);
+            if next > now && next != Time::NEVER && !self.lanes.set(s.lane, id, next) {
+                self.wheel.set(id, next);
             }
-        }
-        self.ready.join_many(list, &again);
+            written
+        });
+        out.note_alike(before, meta.len);
+        self.ready.leave_many(list, taken);
+        self.ready.join_many(list, again.get(..agains).unwrap_or_default());
         let n = taken as u64;
         self.pfc_rx.left_many(now, list, g.shape.len, n);
         self.stats.stream_tx += n;

@@ -52,6 +52,13 @@ fn hops(meta: &FrameMeta) -> u8 {
     }
 }
 
+/// Packets in the middle of messages that were received and not counted yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    frames: u64,
+    bytes: u64,
+}
+
 impl Host {
     /// Takes a frame that arrived at `now`: data, ACK, NAK, CNP and PFC (which calls [`Host::on_pause`]
     /// itself). Frames for nobody here are counted as unknown, contradictory ones as malformed.
@@ -72,37 +79,55 @@ impl Host {
     }
 
     /// As [`Host::on_frame`] for a whole RoCEv2 frame that was parsed already.
-    #[inline(always)]
+    #[inline]
     pub fn on_parsed<F: Frame>(&mut self, now: Time, f: &Fast, frame: &F, rec: &mut impl Record) {
         if self.memories.any() || self.receive.is_some() {
             return self.on_frame(now, frame, rec);
         }
         self.stats.rx_frames += 1;
         self.stats.rx_bytes += counted(frame.len());
-        if matches!(f.opcode, MIDDLE_SEND | MIDDLE_WRITE) && f.dest_qp < STREAM_QPN_FIRST {
-            let qp = f.dest_qp.wrapping_sub(QPN_FIRST);
-            let ours = self.qps.get(qp as usize).is_some_and(|q| q.req.addr == addr_of(f.src, f.dst));
-            if ours && self.on_middle(now, qp, f, frame.meta(), rec) {
-                return;
-            }
-        }
-        // A copy, so that what was read of the frame until here never goes to memory.
-        self.on_roce_other(now, &{ *f }, frame.head(), frame.meta(), rec);
+        self.on_roce(now, f, frame.head(), frame.meta(), rec);
         if self.programs.any_dirty() {
             self.run_programs(now, rec);
         }
     }
 
-    #[inline(never)]
-    fn on_roce_other(
+    /// The queue pair that a frame is for when it is a packet in the middle of a message, the next one and as it should be,
+    /// and nothing else may act: [`Host::on_next_middle`] takes it then.
+    #[inline(always)]
+    pub fn next_middle(&self, f: &Fast) -> Option<u32> {
+        if !matches!(f.opcode, MIDDLE_SEND | MIDDLE_WRITE) || self.memories.any() || self.receive.is_some() {
+            return None;
+        }
+        let qp = f.dest_qp.wrapping_sub(QPN_FIRST);
+        let q = self.qps.get(qp as usize).filter(|q| q.req.addr == addr_of(f.src, f.dst))?;
+        let shared = self.shared.get(usize::from(q.req.profile))?;
+        let is_send = f.opcode == MIDDLE_SEND;
+        (shared.plain_rx && q.resp.rx.expects_middle(is_send, f.psn, f.payload_len, shared)).then_some(qp)
+    }
+
+    /// As [`Host::on_parsed`] for what [`Host::next_middle`] has said to be for this queue pair; it counts with
+    /// [`Host::count_received`] as received.
+    #[inline(always)]
+    pub fn on_next_middle<F: Frame>(
         &mut self,
         now: Time,
+        qp: u32,
         f: &Fast,
-        head: &[u8; HEAD_MAX],
-        meta: &FrameMeta,
+        frame: &F,
+        received: &mut Received,
         rec: &mut impl Record,
     ) {
-        self.on_roce(now, f, head, meta, rec);
+        received.frames += 1;
+        received.bytes += counted(frame.len());
+        self.take_middle(now, qp, (f.ack_req, f.ecn), frame.meta(), rec);
+    }
+
+    /// Counts received packets in the middle of messages.
+    #[inline]
+    pub fn count_received(&mut self, received: &Received) {
+        self.stats.rx_frames += received.frames;
+        self.stats.rx_bytes += received.bytes;
     }
 
     /// Takes a frame out of the port's hands, where that is rare.
@@ -209,8 +234,8 @@ impl Host {
             self.stats.rx_unknown += 1;
             return;
         }
-        if matches!(f.opcode, MIDDLE_SEND | MIDDLE_WRITE) && self.on_middle(now, qp, f, meta, rec) {
-            return;
+        if let Some(qp) = self.next_middle(f) {
+            return self.take_middle(now, qp, (f.ack_req, f.ecn), meta, rec);
         }
         if f.opcode == RcAck as u8 {
             return self.on_acknowledge(now, qp, f, head, meta, rec);
@@ -237,28 +262,31 @@ impl Host {
         }
     }
 
-    /// A packet in the middle of a message that is the next and as it should be; false when it is not.
+    /// Takes a packet of [`Host::next_middle`], whether it asks for an ACK, and its ECN field.
     #[inline(always)]
-    fn on_middle(&mut self, now: Time, qp: u32, f: &Fast, meta: &FrameMeta, rec: &mut impl Record) -> bool {
+    fn take_middle(
+        &mut self,
+        now: Time,
+        qp: u32,
+        (ack_req, ecn): (bool, u8),
+        meta: &FrameMeta,
+        rec: &mut impl Record,
+    ) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
         let rx = &mut q.resp.rx;
-        let is_send = f.opcode == MIDDLE_SEND;
-        if !shared.plain_rx || !rx.on_middle(is_send, f.psn, f.ack_req, f.payload_len, shared) {
-            return false;
-        }
-        if rx.wants_control() && !shared.ack_each && f.ecn != 3 {
+        rx.take_middle(ack_req, shared);
+        if rx.wants_control() && !shared.ack_each && ecn != 3 {
             rx.flags |= flags::ACK_QUEUED;
             self.control.join(shared.ack_priority, 2 * qp);
         }
         let class = &mut self.stats.classes[usize::from(shared.class)];
         class.arrivals += 1;
-        self.stats.payload_bytes += u64::from(f.payload_len);
+        self.stats.payload_bytes += u64::from(shared.mtu);
         rec.arrival(now, meta, ClassIx(shared.class));
-        if f.ecn == 3 || shared.ack_each {
-            self.on_middle_marked(now, qp, f.ecn == 3);
+        if ecn == 3 || shared.ack_each {
+            self.on_middle_marked(now, qp, ecn == 3);
         }
-        true
     }
 
     /// What [`Host::on_data`] does besides for a packet with CE, or where each is acknowledged.

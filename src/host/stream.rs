@@ -6,7 +6,7 @@
 
 use super::config::{HostConfig, STREAM_QPN_FIRST};
 use super::rx::addr_of;
-use crate::frame::Fill;
+use crate::frame::{Fill, HEAD_MAX, Written};
 use crate::hint::prefetch;
 use crate::transport::config::ClassConfig;
 use crate::units::{FrameLen, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
@@ -58,7 +58,7 @@ pub(super) struct Sender {
     gap: u64,
     rem: u64,
     den: u64,
-    /// ICRC of the frame with PSN 0, where that is prepared.
+    /// ICRC of the next frame, where that is prepared.
     icrc: u32,
     /// Number of its [`Group`], or [`NO_GROUP`].
     pub(super) group: u16,
@@ -208,7 +208,8 @@ impl Sender {
     /// Prepares the checksums of its frames.
     pub(super) fn prepare(&mut self, groups: &mut Groups) {
         if let Some(g) = groups.get_mut(usize::from(self.group)) {
-            self.icrc = g.sums.get_or_insert_with(|| PsnSums::new(&g.shape)).first(self.register);
+            let psn = self.sent as u32 & psn::MASK;
+            self.icrc = g.sums.get_or_insert_with(|| PsnSums::new(&g.shape)).icrc(self.register, psn);
         }
     }
 
@@ -222,10 +223,20 @@ impl Sender {
         (BthFields { opcode: opcode as u8, dest_qp: qp, ..BthFields::default() }, ext)
     }
 
-    /// The head that all frames of its group have, the PSN of the next one, and the ICRC of the first.
+    /// Writes the head of the next frame, where that is a fixed one, and says how far the frame is written then.
     #[inline(always)]
-    pub(super) fn fixed(&self) -> (&FixedHead, u32, u32) {
-        (&self.fixed, self.sent as u32 & psn::MASK, self.icrc)
+    pub(super) fn write_fixed(
+        &mut self,
+        head: &mut [u8; HEAD_MAX],
+        shape: &Shape,
+        sums: Option<&PsnSums>,
+    ) -> Written {
+        let psn = self.sent as u32 & psn::MASK;
+        self.fixed.write(head, psn, shape);
+        let Some(sums) = sums else { return Written::Head };
+        let icrc = self.icrc;
+        self.icrc = sums.next(icrc, psn);
+        Written::Whole(icrc)
     }
 
     /// Frames sent, and frames that its schedule asked for until `now`.

@@ -54,11 +54,18 @@ impl Host {
         if self.next_timer() <= now || self.programs.any_dirty() {
             self.advance(now, rec);
         }
+        out.forget_alike();
         let mut sent = 0;
         while sent < room {
             let step = if !out.control.is_full() && self.pause_due() {
                 self.send_pfc(now, pool, out)
             } else if !out.control.is_full() && self.control.any(self.pfc_rx.mask()) {
+                if P::WRITES_BYTES
+                    && let acks @ 1.. = self.send_acks(now, room - sent, pool, out)
+                {
+                    sent += acks;
+                    continue;
+                }
                 self.send_control(now, pool, out)
             } else if !out.data.is_full() {
                 if P::WRITES_BYTES {
@@ -209,12 +216,6 @@ impl Host {
         let (qp, is_cnp) = (entry / 2, entry % 2 == 1);
         if let Some(soon) = self.control.behind(list, PREFETCH_TURNS) {
             self.prefetch_qp(soon / 2);
-        }
-        if P::WRITES_BYTES
-            && !is_cnp
-            && let Some(step) = self.send_ack(now, list, qp, pool, out)
-        {
-            return step;
         }
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];

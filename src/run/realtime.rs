@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::engine::Tee;
 use crate::frame::fault::FaultLine;
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, TxBatch};
-use crate::host::Host;
+use crate::host::{Host, Received};
 use crate::limits::BURST;
 use crate::measure::record::Record;
 use crate::sys::signals::StopFlag;
@@ -26,8 +26,9 @@ const EXPECT_FRAMES: usize = 4;
 /// Sleep while the port refuses frames: a few of them leave in that time at 100 Mbit/s.
 const WAIT_REFUSED: Span = Span::from_us(20);
 
-/// Most bursts that leave in one turn.
+/// Most bursts that leave in one turn, and most that are taken in.
 pub(super) const TX_BURSTS: usize = 4;
+const RX_BURSTS: usize = 4;
 
 /// How well the machine kept up, and what the port did not take.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -191,7 +192,15 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             self.stats.late_total += late;
         }
         // What arrived may have left another core after the turn began: nothing is handled before it was sent.
-        let (received, mut now) = self.receive(now.max(self.reached), rec);
+        let (mut now, mut received, mut taken) = (now.max(self.reached), false, BURST);
+        for _ in 0..RX_BURSTS {
+            if taken < BURST {
+                break;
+            }
+            let moved;
+            (moved, taken, now) = self.receive(now, rec);
+            received |= moved;
+        }
         if !received {
             let due = self.host.next_deadline();
             now = if due.since(now) <= self.lead { now.max(due) } else { now };
@@ -199,14 +208,14 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         self.reached = now;
         let mut sent = self.send(now, rec);
         let mut moved = received || sent > 0;
-        // Without arrivals that wait for their turn, a few bursts leave in one: full ones, and single frames that are so
-        // near that they are made at once as well.
+        // Without arrivals that wait for their turn, a few bursts leave in one: full ones, and without any arrivals single
+        // frames that are so near that they are made at once as well.
         for _ in 1..TX_BURSTS {
             let due = self.host.next_deadline();
             match sent {
-                _ if received => break,
+                _ if taken == BURST => break,
                 BURST => {}
-                1 if due > now && due.since(now) <= self.lead => now = due,
+                1 if !received && due > now && due.since(now) <= self.lead => now = due,
                 _ => break,
             }
             self.reached = now;
@@ -216,60 +225,106 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         moved
     }
 
-    /// Takes what has arrived; says whether that was anything, and the time afterwards.
-    fn receive(&mut self, mut now: Time, rec: &mut impl Record) -> (bool, Time) {
+    /// Takes a burst of what has arrived; says whether anything has moved, how many frames the port gave, and the time
+    /// afterwards.
+    fn receive(&mut self, mut now: Time, rec: &mut impl Record) -> (bool, usize, Time) {
         let mut moved = false;
-        while let Some(frame) = self.between.rx_faults.as_mut().and_then(|l| l.poll(now)) {
-            self.hand_over(now, frame, rec);
+        while let Some(mut frame) = self.between.rx_faults.as_mut().and_then(|l| l.poll(now)) {
+            self.hand_over(now, &mut frame, rec);
+            self.pool.give(frame);
             moved = true;
         }
         if self.port.rx_raw(&mut self.rx) == 0 && self.rx.is_empty() {
-            return (moved, now);
+            return (moved, 0, now);
         }
-        moved = true;
         // Taken only when there is something in it: the move costs more than an idle turn should.
-        let mut rx = std::mem::take(&mut self.rx).into_iter();
-        self.stats.rx_frames += rx.len() as u64;
+        let mut rx = std::mem::take(&mut self.rx);
+        let taken = rx.len();
+        self.stats.rx_frames += taken as u64;
         // Ports that read the clock when they take a burst say so.
-        now = rx.as_slice().first().map_or(now, |f| f.meta().arrive.max(now));
-        rx.as_slice().iter().take(EXPECT_FRAMES).for_each(|f| self.host.expect(f));
-        while let Some(mut frame) = rx.next() {
-            if let Some(soon) = rx.as_slice().get(EXPECT_FRAMES - 1) {
+        now = rx.first().map_or(now, |f| f.meta().arrive.max(now));
+        rx.iter().take(EXPECT_FRAMES).for_each(|f| self.host.expect(f));
+        let plain = self.between.tee.is_none() && self.between.rx_faults.is_none();
+        let mut received = Received::default();
+        for i in 0..rx.len() {
+            if let Some(soon) = rx.get(i + EXPECT_FRAMES) {
                 self.host.expect(soon);
             }
+            let Some(frame) = rx.get_mut(i) else { break };
             if frame.meta().arrive == Time::ZERO {
                 frame.meta_mut().arrive = now;
             }
-            if let Some(tee) = &mut self.between.tee {
-                tee.frame(now, &frame);
-            }
-            let Some(line) = &mut self.between.rx_faults else {
-                self.hand_over(now, frame, rec);
-                continue;
-            };
-            let passed = line.pass(now, frame, &mut self.pool);
-            if let Some(lost) = passed.lost {
-                self.stats.fault_drops += 1;
-                self.pool.give(lost);
-            }
-            for frame in passed.on {
-                self.hand_over(now, frame, rec);
+            if plain && !self.hand_over_middle(now, frame, &mut received, rec) {
+                self.hand_over_roce(now, frame, rec);
             }
         }
-        (moved, now)
+        if plain {
+            self.host.count_received(&received);
+            self.pool.give_many(&mut rx);
+        } else {
+            rx.drain(..).for_each(|frame| self.pass(now, frame, rec));
+        }
+        self.rx = rx;
+        (true, taken, now)
     }
 
-    #[inline]
-    fn hand_over(&mut self, now: Time, mut frame: P::Frame, rec: &mut impl Record) {
+    /// Hands over a received frame by way of the capture and the faults.
+    #[cold]
+    fn pass(&mut self, now: Time, mut frame: P::Frame, rec: &mut impl Record) {
+        if let Some(tee) = &mut self.between.tee {
+            tee.frame(now, &frame);
+        }
+        let Some(line) = &mut self.between.rx_faults else {
+            self.hand_over(now, &mut frame, rec);
+            return self.pool.give(frame);
+        };
+        let passed = line.pass(now, frame, &mut self.pool);
+        if let Some(lost) = passed.lost {
+            self.stats.fault_drops += 1;
+            self.pool.give(lost);
+        }
+        for mut frame in passed.on {
+            self.hand_over(now, &mut frame, rec);
+            self.pool.give(frame);
+        }
+    }
+
+    fn hand_over(&mut self, now: Time, frame: &mut P::Frame, rec: &mut impl Record) {
+        let mut received = Received::default();
+        if !self.hand_over_middle(now, frame, &mut received, rec) {
+            self.hand_over_roce(now, frame, rec);
+        }
+        self.host.count_received(&received);
+    }
+
+    /// Most frames: in the middle of a message and the next of their queue pair. False when it is another, and nothing has
+    /// happened. To be counted when the burst is over.
+    #[inline(always)]
+    fn hand_over_middle(
+        &mut self,
+        now: Time,
+        frame: &mut P::Frame,
+        received: &mut Received,
+        rec: &mut impl Record,
+    ) -> bool {
+        let Some(f) = fast::parse_usual(frame.head(), frame.len()) else { return false };
+        let Some(qp) = self.host.next_middle(&f) else { return false };
+        if self.is_right(frame) && self.port.admit(now, &f, frame) {
+            self.host.on_next_middle(now, qp, &f, frame, received, rec);
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn hand_over_roce(&mut self, now: Time, frame: &mut P::Frame, rec: &mut impl Record) {
         match fast::parse_usual(frame.head(), frame.len()) {
             Some(f) => {
-                if self.is_right(&frame) && self.port.admit(now, &f, &mut frame) {
-                    self.host.on_parsed(now, &f, &frame, rec);
+                if self.is_right(frame) && self.port.admit(now, &f, frame) {
+                    self.host.on_parsed(now, &f, frame, rec);
                 }
             }
-            None => self.hand_over_other(now, &mut frame, rec),
+            None => self.hand_over_other(now, frame, rec),
         }
-        self.pool.give(frame);
     }
 
     /// A frame that is not RoCEv2 over untagged IPv4.
@@ -352,7 +407,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         while let Some(held) = line.poll(now) {
             self.spoilt.push_back(held);
         }
-        let TxBatch { control, data } = &mut self.batch;
+        self.batch.forget_alike();
+        let TxBatch { control, data, .. } = &mut self.batch;
         for frame in control.drain(..).chain(data.drain(..)) {
             let passed = line.pass(now, frame, &mut self.pool);
             if let Some(lost) = passed.lost {
@@ -370,7 +426,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         let lines = [self.between.tx_faults.as_mut(), self.between.rx_faults.as_mut()];
         let held: Vec<P::Frame> =
             lines.into_iter().flatten().flat_map(|l| l.drain().collect::<Vec<_>>()).collect();
-        let TxBatch { control, data } = std::mem::take(&mut self.batch);
+        let TxBatch { control, data, .. } = std::mem::take(&mut self.batch);
         for frame in held.into_iter().chain(control).chain(data).chain(self.spoilt.drain(..)) {
             self.pool.give(frame);
         }

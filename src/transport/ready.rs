@@ -6,7 +6,9 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::PRIORITIES;
+use arrayvec::ArrayVec;
+
+use crate::limits::{BURST, PRIORITIES};
 
 /// List of senders that no pause holds back.
 pub const UNPAUSED: u8 = PRIORITIES as u8;
@@ -137,11 +139,16 @@ impl Ready {
         self.rest[usize::from(list)].get(ahead - 1).map(|e| e.sender)
     }
 
-    /// The senders of a list, the first one first.
+    /// The first senders of a list in their order: `room` of them, a burst, or all.
     #[inline]
-    pub fn senders(&self, list: u8) -> impl Iterator<Item = u32> + '_ {
-        let rest = self.rest[usize::from(list)].iter().map(|e| e.sender);
-        self.behind(list, 0).into_iter().chain(rest)
+    pub fn firsts(&self, list: u8, room: usize) -> ArrayVec<u32, BURST> {
+        let mut firsts = ArrayVec::new();
+        firsts.extend(self.behind(list, 0).filter(|_| room > 0));
+        if self.more & 1 << list != 0 {
+            let rest = self.rest[usize::from(list)].iter().map(|e| e.sender);
+            firsts.extend(rest.take(room.min(BURST).saturating_sub(1)));
+        }
+        firsts
     }
 
     /// The first sender of a list joins its end.
@@ -287,7 +294,7 @@ mod tests {
             assert_eq!(r.front(0), first.map(|((_, s), l)| (l as u8, *s)));
             for (l, m) in model.iter().enumerate().take(3) {
                 let l = l as u8;
-                assert!(r.senders(l).eq(m.iter().map(|e| e.1)) && r.len(l) == m.len());
+                assert!(r.firsts(l, 9).into_iter().eq(m.iter().take(9).map(|e| e.1)) && r.len(l) == m.len());
                 assert_eq!(
                     (0..4).map(|i| r.behind(l, i)).collect::<Vec<_>>(),
                     (0..4).map(|i| Some(m.get(i)?.1)).collect::<Vec<_>>()

@@ -130,31 +130,25 @@ impl Responder {
         self.flags & (flags::ACK | flags::NAK) != 0 && self.flags & flags::ACK_QUEUED == 0
     }
 
-    /// Takes a packet in the middle of a message when it is the next and nothing is wrong with it, as
-    /// [`Responder::on_data`] would; false when it is not, and nothing has changed.
+    /// A packet in the middle of a message is the next and nothing is wrong with it.
     #[inline(always)]
-    pub fn on_middle(
-        &mut self,
-        is_send: bool,
-        psn: u32,
-        ack_req: bool,
-        payload_len: u16,
-        shared: &Shared,
-    ) -> bool {
+    pub fn expects_middle(&self, is_send: bool, psn: u32, payload_len: u16, shared: &Shared) -> bool {
         let phase = if is_send { Phase::Send } else { Phase::Write };
-        let plain = self.phase == phase
+        self.phase == phase
             && psn == self.epsn
             && payload_len == shared.mtu
-            && self.flags & (flags::DEAD | flags::GAP | flags::NAK) == 0;
-        if plain {
-            self.bytes = self.bytes.wrapping_add(payload_len.into());
-            self.epsn = psn::add(psn, 1);
-            self.unacked = self.unacked.saturating_add(1);
-            if ack_req || self.unacked >= shared.ack_every {
-                self.flags |= flags::ACK;
-            }
+            && self.flags & (flags::DEAD | flags::GAP | flags::NAK) == 0
+    }
+
+    /// Takes such a packet, as [`Responder::on_data`] would.
+    #[inline(always)]
+    pub fn take_middle(&mut self, ack_req: bool, shared: &Shared) {
+        self.bytes = self.bytes.wrapping_add(shared.mtu.into());
+        self.epsn = psn::add(self.epsn, 1);
+        self.unacked = self.unacked.saturating_add(1);
+        if ack_req || self.unacked >= shared.ack_every {
+            self.flags |= flags::ACK;
         }
-        plain
     }
 
     /// Handles a data packet and notes which answer is due.

@@ -4,8 +4,8 @@
 use crate::units::FrameLen;
 
 use super::headers::{Aeth, Ext, Opcode};
-use super::icrc::{self, AfterHead};
-use super::template::{BthFields, Entropy, Marking, Template, WireLen};
+use super::icrc;
+use super::template::{BthFields, Entropy, Marking, Template};
 use super::{BTH_LEN, HEAD_MAX, UDP_LEN, put};
 
 /// Bytes kept of a head: a tagged one over IPv6 has 78, and 4 with an AETH.
@@ -29,6 +29,11 @@ impl CommonHead {
     /// Lays out what [`Template::write_as`] writes for packets of this opcode, which must have no extended header.
     pub fn middle(template: &Template, marking: Marking, opcode: Opcode, payload_len: u16) -> CommonHead {
         CommonHead::new(template, marking, opcode, &Ext::None, payload_len)
+    }
+
+    /// Makes the time zero in the stamps behind the head, which say the rest themselves.
+    pub fn for_stamps(&mut self) {
+        put(&mut self.head, usize::from(self.head_len) + 8, &[0; 8]);
     }
 
     /// The same for ACKs.
@@ -58,23 +63,42 @@ impl CommonHead {
         self.len
     }
 
-    /// Writes a head in the middle of a message; what lies behind it, up to the 96th byte, becomes payload. Cost: eight
-    /// table lookups.
+    /// Bytes of payload and of pad behind it.
+    #[inline]
+    pub fn payload(&self) -> (u16, u8) {
+        (self.payload_len, self.pad)
+    }
+
+    /// Bytes of the head.
+    #[inline]
+    pub fn head_len(&self) -> u8 {
+        self.head_len
+    }
+
+    /// CRC register behind the head in the middle of a message of this flow, with PSN 0 and without AckReq.
+    pub fn register(&self, sport: u16, dest_qp: u32) -> u32 {
+        self.register ^ icrc::of_flow::<0>(sport, dest_qp, 0)
+    }
+
+    /// Writes a head in the middle of a message; what lies behind it, up to the 96th byte, becomes payload. `stamp`: its
+    /// first and last word, where there is one ([`super::stamp`]) and the head is laid out for it ([`CommonHead::for_stamps`]).
     #[inline(always)]
     pub fn write(
         &self,
         head: &mut [u8; HEAD_MAX],
-        sport: u16,
-        dest_qp: u32,
-        psn: u32,
-        ack_req: bool,
-    ) -> (WireLen, AfterHead) {
-        self.copy(head, 0, sport, dest_qp, u32::from(ack_req) << 31 | psn & super::psn::MASK);
-        let asked = if ack_req { icrc::of_ack_req() } else { 0 };
-        self.wrote(icrc::of_flow::<0>(sport, dest_qp, psn) ^ asked)
+        (sport, dest_qp, psn, ack_req): (u16, u32, u32, bool),
+        stamp: Option<(u64, u64)>,
+    ) {
+        const SPAN: usize = UDP_LEN + BTH_LEN + super::stamp::STAMP;
+        let Some(span) = self.copy::<SPAN>(head, 0) else { return };
+        Self::patch(span, (sport, dest_qp, u32::from(ack_req) << 31 | psn & super::psn::MASK));
+        if let Some((first, intended)) = stamp {
+            put(span, UDP_LEN + BTH_LEN, &first.to_le_bytes());
+            put(span, UDP_LEN + BTH_LEN + 16, &intended.to_le_bytes());
+        }
     }
 
-    /// Writes the head of an ACK.
+    /// Writes the head of an ACK; returns its ICRC.
     #[inline(always)]
     pub fn write_ack(
         &self,
@@ -83,36 +107,41 @@ impl CommonHead {
         dest_qp: u32,
         psn: u32,
         aeth: Aeth,
-    ) -> (WireLen, AfterHead) {
-        self.copy(head, AETH_LEN, sport, dest_qp, psn & super::psn::MASK);
+    ) -> u32 {
         let word = u32::from(aeth.syndrome) << 24 | aeth.msn & super::psn::MASK;
-        put(head, usize::from(self.head_len) - AETH_LEN, &word.to_be_bytes());
-        self.wrote(icrc::of_flow::<AETH_LEN>(sport, dest_qp, psn) ^ icrc::of_last_word(word))
+        if let Some(span) = self.copy::<{ UDP_LEN + BTH_LEN + AETH_LEN }>(head, AETH_LEN) {
+            Self::patch(span, (sport, dest_qp, psn & super::psn::MASK));
+            put(span, UDP_LEN + BTH_LEN, &word.to_be_bytes());
+        }
+        !(self.register ^ icrc::of_flow::<AETH_LEN>(sport, dest_qp, psn) ^ icrc::of_last_word(word))
     }
 
+    /// Copies the head, and returns so many bytes of it from UDP on: one look whether all of them are there.
     #[inline(always)]
-    fn copy(&self, head: &mut [u8; HEAD_MAX], ext_len: usize, sport: u16, dest_qp: u32, psn_word: u32) {
+    fn copy<'h, const N: usize>(
+        &self,
+        head: &'h mut [u8; HEAD_MAX],
+        ext_len: usize,
+    ) -> Option<&'h mut [u8; N]> {
         if let Some(first) = head.first_chunk_mut() {
             *first = self.head;
         }
-        let bth = usize::from(self.head_len) - BTH_LEN - ext_len;
-        put(head, bth - UDP_LEN, &sport.to_be_bytes());
-        put(head, bth + 4, &(dest_qp & super::psn::MASK).to_be_bytes());
-        put(head, bth + 8, &psn_word.to_be_bytes());
+        let udp = usize::from(self.head_len).wrapping_sub(UDP_LEN + BTH_LEN + ext_len);
+        head.get_mut(udp..)?.first_chunk_mut()
     }
 
     #[inline(always)]
-    fn wrote(&self, differs: u32) -> (WireLen, AfterHead) {
-        (
-            WireLen { head_len: self.head_len, len: self.len },
-            AfterHead { register: self.register ^ differs, payload_len: self.payload_len, pad: self.pad },
-        )
+    fn patch(from_udp: &mut [u8], (sport, dest_qp, psn_word): (u16, u32, u32)) {
+        put(from_udp, 0, &sport.to_be_bytes());
+        put(from_udp, UDP_LEN + 4, &(dest_qp & super::psn::MASK).to_be_bytes());
+        put(from_udp, UDP_LEN + 8, &psn_word.to_be_bytes());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::fixed::PsnSums;
     use crate::wire::template::FrameSpec;
 
     #[test]
@@ -136,10 +165,10 @@ mod tests {
                 let flow = Entropy { sport, marking };
                 let wire = t.write_as(flow, &mut theirs, &bth, &Ext::Aeth(aeth), 0);
                 let register = t.register(sport, &bth, &theirs, wire);
-                let (got, after) = ack.write_ack(&mut ours, sport, qp, psn, aeth);
+                let icrc = ack.write_ack(&mut ours, sport, qp, psn, aeth);
                 let n = usize::from(wire.head_len);
-                assert_eq!((got, &ours[..n]), (wire, &theirs[..n]), "{spec:?}");
-                assert_eq!(after, AfterHead { register, payload_len: 0, pad: 0 });
+                assert_eq!((ack.len(), &ours[..n]), (wire.len, &theirs[..n]), "{spec:?}");
+                assert_eq!(icrc, !register);
             }
             for payload in [256, 1_024, 1_001, 4_096] {
                 let middle = CommonHead::middle(&t, marking, Opcode::RcWriteMiddle, payload);
@@ -153,11 +182,14 @@ mod tests {
                     let bth = BthFields { opcode, dest_qp: qp, psn, ack_req, pad, becn: false };
                     let flow = Entropy { sport, marking };
                     let wire = t.write_as(flow, &mut theirs, &bth, &Ext::None, payload);
-                    let register = t.register(sport, &bth, &theirs, wire);
-                    let (got, after) = middle.write(&mut ours, sport, qp, psn, ack_req);
+                    middle.write(&mut ours, (sport, qp, psn, ack_req), None);
                     let n = usize::from(wire.head_len);
-                    assert_eq!((got, &ours[..n]), (wire, &theirs[..n]), "{spec:?}");
-                    assert_eq!(after, AfterHead { register, payload_len: payload, pad });
+                    assert_eq!(ours[..n], theirs[..n], "{spec:?}");
+                    assert_eq!((middle.len(), middle.head_len()), (wire.len, wire.head_len));
+                    let sums = PsnSums::of(payload, pad, 0);
+                    let asked = if ack_req { sums.ask() } else { 0 };
+                    let icrc = sums.icrc(middle.register(sport, qp), psn) ^ asked;
+                    assert_eq!(icrc, sums.icrc(t.register(sport, &bth, &theirs, wire), 0), "{spec:?} {psn}");
                     assert!(ours[n..KEPT].iter().all(|b| *b == crate::wire::PAYLOAD_BYTE));
                 }
             }

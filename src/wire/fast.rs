@@ -9,8 +9,8 @@ use super::headers::{Aeth, Ext, ImmDt, Opcode, Reth};
 use super::pfc::{PfcFrame, global_pause};
 use super::{
     BTH_LEN, ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MAC_CONTROL, ETHERTYPE_VLAN, HEAD_MAX,
-    ICRC_LEN, IPV4_LEN, IPV6_LEN, PROTO_UDP, ROCE_UDP_PORT, UDP_LEN, VLAN_LEN, be16, be32, bytes_at, opcode,
-    put,
+    ICRC_LEN, IPV4_LEN, IPV6_LEN, PROTO_UDP, ROCE_UDP_PORT, UDP_LEN, VLAN_LEN, be16, be32, be64, bytes_at,
+    opcode, put,
 };
 
 /// An IP address of either family as one number: IPv4 as `::ffff:a.b.c.d`. Orders and hashes cheaply.
@@ -185,33 +185,33 @@ pub fn parse(head: &[u8; HEAD_MAX], len: FrameLen) -> Result<Fast, Malformed> {
 pub fn parse_usual(head: &[u8; HEAD_MAX], len: FrameLen) -> Option<Fast> {
     const UDP_OFF: usize = ETH_LEN + IPV4_LEN;
     const BTH_OFF: usize = UDP_OFF + UDP_LEN;
-    let ip_len = usize::from(be16(head, ETH_LEN + 2));
-    let end = ETH_LEN + ip_len;
-    let (proto, tos, opcode) = (head[ETH_LEN + 9], head[ETH_LEN + 1], head[BTH_OFF]);
-    let (ports, w0) = (be32(head, UDP_OFF), be32(head, BTH_OFF));
-    let (w1, w2) = (be32(head, BTH_OFF + 4), be32(head, BTH_OFF + 8));
-    let pad = (w0 >> 20) as u8 & 3;
-    let usual = be16(head, 12) == ETHERTYPE_IPV4
-        && head[ETH_LEN] == 0x45
-        && proto == PROTO_UDP
-        && be16(head, ETH_LEN + 6) & 0x3fff == 0
-        && ports as u16 == ROCE_UDP_PORT
-        && usize::from(be16(head, UDP_OFF + 4)) + IPV4_LEN == ip_len
+    // By words of eight bytes: EtherType to identification, flags to the front of the source, both addresses, UDP, and queue
+    // pair and PSN.
+    let (first, second) = (be64(head, ETH_LEN - 2), be64(head, ETH_LEN + 6));
+    let (addresses, udp) = (be64(head, ETH_LEN + 12), be64(head, UDP_OFF));
+    let (bth, flow) = (be32(head, BTH_OFF), be64(head, BTH_OFF + 4));
+    let (ip_len, tos, opcode) = (usize::from((first >> 16) as u16), (first >> 32) as u8, (bth >> 24) as u8);
+    let (end, pad) = (ETH_LEN + ip_len, (bth >> 20) as u8 & 3);
+    // No fragments: neither an offset nor more to come.
+    let usual = first >> 40 == (ETHERTYPE_IPV4 as u64) << 8 | 0x45
+        && second & 0x3fff_00ff_0000_0000 == (PROTO_UDP as u64) << 32
+        && (udp >> 32) as u16 == ROCE_UDP_PORT
+        && usize::from((udp >> 16) as u16) + IPV4_LEN == ip_len
         && end <= usize::from(len.0);
     let behind = BTH_OFF + BTH_LEN + usize::from(opcode::ext_len_u8(opcode)) + usize::from(pad) + ICRC_LEN;
     let payload_len = end.checked_sub(behind).filter(|_| usual)? as u16;
     Some(Fast {
-        src: IpKey::v4(be32(head, ETH_LEN + 12)),
-        dst: IpKey::v4(be32(head, ETH_LEN + 16)),
-        dest_qp: w1 & 0xff_ffff,
-        psn: w2 & 0xff_ffff,
-        sport: (ports >> 16) as u16,
-        dport: ports as u16,
+        src: IpKey::v4((addresses >> 32) as u32),
+        dst: IpKey::v4(addresses as u32),
+        dest_qp: (flow >> 32) as u32 & 0xff_ffff,
+        psn: flow as u32 & 0xff_ffff,
+        sport: (udp >> 48) as u16,
+        dport: ROCE_UDP_PORT,
         payload_len,
         vlan: None,
         kind: Kind::Roce,
         is_v6: false,
-        proto,
+        proto: PROTO_UDP,
         dscp: tos >> 2,
         ecn: tos & 3,
         ip_off: ETH_LEN as u8,
@@ -219,8 +219,8 @@ pub fn parse_usual(head: &[u8; HEAD_MAX], len: FrameLen) -> Option<Fast> {
         bth_off: BTH_OFF as u8,
         ext_off: (BTH_OFF + BTH_LEN) as u8,
         opcode,
-        ack_req: w2 >> 31 != 0,
-        becn: w1 & 0x4000_0000 != 0,
+        ack_req: flow as u32 >> 31 != 0,
+        becn: flow >> 62 & 1 != 0,
         pad,
     })
 }
@@ -365,6 +365,9 @@ fn ip_header(head: &[u8; HEAD_MAX]) -> Option<(usize, bool)> {
 /// fraction of what [`parse`] costs.
 #[inline]
 pub fn dest_qp_guess(head: &[u8; HEAD_MAX]) -> Option<u32> {
+    if be16(head, 12) == ETHERTYPE_IPV4 {
+        return Some(be32(head, ETH_LEN + IPV4_LEN + UDP_LEN + 4) & 0xff_ffff);
+    }
     let (ip_off, is_v6) = ip_header(head)?;
     let ip_len = if is_v6 { IPV6_LEN } else { IPV4_LEN };
     Some(be32(head, ip_off + ip_len + UDP_LEN + 4) & 0xff_ffff)

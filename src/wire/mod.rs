@@ -22,6 +22,7 @@ pub mod neighbour;
 pub mod opcode;
 pub mod pfc;
 pub mod psn;
+pub mod stamp;
 pub mod template;
 
 /// Header bytes a frame can hold: Ethernet 14, VLAN 4, IPv6 40, UDP 8, BTH 12, AtomicETH 28 and some room.
@@ -82,6 +83,12 @@ pub(crate) fn be16(bytes: &[u8], off: usize) -> u16 {
 #[inline]
 pub(crate) fn be32(bytes: &[u8], off: usize) -> u32 {
     bytes_at(bytes, off).map_or(0, |b| u32::from_be_bytes(*b))
+}
+
+/// Big-endian 64 bits at `off`; 0 beyond the end.
+#[inline]
+pub(crate) fn be64(bytes: &[u8], off: usize) -> u64 {
+    bytes_at(bytes, off).map_or(0, |b| u64::from_be_bytes(*b))
 }
 
 /// Copies `src` to `dst[off..]`. Nothing is written when it does not fit.

@@ -26,6 +26,7 @@ use crate::wire::headers::{Deth, Ext, Opcode};
 use crate::wire::icrc;
 use crate::wire::neighbour::{self, Neighbour};
 use crate::wire::pfc::PfcFrame;
+use crate::wire::stamp::Signature;
 use crate::wire::template::{BthFields, Template};
 
 /// Answers to neighbours that wait for room.
@@ -285,6 +286,11 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         }
     }
 
+    /// What its stamps have in common; `None` where it writes none.
+    pub fn signature(&self) -> Option<Signature> {
+        self.stamps.as_ref().map(Stamper::signature)
+    }
+
     /// Starts the port's time again at `origin`.
     pub fn clock_from(&mut self, origin: u64) {
         self.clock.origin = origin;
@@ -368,7 +374,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     /// Sends what is to be said to neighbours.
     pub fn flush(&mut self) {
         if self.silent {
-            let TxBatch { control, data } = &mut self.answers;
+            let TxBatch { control, data, .. } = &mut self.answers;
             for f in control.drain(..).chain(data.drain(..)) {
                 self.pool.give(f);
             }
@@ -436,16 +442,21 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     #[inline]
     fn on_wire(&self, batch: &TxBatch<P::Frame>) -> (Span, u64) {
         let (mut span, mut bytes) = (Span::ZERO, 0);
-        // Most frames are as long as the one before.
-        let (mut len, mut one) = (FrameLen(0), (Span::ZERO, 0));
-        for frames in [&batch.control, &batch.data] {
-            for f in frames {
-                if f.len() != len {
-                    len = f.len();
-                    one = (self.timing.wire_time(len), u64::from(len.0.max(60)) + 4);
-                }
-                span += one.0;
-                bytes += one.1;
+        let mut count = |len: FrameLen, n: usize| {
+            span += Span(self.timing.wire_time(len).0 * n as u64);
+            bytes += n as u64 * (u64::from(len.0.max(60)) + 4);
+        };
+        let mut data = &batch.data[..];
+        if let Some(len) = batch.data_len() {
+            count(len, data.len());
+            data = &[];
+        }
+        for mut frames in [&batch.control[..], data] {
+            // Most frames are as long as the one before.
+            while let Some(len) = frames.first().map(Frame::len) {
+                let n = frames.iter().position(|f| f.len() != len).unwrap_or(frames.len());
+                count(len, n);
+                frames = frames.get(n..).unwrap_or_default();
             }
         }
         (span, bytes)
@@ -555,16 +566,17 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         }
         let mut bytes = 0;
         for frame in &mut out[before..] {
-            let mut at = now;
-            if self.stamps_arrivals
-                && let Some(tick) = self.device.arrived_at(frame)
-            {
-                // However long we were away, this is when it came.
-                at = self.clock.at(tick).min(now);
-                self.stats.stamped += 1;
-            }
-            frame.meta_mut().arrive = at;
+            frame.meta_mut().arrive = now;
             bytes += in_wire(frame);
+        }
+        if self.stamps_arrivals {
+            for frame in &mut out[before..] {
+                if let Some(tick) = self.device.arrived_at(frame) {
+                    // However long we were away, this is when it came.
+                    frame.meta_mut().arrive = self.clock.at(tick).min(now);
+                    self.stats.stamped += 1;
+                }
+            }
         }
         self.stats.rx_frames += taken as u64;
         self.stats.rx_bytes += bytes;
@@ -576,7 +588,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         // The device's stamp, where it has one.
         let at = frame.meta().arrive;
         if f.dest_qp == PROBE_QPN {
-            self.probed(at, f, frame);
+            // Copies, so that what is read of it of most frames never goes to memory.
+            self.probed(at, &{ *f }, frame);
             return false;
         }
         let stamp = self.stamps.as_ref();
@@ -595,7 +608,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         if f.payload_len > 0 {
             self.stats.unstamped += 1;
         } else if f.opcode == Opcode::RcAck as u8 {
-            self.asked.answered(at, f, frame.head());
+            self.asked.answered(at, &{ *f }, frame.head());
         }
         true
     }

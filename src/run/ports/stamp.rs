@@ -1,30 +1,21 @@
-//! Stamps of data frames: 24 bytes at the front of the payload, under the ICRC.
+//! Stamps of data frames ([`crate::wire::stamp`]), under the ICRC.
 //!
-//! ```text
-//! run (32 bits)   sender (24)   port (8)   wire out (64)   intended (64)      least significant byte first
-//! ```
-//!
-//! Times are picoseconds since the start of the run. The number of the run tells our frames from those of others, which
-//! are never read as stamps. The host has completed the frame before; what the stamp changes of its ICRC is carried over
-//! the rest of the payload by a table, so that the cost does not depend on its length.
+//! The number of the run tells our frames from those of others, which are never read as stamps. The host has completed the
+//! frame before; what the stamp changes of its ICRC is carried over the rest of the payload by a table, so that the cost
+//! does not depend on its length. Hosts that know their port's signature write stamps themselves, but for the time.
 //!
 //! Payloads of 24 bytes and less, and those that somebody wants to read, have no stamps: such frames are counted and have
 //! no latency.
 
-use crate::frame::{Fill, Frame, HEAD_MAX, PAYLOAD_BYTE};
+use crate::frame::{Fill, Frame, HEAD_MAX, STAMPED};
 use crate::rng::mix;
 use crate::units::{Span, Time};
 use crate::wire::icrc::{Advance, of_u64};
+use crate::wire::stamp::{BEFORE, BEHIND_MIN, STAMP, Signature};
 use crate::wire::{ICRC_LEN, pad_of, psn};
 
-/// Bytes of a stamp.
-pub(super) const STAMP: usize = 24;
-/// Mark of frames that have one and were refused by the device ([`crate::frame::FrameMeta::driver`]).
-const STAMPED: u32 = 1;
-/// What a payload is before it is stamped.
-const BEFORE: u64 = u64::from_ne_bytes([PAYLOAD_BYTE; 8]);
-/// Bytes that are to follow it: pad, which is no place for it, may be among them.
-const BEHIND_MIN: usize = 4;
+/// [`crate::frame::FrameMeta::driver`] of frames whose stamp has a time: the device refused them.
+const TIMED: u32 = 2;
 /// Two cores may read the counter so far apart.
 const SKEW: Span = Span::from_us(1);
 
@@ -47,8 +38,7 @@ pub(super) fn run_number(ticks: u64) -> u32 {
 
 /// Writes and reads the stamps of one port.
 pub(super) struct Stamper {
-    run: u32,
-    port: u8,
+    signature: Signature,
     /// By number of bytes between the stamp and the ICRC; the most common first.
     behind: Vec<Advance>,
 }
@@ -59,6 +49,9 @@ pub(super) struct Together {
     wire_out: Time,
     /// What run, port and time change in the register behind the stamp.
     register: u32,
+    /// What the time alone changes there in a stamp without one, and in the ICRC of the most common frame with such a stamp.
+    time: u32,
+    common: (u16, u32),
 }
 
 impl Stamper {
@@ -72,19 +65,21 @@ impl Stamper {
                 behind.push(Advance::new(n));
             }
         }
-        Stamper { run, port, behind }
+        Stamper { signature: Signature { run, port }, behind }
     }
 
-    #[inline(always)]
-    fn first_word(&self, sender: u32) -> u64 {
-        u64::from(self.run) | u64::from(sender & psn::MASK) << 32 | u64::from(self.port) << 56
+    /// What hosts may write themselves, with the time zero.
+    pub fn signature(&self) -> Signature {
+        self.signature
     }
 
     /// Begins a burst that is handed over at `now`.
     #[inline]
     pub fn together(&self, now: Time) -> Together {
-        let register = of_u64::<16>(self.first_word(0) ^ BEFORE) ^ of_u64::<8>(now.0 ^ BEFORE);
-        Together { wire_out: now, register }
+        let register = of_u64::<16>(self.signature.first_word(0) ^ BEFORE) ^ of_u64::<8>(now.0 ^ BEFORE);
+        let time = of_u64::<8>(now.0);
+        let common = self.behind.first().map_or((0, 0), |a| (a.bytes(), a.over(time)));
+        Together { wire_out: now, register, time, common }
     }
 
     /// Stamps a completed frame; false when there is no room for it.
@@ -92,35 +87,55 @@ impl Stamper {
     pub fn write<F: Frame>(&self, burst: &Together, frame: &mut F) -> bool {
         let m = frame.meta();
         let (at, end) = (usize::from(m.head_len), usize::from(m.len.0));
-        let (intended, sender, again) = (m.intended, m.flow & psn::MASK, m.driver == STAMPED);
+        let timed = m.driver == TIMED;
+        if !timed && m.driver != STAMPED {
+            return self.write_whole(burst, frame);
+        }
+        // By the host, or by us and the device refused it: the time alone is to be changed.
+        frame.meta_mut().driver = TIMED;
+        let behind = end.wrapping_sub(ICRC_LEN + STAMP + at) as u16;
+        let Some(bytes) = frame.wire_bytes_mut() else { return false };
+        let Some(time) = bytes.get_mut(at + 8..).and_then(|b| b.first_chunk_mut::<8>()) else { return false };
+        let change = match (timed, behind) {
+            (false, n) if n == burst.common.0 => burst.common.1,
+            (false, n) => self.carried(burst.time, n),
+            (true, n) => self.carried(of_u64::<8>(u64::from_le_bytes(*time) ^ burst.wire_out.0), n),
+        };
+        *time = burst.wire_out.0.to_le_bytes();
+        change_icrc(bytes, end, change)
+    }
+
+    /// Stamps a frame that has no stamp yet.
+    #[inline(never)]
+    fn write_whole<F: Frame>(&self, burst: &Together, frame: &mut F) -> bool {
+        let m = frame.meta();
+        let (at, end) = (usize::from(m.head_len), usize::from(m.len.0));
+        let (intended, sender) = (m.intended, m.flow & psn::MASK);
         if m.fill != Fill::Const || at + STAMP > HEAD_MAX || at + STAMP + BEHIND_MIN + ICRC_LEN > end {
             return false;
         }
-        let behind = (end - ICRC_LEN - at - STAMP) as u16;
-        let changed = |register| match self.behind.iter().find(|a| a.bytes() == behind) {
-            Some(a) => a.over(register),
-            None => Advance::slowly(register, behind),
-        };
-        frame.meta_mut().driver = STAMPED;
-        let words = [self.first_word(sender), burst.wire_out.0, intended.0];
+        frame.meta_mut().driver = TIMED;
         let Some(bytes) = frame.wire_bytes_mut() else { return false };
         let Some(stamp) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut::<STAMP>()) else {
             return false;
         };
-        let change = if again {
-            let [_, before, _] = words_of(stamp);
-            of_u64::<8>(before ^ burst.wire_out.0)
-        } else {
-            // The sender was taken as zero.
-            burst.register ^ of_u64::<16>(u64::from(sender) << 32) ^ of_u64::<0>(intended.0 ^ BEFORE)
-        };
+        let words = [self.signature.first_word(sender), burst.wire_out.0, intended.0];
         for (to, word) in stamp.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *to = word.to_le_bytes();
         }
-        if let Some(icrc) = bytes.get_mut(end - ICRC_LEN..).and_then(|b| b.first_chunk_mut::<ICRC_LEN>()) {
-            *icrc = (u32::from_le_bytes(*icrc) ^ changed(change)).to_le_bytes();
+        // The sender was taken as zero.
+        let register =
+            burst.register ^ of_u64::<16>(u64::from(sender) << 32) ^ of_u64::<0>(intended.0 ^ BEFORE);
+        change_icrc(bytes, end, self.carried(register, (end - ICRC_LEN - at - STAMP) as u16))
+    }
+
+    /// What a change of the register behind the stamp becomes so many bytes later.
+    #[inline]
+    fn carried(&self, register: u32, behind: u16) -> u32 {
+        match self.behind.iter().find(|a| a.bytes() == behind) {
+            Some(a) => a.over(register),
+            None => Advance::slowly(register, behind),
         }
-        true
     }
 
     /// The stamp at `at` of a frame with so much payload that came in at `now`, when it has one of this run.
@@ -131,7 +146,7 @@ impl Stamper {
         }
         let [first, wire_out, intended] = words_of(head.get(at..)?.first_chunk()?);
         let (wire_out, intended) = (Time(wire_out), Time(intended));
-        let ours = first as u32 == self.run && wire_out <= now + SKEW;
+        let ours = first as u32 == self.signature.run && wire_out <= now + SKEW;
         ours.then_some(Stamp {
             wire_out,
             intended,
@@ -139,6 +154,15 @@ impl Stamper {
             sender: (first >> 32) as u32 & psn::MASK,
         })
     }
+}
+
+/// Changes the ICRC that ends a frame of `end` bytes.
+#[inline(always)]
+fn change_icrc(bytes: &mut [u8], end: usize, change: u32) -> bool {
+    let at = end.wrapping_sub(ICRC_LEN);
+    let Some(icrc) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut::<ICRC_LEN>()) else { return false };
+    *icrc = (u32::from_le_bytes(*icrc) ^ change).to_le_bytes();
+    true
 }
 
 #[inline(always)]
@@ -210,6 +234,30 @@ mod tests {
                     pool.give(f);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_stamp_of_the_host_lacks_the_time_alone() {
+        let mut pool = WholePool::new(1);
+        let s = Stamper::new(0x5eed_0001, 3, &[1_024, 4_096]);
+        for payload in [256, 1_024, 4_096] {
+            let mut f = frame(&mut pool, &FrameSpec::default(), Ext::None, payload);
+            let at = usize::from(f.meta().head_len);
+            let (sender, intended) = (f.meta().flow, f.meta().intended);
+            let words = [s.signature().first_word(sender), 0, intended.0];
+            f.wire_bytes_mut().unwrap()[at..at + STAMP]
+                .copy_from_slice(words.map(u64::to_le_bytes).as_flattened());
+            icrc::seal(f.wire_bytes_mut().unwrap()).unwrap();
+            f.meta_mut().driver = STAMPED;
+            // Once refused, then handed over.
+            for wire_out in [Time(7_999_999_000_000), Time(7_999_999_500_001)] {
+                assert!(s.write(&s.together(wire_out), &mut f));
+                assert_eq!(icrc::verify(f.wire_bytes().unwrap()), Ok(true), "{payload}");
+                let stamp = s.read(Time(8_000_000_000_000), f.head(), at, payload).unwrap();
+                assert_eq!((stamp.wire_out, stamp.intended, stamp.sender), (wire_out, intended, sender));
+            }
+            pool.give(f);
         }
     }
 

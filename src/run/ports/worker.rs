@@ -155,6 +155,9 @@ pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
         let between = Between { check_icrc, ..Between::checked() };
         let mut host = Host::new(cfg);
         host.prepare_checksums();
+        if let Some(signature) = port.signature() {
+            host.sign(signature);
+        }
         lives.push(Realtime::new(host, port, pool, job.tsc, between));
     }
     // A frame in hand keeps other ports waiting.
