@@ -31,6 +31,18 @@ pub enum DeviceKind {
     Loop,
 }
 
+/// How frames that arrive at a device with several queues find the queue of their rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Steering {
+    /// By rules that lead addresses to queues (`rte_flow`).
+    Rules,
+    /// What was sent on a queue arrives at the queue of that number; frames between ranks of different queues are handed over.
+    QueueToQueue,
+    /// They do not.
+    None,
+}
+
 /// Why a device cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
@@ -171,13 +183,42 @@ impl DeviceSpec {
         keys.iter().filter_map(|k| self.arg(k)).collect()
     }
 
-    /// What DPDK is given for frames of up to `frame_bytes` (without FCS), and how many bytes its receive buffers
-    /// must hold.
+    /// How frames that arrive find the queue of their rank, where the port has several.
+    pub fn steering(&self) -> Steering {
+        match self.driver() {
+            "pci" | "net_tap" => Steering::Rules,
+            "loop" | "net_ring" | "net_memif" | "net_vhost" | "net_virtio_user" => Steering::QueueToQueue,
+            _ => Steering::None,
+        }
+    }
+
+    /// Argument that says how many queues the device has, where it wants one.
+    fn queue_argument(&self) -> Option<&'static str> {
+        match self.driver() {
+            "net_af_packet" => Some("qpairs"),
+            "net_af_xdp" => Some("queue_count"),
+            "net_vhost" | "net_virtio_user" => Some("queues"),
+            _ => None,
+        }
+    }
+
+    /// What DPDK is given for frames of up to `frame_bytes` (without FCS) on so many queues, and how many bytes its receive
+    /// buffers must hold.
     ///
     /// # Errors
     /// An argument that is too small, or a device that cannot carry such frames.
-    pub fn arguments(&self, frame_bytes: u32) -> Result<(String, u16), DeviceError> {
+    pub fn arguments(&self, frame_bytes: u32, queues: u16) -> Result<(String, u16), DeviceError> {
         let mut args = self.args.clone();
+        if let Some(key) = self.queue_argument() {
+            match self.number(key)? {
+                Some(n) if n != u32::from(queues) => {
+                    let text = format!("{key}={n} and queues = {queues} of [[port]] must be the same");
+                    return Err(self.refuse(text));
+                }
+                None if queues > 1 => self.add(&mut args, key, queues.to_string()),
+                _ => {}
+            }
+        }
         let mut room = frame_bytes.max(1_518);
         match self.driver() {
             "net_af_packet" => {
@@ -283,7 +324,7 @@ mod tests {
 
     fn arguments(text: &str, frame_bytes: u32) -> Result<(String, u16), String> {
         let spec = DeviceSpec::parse(text).map_err(|e| e.to_string())?;
-        spec.arguments(frame_bytes).map_err(|e| e.to_string())
+        spec.arguments(frame_bytes, 1).map_err(|e| e.to_string())
     }
 
     #[test]
