@@ -92,9 +92,9 @@ int rs_eth_configure(uint16_t port, uint16_t queues, uint16_t mtu, uint16_t rx_d
 }
 
 /* Frames whose IP destination equals `ip` where `mask` has ones go to `queue`: 4 or 16 bytes each. tagged: behind a VLAN
- * tag. create: makes the rule, otherwise the device is only asked. Negative errno, and why in the device's words. */
-int rs_eth_steer(uint16_t port, const uint8_t *ip, const uint8_t *mask, int v6, int tagged, uint16_t queue, int create,
-		 char *why, unsigned room)
+ * tag. Negative errno, and why in the device's words. */
+int rs_eth_steer(uint16_t port, const uint8_t *ip, const uint8_t *mask, int v6, int tagged, uint16_t queue, char *why,
+		 unsigned room)
 {
 	const struct rte_flow_attr attr = { .ingress = 1 };
 	const struct rte_flow_action_queue to = { .index = queue };
@@ -107,7 +107,6 @@ int rs_eth_steer(uint16_t port, const uint8_t *ip, const uint8_t *mask, int v6, 
 	struct rte_flow_item items[4];
 	struct rte_flow_error error;
 	unsigned n = 0;
-	int rc;
 
 	memset(&ip4, 0, sizeof(ip4));
 	memset(&mask4, 0, sizeof(mask4));
@@ -133,13 +132,11 @@ int rs_eth_steer(uint16_t port, const uint8_t *ip, const uint8_t *mask, int v6, 
 	}
 	items[n].type = RTE_FLOW_ITEM_TYPE_END;
 	why[0] = 0;
-	if (!create)
-		rc = rte_flow_validate(port, &attr, items, actions, &error);
-	else
-		rc = rte_flow_create(port, &attr, items, actions, &error) != NULL ? 0 : rte_errno != 0 ? -rte_errno : -EIO;
-	if (rc != 0 && error.message != NULL)
+	if (rte_flow_create(port, &attr, items, actions, &error) != NULL)
+		return 0;
+	if (error.message != NULL)
 		snprintf(why, room, "%s", error.message);
-	return rc > 0 ? -rc : rc;
+	return rte_errno != 0 ? -rte_errno : -EIO;
 }
 
 /* Removes every rule of the port. */

@@ -378,17 +378,11 @@ impl EthPort {
     }
 
     /// Has frames for `ip` arrive at a queue; `mask` has ones where the address counts. `tagged`: behind a VLAN tag. The rule
-    /// holds until the device is closed. With `try_only` the device is asked and makes none.
+    /// holds until the device is closed.
     ///
     /// # Errors
     /// The device takes no such rule, or no more of them, in its own words.
-    pub fn steer(
-        &mut self,
-        (ip, mask): (IpAddr, u128),
-        tagged: bool,
-        queue: u16,
-        try_only: bool,
-    ) -> Result<(), DpdkError> {
+    pub fn steer(&mut self, ip: IpAddr, mask: u128, tagged: bool, queue: u16) -> Result<(), DpdkError> {
         let bytes = |v: u128| match ip {
             IpAddr::V4(_) => {
                 let mut all = [0; 16];
@@ -412,13 +406,14 @@ impl EthPort {
                 i32::from(ip.is_ipv6()),
                 i32::from(tagged),
                 queue,
-                i32::from(!try_only),
                 why.as_mut_ptr().cast(),
                 WHY_BYTES as u32,
             )
         };
         if code < 0 {
+            // Some say it with a full stop, some without.
             let said = zero_ended(&why);
+            let said = said.trim_end_matches('.');
             let reason =
                 if said.is_empty() { text_of(-code) } else { format!("{said} ({})", text_of(-code)) };
             return Err(DpdkError::Device {
@@ -427,9 +422,7 @@ impl EthPort {
                 reason,
             });
         }
-        if !try_only {
-            self.attached.has_rules();
-        }
+        self.attached.has_rules();
         Ok(())
     }
 

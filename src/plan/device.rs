@@ -369,6 +369,14 @@ mod tests {
         assert!(arguments("net_af_xdp0,iface=eth1", 4_178).unwrap_err().contains("net_af_packet"));
         assert!(arguments("net_tap0", 4_178).unwrap_err().contains("mtu = 1024"));
         assert_eq!(arguments("net_tap0", 1_158).unwrap().1, 1_518);
+        let queues = |text: &str, n| {
+            DeviceSpec::parse(text).unwrap().arguments(1_518, n).map(|a| a.0).map_err(|e| e.to_string())
+        };
+        assert!(queues("eth1", 4).unwrap().contains(",qpairs=4"));
+        assert!(queues("net_vhost0,iface=/tmp/v,queues=2", 2).unwrap().ends_with("queues=2"));
+        assert!(!queues("net_memif0", 2).unwrap().contains("queue"));
+        let two = queues("net_virtio_user0,path=/tmp/v,queues=3", 2).unwrap_err();
+        assert!(two.contains("queues=3 and queues = 2 of [[port]] must be the same"), "{two}");
         assert!(arguments("net_memif0,role=client", 4_178).unwrap().0.ends_with(",bsize=8192"));
         let (virtio, room) = arguments("net_virtio_user0,path=/tmp/v", 4_154).unwrap();
         assert!(virtio.starts_with("net_virtio_user0,path=/tmp/v,queue_size=1024,mac=02:72:73:"), "{virtio}");

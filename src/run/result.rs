@@ -209,8 +209,6 @@ pub struct PortFigures {
     pub steering: Option<String>,
     /// Frames that arrived at another queue than their rank's and were handed over to it; rules that work leave none.
     pub misdirected: u64,
-    /// Of those, frames that were lost, as the other queue's worker did not take them in time.
-    pub misdirected_lost: u64,
     /// Who obeys pauses.
     pub pfc: String,
     /// How pauses of the port are known: `frames`, `counters` or `unknown`.

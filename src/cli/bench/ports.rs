@@ -44,8 +44,8 @@ const L1_BYTES: f64 = 20.0;
 /// Where frames of SEND ONLY end.
 const NULL: [&str; 2] = ["net_null0,no-rx=1", "net_null1,no-rx=1"];
 
-fn profile(devices: [&str; 2], traffic: &str, overrides: &Overrides) -> anyhow::Result<Plan> {
-    let port = |d: &str| format!("[[port]]\ndevice = \"{d}\"\nrate = \"800G\"\n");
+fn profile(devices: [&str; 2], ranks: u32, traffic: &str, overrides: &Overrides) -> anyhow::Result<Plan> {
+    let port = |d: &str| format!("[[port]]\ndevice = \"{d}\"\nrate = \"800G\"\nranks_per_port = {ranks}\n");
     let text = format!(
         "schema = 1\nname = \"bench-ports\"\n[run]\non = \"ports\"\nlimit = \"60 s\"\nstall_max = \"30 s\"\nworkers = 1\n{}{}{traffic}",
         port(devices[0]),
@@ -58,13 +58,25 @@ fn profile(devices: [&str; 2], traffic: &str, overrides: &Overrides) -> anyhow::
 
 /// Both ports send frames of `size` bytes to nobody, over `qps` queue pairs each, of which each wants `load` frames per second.
 fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> f64) -> anyhow::Result<Plan> {
-    let stream = |from: u32| {
+    transmit_ranks(devices, 1, size, qps, load)
+}
+
+/// The same with several ranks behind each port, which have the queue pairs in turn.
+fn transmit_ranks(
+    devices: [&str; 2],
+    ranks: u32,
+    size: u16,
+    qps: u32,
+    load: impl Fn(u32) -> f64,
+) -> anyhow::Result<Plan> {
+    let stream = |port: u32| {
         format!(
-            "[[stream]]\nfrom = {from}\nto = {}\nsize = 64\nload = \"10%\"\nduration = \"10 s\"\n",
-            1 - from
+            "[[stream]]\nfrom = {}\nto = {}\nsize = 64\nload = \"10%\"\nduration = \"10 s\"\n",
+            port * ranks,
+            (1 - port) * ranks
         )
     };
-    let mut plan = profile(devices, &(stream(0) + &stream(1)), &Overrides::default())?;
+    let mut plan = profile(devices, ranks, &(stream(0) + &stream(1)), &Overrides::default())?;
     for (h, host) in plan.hosts.iter_mut().enumerate() {
         let (Some(stream), Some(to)) = (host.streams.first().cloned(), host.stream_to.first().copied())
         else {
@@ -79,6 +91,7 @@ fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> f64) 
             let (mut s, mut t) = (stream.clone(), to);
             (s.sizes, s.load) = (vec![(size, 1)], Load::Fps(fps));
             s.start += Span((apart * f64::from(i)) as u64);
+            s.from = RankId(h as u32 * ranks + i % ranks);
             (t.index, t.sport) = (h as u32 * qps + i, 0xc000 | (i & 0x3fff) as u16);
             streams.push(s);
             peers.push(t);
@@ -90,10 +103,14 @@ fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> f64) 
 
 /// As [`transmit`] with the first port alone.
 fn transmit_one(device: &str, size: u16, qps: u32, load: impl Fn(u32) -> f64) -> anyhow::Result<Plan> {
-    let mut plan = transmit([device, NULL[1]], size, qps, load)?;
+    Ok(alone(transmit([device, NULL[1]], size, qps, load)?))
+}
+
+/// The first port of a plan and nothing else.
+fn alone(mut plan: Plan) -> Plan {
     plan.hosts.truncate(1);
     plan.lab.ports.truncate(1);
-    Ok(plan)
+    plan
 }
 
 fn beyond(qps: u32) -> f64 {
@@ -112,7 +129,7 @@ fn closed_loop(mtu: u16) -> anyhow::Result<Plan> {
     let ranks = vec![(0..QPS).map(send).collect(), (0..QPS).map(recv).collect()];
     let writes = Arc::new(Schedule { ranks, ..Schedule::default() });
     let overrides = Overrides { schedules: vec![("writes".to_owned(), writes)], ..Overrides::default() };
-    let mut plan = profile(["loop:bench", "loop:bench"], &traffic, &overrides)?;
+    let mut plan = profile(["loop:bench", "loop:bench"], 1, &traffic, &overrides)?;
     plan.hosts.iter_mut().for_each(|h| h.rate = BEYOND);
     Ok(plan)
 }
@@ -326,4 +343,34 @@ pub(super) fn workers() -> anyhow::Result<Vec<Figure>> {
         Figure::new(format!("ports/null-{name}-workers-2"), Unit::Frames, Rounds::from(two), twice),
         Figure::new("ports/start-spread", Unit::Nanoseconds, Rounds::from(spread), none()),
     ])
+}
+
+/// One port to nobody: with one queue, with two on one worker, and with two on a worker each.
+pub(super) fn queues() -> anyhow::Result<Vec<Figure>> {
+    prepare()?;
+    let mut figures = Vec::new();
+    for (name, size) in SIZES {
+        let mut plan = alone(transmit_ranks(NULL, 2, size, QPS, beyond)?);
+        let mut rounds: [Vec<f64>; 3] = Default::default();
+        for _ in 0..ROUNDS {
+            for ((queues, workers), rounds) in [(1, 1), (2, 1), (2, 2)].into_iter().zip(&mut rounds) {
+                plan.lab.ports[0].queues = queues;
+                plan.lab.workers = Some(workers);
+                let result = execute(&plan)?;
+                if result.tester.workers.len() < usize::from(workers) {
+                    bail!("two workers need two cores");
+                }
+                rounds.push(speed(&result));
+            }
+        }
+        let [one, shared, two] = rounds.map(Rounds::from);
+        let same = Peer::Is("one queue".into(), one.median());
+        let twice = Peer::Is("twice one queue".into(), 2.0 * one.median());
+        let name = |queues: &str| format!("ports/null-{name}-{queues}");
+        let none = Peer::Missing("no peer".into());
+        figures.push(Figure::new(name("queues-1"), Unit::Frames, one, none));
+        figures.push(Figure::new(name("queues-2-workers-1"), Unit::Frames, shared, same));
+        figures.push(Figure::new(name("queues-2-workers-2"), Unit::Frames, two, twice));
+    }
+    Ok(figures)
 }

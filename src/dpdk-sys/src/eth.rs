@@ -122,8 +122,8 @@ unsafe extern "C" {
         pool: *mut rte_mempool,
         stamps: c_int,
     ) -> c_int;
-    /// Has frames whose IP destination equals `ip` where `mask` has ones (4 or 16 bytes each) arrive at `queue`, or asks the
-    /// device only. Negative errno, and at most `room` bytes of text in `why`, zero terminated.
+    /// Has frames whose IP destination equals `ip` where `mask` has ones (4 or 16 bytes each) arrive at `queue`. Negative
+    /// errno, and at most `room` bytes of text in `why`, zero terminated.
     pub fn rs_eth_steer(
         port: u16,
         ip: *const u8,
@@ -131,7 +131,6 @@ unsafe extern "C" {
         v6: c_int,
         tagged: c_int,
         queue: u16,
-        create: c_int,
         why: *mut c_char,
         room: c_uint,
     ) -> c_int;

@@ -24,8 +24,8 @@ pub(super) struct Left {
     pub icrc_errors: u64,
     /// Frames of streams sent, and asked for.
     pub progress: (u64, u64),
-    /// Frames for other queues that came to this one, and those of them that were lost.
-    pub misdirected: (u64, u64),
+    /// Frames for other queues that came to this one.
+    pub misdirected: u64,
 }
 
 impl Left {
@@ -37,8 +37,7 @@ impl Left {
         self.icrc_errors += other.icrc_errors;
         self.progress.0 += other.progress.0;
         self.progress.1 = self.progress.1.saturating_add(other.progress.1);
-        self.misdirected.0 += other.misdirected.0;
-        self.misdirected.1 += other.misdirected.1;
+        self.misdirected += other.misdirected;
     }
 }
 
@@ -63,23 +62,25 @@ fn pause_counters(device: &EthPort) -> Vec<(String, u64)> {
 }
 
 /// Why what a port did makes the result untrustworthy.
-pub(super) fn doubts(plan: &Plan, at: usize, figures: &PortFigures) -> Vec<String> {
-    let mut why = Vec::new();
+pub(super) fn doubt(plan: &Plan, at: usize, figures: &PortFigures) -> Option<String> {
     let allowed = plan.hosts[at].pfc_response.as_ns_f64();
-    if let Some(took) = figures.xoff_response_ns.filter(|took| *took > allowed) {
-        why.push(format!(
-            "port {}: frames left for {took:.0} ns after an XOFF and {allowed:.0} ns are allowed (pfc_response): \
-             lossless drops may be the tester's; lower tx_backlog",
-            figures.name
-        ));
-    }
-    if figures.misdirected_lost > 0 {
-        why.push(format!(
-            "port {}: {} frames came to another queue than their rank's and were lost on the way there",
-            figures.name, figures.misdirected_lost
-        ));
-    }
-    why
+    let took = figures.xoff_response_ns.filter(|took| *took > allowed)?;
+    Some(format!(
+        "port {}: frames left for {took:.0} ns after an XOFF and {allowed:.0} ns are allowed (pfc_response): \
+         lossless drops may be the tester's; lower tx_backlog",
+        figures.name
+    ))
+}
+
+/// What a port did that its owner should look into.
+pub(super) fn event(figures: &PortFigures) -> Option<String> {
+    let astray = figures.misdirected > 0 && matches!(figures.steering.as_deref(), Some("rules" | "masks"));
+    astray.then(|| {
+        format!(
+            "port {}: {} frames came to another queue than their rank's in spite of the rules of {}, and were handed over",
+            figures.name, figures.misdirected, figures.device
+        )
+    })
 }
 
 /// What a port did until `end`.
@@ -106,8 +107,7 @@ pub(super) fn figures(
         mac: left.mac.map(|b| format!("{b:02x}")).join(":"),
         queues: plan.lab.queues(i),
         steering: steering.map(str::to_owned),
-        misdirected: left.misdirected.0,
-        misdirected_lost: left.misdirected.1,
+        misdirected: left.misdirected,
         pfc: word(&format!("{:?}", lab.pfc)),
         pfc_seen: word(&format!("{seen:?}")),
         arrival_point: match device.stamps() {

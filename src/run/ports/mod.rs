@@ -164,7 +164,8 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     for q in &mut queues {
         let steering = steered.get(q.port).copied().flatten();
         let port = figures::figures(plan, q, steering, frame_max, (&tsc, left.now));
-        left.why.extend(figures::doubts(plan, q.port, &port));
+        left.why.extend(figures::doubt(plan, q.port, &port));
+        left.events.extend(figures::event(&port));
         ports.push(port);
     }
     // Frames that devices hold go back to their pools.

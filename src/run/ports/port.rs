@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 
 use super::asked::Asked;
-use super::siblings::Siblings;
+use super::siblings::{News, Siblings};
 use super::stamp::Stamper;
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
@@ -323,7 +323,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     pub fn clock_from(&mut self, origin: u64) {
         self.clock.origin = origin;
         self.free_at = Time::ZERO;
-        if let Some(s) = &self.siblings {
+        if let Some(s) = &mut self.siblings {
             s.clock_from();
         }
         self.emptied_at = Time::ZERO;
@@ -375,7 +375,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     /// Frames handed over at `now` keep the wire busy for `span`.
     #[inline]
     fn occupy(&mut self, now: Time, span: Span) {
-        match &self.siblings {
+        match &mut self.siblings {
             None => self.free_at = self.free_at.max(now) + span,
             Some(s) => s.occupy(now, span),
         }
@@ -383,25 +383,16 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
 
     /// Pauses that came to other queues of the port, as priority and quanta left at `now`.
     #[inline]
-    pub fn pauses(&mut self, now: Time) -> ArrayVec<(u8, u16), 8> {
-        let Some(s) = &mut self.siblings else { return ArrayVec::new() };
-        let Some((news, asked_at)) = s.pauses(now, self.timing.rate()) else { return ArrayVec::new() };
+    pub fn pauses(&mut self, now: Time) -> News {
+        let Some(s) = &mut self.siblings else { return News::new() };
+        let Some((news, leaving)) = s.pauses(now, self.timing.rate()) else { return News::new() };
         if self.pfc != PfcMode::Software {
-            return ArrayVec::new();
+            return News::new();
         }
         if news.iter().any(|(_, quanta)| *quanta > 0) {
-            self.stats.xoff_backlog = self.stats.xoff_backlog.max(s.free_at().since(asked_at));
+            self.stats.xoff_backlog = self.stats.xoff_backlog.max(leaving);
         }
         news
-    }
-
-    /// Frames that came to this queue and belong to others go there.
-    #[inline(never)]
-    fn sort(&mut self, out: &mut Burst<P::Frame>, from: usize) {
-        let Some(s) = &mut self.siblings else { return };
-        let mut lost = Burst::new();
-        s.sort(out, from, &mut lost);
-        lost.drain(..).for_each(|f| self.pool.give(f));
     }
 
     /// Frames that came to other queues and belong here. They may have waited for either worker: how long they took says
@@ -621,8 +612,13 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
     fn rx_raw(&mut self, out: &mut Burst<P::Frame>) -> usize {
         let before = out.len();
         let room = out.remaining_capacity();
-        if self.siblings.as_mut().is_some_and(Siblings::inbox_first) {
-            return self.take_over(out);
+        if let Some(s) = &mut self.siblings {
+            if s.inbox_first() {
+                return self.take_over(out);
+            }
+            if !s.deliver() {
+                return 0;
+            }
         }
         let taken = self.device.rx_burst(out);
         self.flush();
@@ -653,8 +649,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         }
         self.stats.rx_frames += taken as u64;
         self.stats.rx_bytes += bytes;
-        if self.siblings.is_some() {
-            self.sort(out, before);
+        if let Some(s) = &mut self.siblings {
+            s.sort(out, before);
         }
         out.len() - before
     }

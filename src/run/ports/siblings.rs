@@ -11,17 +11,20 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::frame::{Burst, Frame};
-use crate::limits::{BURST, PRIORITIES};
+use crate::limits::PRIORITIES;
 use crate::plan::shards::Homes;
 use crate::units::{Rate, Span, Time};
 use crate::wire::pfc::PfcFrame;
 use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MAC_CONTROL, ETHERTYPE_VLAN, be16, be32};
 
-/// Frames that may wait for a queue whose worker is busy.
-const INBOX: usize = 4 * BURST;
+/// Frames that may wait for a queue whose worker is busy: as many as a ring of a device holds.
+const INBOX: usize = 1_024;
 
 /// Addresses and the MACs that answered for them.
 pub(super) type Told = Vec<(IpAddr, [u8; 6])>;
+
+/// Priorities and the quanta they have to wait.
+pub(super) type News = ArrayVec<(u8, u16), PRIORITIES>;
 
 /// Until when each priority is to wait, as the last PFC frames said.
 #[derive(Debug, Default)]
@@ -57,9 +60,12 @@ pub(super) struct Siblings<F> {
     version: u64,
     /// What this queue goes by.
     until: [u64; PRIORITIES],
-    /// Frames for other queues that came here, and those of them that found no room there.
+    /// Frames for other queues that found no room there yet: nothing more is taken from the device while there are any.
+    waiting: Burst<F>,
+    /// The wire is reckoned to carry frames of this queue until then.
+    own_end: Time,
+    /// Frames for other queues that came here.
     pub misdirected: u64,
-    pub lost: u64,
 }
 
 /// The views of all queues of a port, in order; empty for a port with one.
@@ -82,8 +88,9 @@ pub(super) fn family<F>(homes: Homes, queues: u16) -> Vec<Siblings<F>> {
         first: false,
         version: 0,
         until: [0; PRIORITIES],
+        waiting: Burst::new(),
+        own_end: Time::ZERO,
         misdirected: 0,
-        lost: 0,
     };
     (0..queues).zip(inboxes).map(view).collect()
 }
@@ -99,10 +106,12 @@ impl<F: Frame> Siblings<F> {
 
     /// Keeps the wire busy for `span` from `now`, or from when it is free.
     #[inline]
-    pub fn occupy(&self, now: Time, span: Span) {
-        let after = |free: u64| Some(free.max(now.0) + span.0);
-        // Never fails, as there is always a new value.
-        let _ = self.common.free_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
+    pub fn occupy(&mut self, now: Time, span: Span) {
+        let after = |free: u64| free.max(now.0) + span.0;
+        let set = |free| Some(after(free));
+        let (Ok(before) | Err(before)) =
+            self.common.free_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
+        self.own_end = Time(after(before));
     }
 
     /// This queue's part of the room for so many frames: what others take at the same moment fits as well.
@@ -112,8 +121,9 @@ impl<F: Frame> Siblings<F> {
     }
 
     /// Time starts again.
-    pub fn clock_from(&self) {
+    pub fn clock_from(&mut self) {
         self.common.free_at.store(0, Ordering::Relaxed);
+        self.own_end = Time::ZERO;
     }
 
     // --- Neighbours ---
@@ -146,16 +156,16 @@ impl<F: Frame> Siblings<F> {
         shared.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Pauses that came to other queues since the last call, as priority and quanta left at `now`, and when the last XOFF of
-    /// them came. Cost without: a load.
+    /// Pauses that came to other queues since the last call, as priority and quanta left at `now`, and how long after the
+    /// last XOFF of them frames of this queue still leave. Cost without: a load.
     #[inline]
-    pub fn pauses(&mut self, now: Time, rate: Rate) -> Option<(ArrayVec<(u8, u16), PRIORITIES>, Time)> {
+    pub fn pauses(&mut self, now: Time, rate: Rate) -> Option<(News, Span)> {
         let version = self.common.pauses.version.load(Ordering::Acquire);
         (version != self.version).then(|| self.news(version, now, rate))
     }
 
     #[cold]
-    fn news(&mut self, version: u64, now: Time, rate: Rate) -> (ArrayVec<(u8, u16), PRIORITIES>, Time) {
+    fn news(&mut self, version: u64, now: Time, rate: Rate) -> (News, Span) {
         self.version = version;
         let shared = &self.common.pauses;
         let quantum = rate.quanta(1).0.max(1);
@@ -167,7 +177,7 @@ impl<F: Frame> Siblings<F> {
                 news.push((p, left.min(u16::MAX.into()) as u16));
             }
         }
-        (news, Time(shared.asked_at.load(Ordering::Relaxed)))
+        (news, self.own_end.since(Time(shared.asked_at.load(Ordering::Relaxed))))
     }
 
     // --- Frames ---
@@ -193,29 +203,42 @@ impl<F: Frame> Siblings<F> {
         self.common.homes.of(low).unwrap_or(self.queue)
     }
 
-    /// Hands over what belongs to other queues, of the frames from `from` on; those that find no room there are put into
-    /// `lost`.
-    pub fn sort(&mut self, frames: &mut Burst<F>, from: usize, lost: &mut Burst<F>) {
+    /// Hands over what belongs to other queues, of the frames from `from` on. What finds no room there waits here.
+    pub fn sort(&mut self, frames: &mut Burst<F>, from: usize) {
         if frames.iter().skip(from).all(|f| self.home(f) == self.queue) {
             return;
         }
         let all = std::mem::take(frames);
         for (i, frame) in all.into_iter().enumerate() {
-            let home = if i < from { self.queue } else { self.home(&frame) };
-            if home == self.queue {
+            if i < from || self.home(&frame) == self.queue {
                 frames.push(frame);
-                continue;
+            } else {
+                self.misdirected += 1;
+                self.waiting.push(frame);
             }
-            self.misdirected += 1;
-            let Some(to) = self.others.get(usize::from(home)) else {
-                lost.push(frame);
+        }
+        self.deliver();
+    }
+
+    /// Hands over what waits, in order; false while some of it finds no room.
+    #[inline]
+    pub fn deliver(&mut self) -> bool {
+        self.waiting.is_empty() || self.deliver_now()
+    }
+
+    #[inline(never)]
+    fn deliver_now(&mut self) -> bool {
+        for frame in std::mem::take(&mut self.waiting) {
+            let home = usize::from(self.home(&frame));
+            let Some(to) = self.others.get(home).filter(|_| self.waiting.is_empty()) else {
+                self.waiting.push(frame);
                 continue;
             };
             if let Err(refused) = to.try_send(frame) {
-                self.lost += 1;
-                lost.push(refused.into_inner());
+                self.waiting.push(refused.into_inner());
             }
         }
+        self.waiting.is_empty()
     }
 
     /// It is the inbox's turn. The device has the next one.
@@ -243,4 +266,128 @@ const ICMPV6: u8 = 58;
 /// Last word of the destination of an IPv6 packet; `None` for what speaks of neighbours.
 fn low_of_v6(head: &[u8], at: usize) -> Option<u32> {
     (head[at + 6] != ICMPV6).then(|| be32(head, at + 36))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::whole::{WholeFrame, WholePool};
+    use crate::frame::{Fill, FramePool};
+    use crate::host::config::RankAddr;
+    use crate::units::{FrameLen, PortId, RankId};
+    use crate::wire::headers::{Ext, Opcode};
+    use crate::wire::template::{BthFields, FrameSpec, Template};
+
+    const RATE: Rate = Rate::gbps(100);
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([198, 18, 0, last])
+    }
+
+    /// Two queues of a port with ranks at .1 to .4.
+    fn two() -> [Siblings<WholeFrame>; 2] {
+        let rank = |i: u8| RankAddr { rank: RankId(i.into()), port: PortId(0), ip: ip(1 + i) };
+        let ranks: Vec<RankAddr> = (0..4).map(rank).collect();
+        let mut all = family(Homes::new(&ranks, 2), 2);
+        let (b, a) = (all.pop().unwrap(), all.pop().unwrap());
+        [a, b]
+    }
+
+    fn frame(pool: &mut WholePool, spec: &FrameSpec) -> WholeFrame {
+        let mut f = pool.take(Fill::Const, FrameLen(200)).unwrap();
+        let bth = BthFields { opcode: Opcode::RcWriteMiddle.into(), ..BthFields::default() };
+        let wire = Template::new(spec).unwrap().write(f.head_mut(), &bth, &Ext::None, 64);
+        f.meta_mut().len = wire.len;
+        f
+    }
+
+    fn to(pool: &mut WholePool, last: u8) -> WholeFrame {
+        frame(pool, &FrameSpec { dst_ip: ip(last), ..FrameSpec::default() })
+    }
+
+    #[test]
+    fn the_wire_is_one_and_room_is_divided() {
+        let [mut a, mut b] = two();
+        a.occupy(Time(1_000), Span(500));
+        b.occupy(Time(1_200), Span(500));
+        assert_eq!((a.free_at(), b.free_at()), (Time(2_000), Time(2_000)), "one behind the other");
+        b.occupy(Time(5_000), Span(10));
+        assert_eq!(a.free_at(), Time(5_010));
+        assert_eq!([0, 1, 2, 9].map(|room| a.part(room)), [0, 1, 1, 5]);
+    }
+
+    #[test]
+    fn a_pause_is_news_to_the_others_once_and_says_how_long_they_still_sent() {
+        let [mut a, mut b] = two();
+        b.occupy(Time(0), Span(700_000));
+        let now = Time(600_000);
+        a.tell(now, &PfcFrame::one(3, 100), RATE);
+        a.tell(now + Span(1), &PfcFrame::one(4, 50), RATE);
+        let (news, leaving) = b.pauses(now + Span(1_000), RATE).unwrap();
+        // Quanta are 5,120 ps: one has begun.
+        assert_eq!((news.as_slice(), leaving), (&[(3, 100), (4, 50)][..], Span(99_999)));
+        assert!(b.pauses(now + Span(2_000), RATE).is_none(), "no longer news");
+        let to_itself = a.pauses(now, RATE).map(|(news, _)| news.len());
+        assert!(matches!(to_itself, None | Some(0)), "what came here is obeyed here already");
+        a.tell(now + Span(100_000), &PfcFrame::one(3, 0), RATE);
+        let (news, _) = b.pauses(now + Span(200_000), RATE).unwrap();
+        assert_eq!(news.as_slice(), [(3, 0)], "lifted; the other goes on");
+    }
+
+    #[test]
+    fn frames_go_to_the_queue_of_their_rank_and_what_is_no_ip_to_the_first() {
+        let [mut a, mut b] = two();
+        let mut pool = WholePool::new(16);
+        let v6 = |last: u16| FrameSpec {
+            src_ip: IpAddr::from([0x2001, 2, 0, 0, 0, 0, 0, 9]),
+            dst_ip: IpAddr::from([0x2001, 2, 0, 0, 0, 0, 0xc612, last]),
+            vlan: Some((3, 7)),
+            ..FrameSpec::default()
+        };
+        let mut burst = Burst::new();
+        burst.push(to(&mut pool, 1));
+        burst.push(to(&mut pool, 2));
+        burst.push(to(&mut pool, 4));
+        burst.push(to(&mut pool, 77));
+        burst.push(frame(&mut pool, &v6(2)));
+        a.sort(&mut burst, 0);
+        assert_eq!((burst.len(), a.misdirected), (2, 3), "those of queue 0, and what is for nobody here");
+        burst.drain(..).for_each(|f| pool.give(f));
+        assert_eq!((b.take(&mut burst), a.take(&mut Burst::new())), (3, 0));
+        burst.drain(..).for_each(|f| pool.give(f));
+        let mut arp = to(&mut pool, 2);
+        arp.head_mut()[12..14].copy_from_slice(&[8, 6]);
+        let mut pfc = to(&mut pool, 1);
+        pfc.head_mut()[12..14].copy_from_slice(&ETHERTYPE_MAC_CONTROL.to_be_bytes());
+        burst.push(arp);
+        burst.push(pfc);
+        b.sort(&mut burst, 0);
+        assert_eq!((burst.len(), b.misdirected), (1, 1), "a pause is obeyed where it comes");
+        assert_eq!(a.take(&mut Burst::new()), 1);
+        burst.drain(..).for_each(|f| pool.give(f));
+    }
+
+    #[test]
+    fn a_queue_that_is_full_keeps_the_other_from_taking_more_and_nothing_is_lost() {
+        let [mut a, mut b] = two();
+        let mut pool = WholePool::new(2_000);
+        let mut sent = 0;
+        while a.deliver() {
+            let mut burst = Burst::new();
+            while !burst.is_full() {
+                burst.push(to(&mut pool, 2));
+                sent += 1;
+            }
+            a.sort(&mut burst, 0);
+        }
+        assert!(sent > INBOX && sent <= INBOX + 32, "{sent}");
+        let mut got = 0;
+        let mut burst = Burst::new();
+        while b.take(&mut burst) > 0 {
+            got += burst.len();
+            burst.drain(..).for_each(|f| pool.give(f));
+            a.deliver();
+        }
+        assert_eq!((got, a.misdirected), (sent, sent as u64));
+    }
 }

@@ -699,37 +699,6 @@ fn queue_left(live: Live, shard: &Shard, base: Option<HostStats>, end: Time) -> 
         seen,
         icrc_errors,
         progress,
-        misdirected: siblings.map_or((0, 0), |s| (s.misdirected, s.lost)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::profile;
-
-    #[test]
-    fn workers_are_named_by_what_they_turn() {
-        let port = |i: u32, queues: u32| {
-            format!(
-                "[[port]]\nname = \"p{i}\"\ndevice = \"net_null{i}\"\nrate = \"1G\"\nranks_per_port = 6\nqueues = {queues}\n"
-            )
-        };
-        let names = |queues: u32| {
-            let text = format!(
-                "schema = 1\nname = \"x\"\n[run]\non = \"ports\"\nlimit = \"1 s\"\n{}{}\
-                 [[stream]]\nfrom = 0\nto = 6\nsize = 64\nload = \"1%\"\n",
-                port(0, queues),
-                port(1, queues)
-            );
-            let plan = profile::from_str("test", &text, &profile::Overrides::default()).unwrap();
-            let all = crate::plan::shards::shards(&plan);
-            (worker_name(&all[..1]), worker_name(&all))
-        };
-        assert_eq!(names(1), ("port 0".into(), "ports 0-1".into()));
-        let two = "port 0 queue 0, port 1 queue 0, port 0 queue 1, port 1 queue 1";
-        assert_eq!(names(2), ("port 0 queue 0".into(), two.into()));
-        let three = "port 0 queue 0, port 1 queue 0, port 0 queue 1, port 1 queue 1, 2 more";
-        assert_eq!(names(3).1, three);
+        misdirected: siblings.map_or(0, |s| s.misdirected),
     }
 }
