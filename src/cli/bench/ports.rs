@@ -119,17 +119,25 @@ fn beyond(qps: u32) -> f64 {
 
 /// Port 0 writes to port 1 over a cable of rings, [`QPS`] queue pairs, an ACK for every fourth frame.
 fn closed_loop(mtu: u16) -> anyhow::Result<Plan> {
+    closed_loop_ranks(mtu, 1)
+}
+
+/// The same from so many ranks of port 0, which share the queue pairs, to as many of port 1.
+fn closed_loop_ranks(mtu: u16, ranks: u32) -> anyhow::Result<Plan> {
+    let qps = QPS / ranks;
     let traffic = format!(
         "[class.roce]\ndscp = 3\nmtu = {mtu}\n[[workload]]\nkind = \"replay\"\nfile = \"writes\"\nclass = \"roce\"\n\
-         qps_per_pair = {QPS}\nrate_control = \"none\"\nack_every = 4\n"
+         qps_per_pair = {qps}\nrate_control = \"none\"\nack_every = 4\n"
     );
     // One message per queue pair, far more than a run can send.
-    let send = |tag| Op::new(OpKind::Send { peer: RankId(1), bytes: MESSAGE, tag });
-    let recv = |tag| Op::new(OpKind::Recv { peer: RankId(0), bytes: MESSAGE, tag });
-    let ranks = vec![(0..QPS).map(send).collect(), (0..QPS).map(recv).collect()];
-    let writes = Arc::new(Schedule { ranks, ..Schedule::default() });
+    let send = |from, tag| Op::new(OpKind::Send { peer: RankId(ranks + from), bytes: MESSAGE, tag });
+    let recv = |to, tag| Op::new(OpKind::Recv { peer: RankId(to), bytes: MESSAGE, tag });
+    let sends = (0..ranks).map(|i| (0..qps).map(|tag| send(i, tag)).collect());
+    let receives = (0..ranks).map(|i| (0..qps).map(|tag| recv(i, tag)).collect());
+    let ranks_of = sends.chain(receives).collect();
+    let writes = Arc::new(Schedule { ranks: ranks_of, ..Schedule::default() });
     let overrides = Overrides { schedules: vec![("writes".to_owned(), writes)], ..Overrides::default() };
-    let mut plan = profile(["loop:bench", "loop:bench"], 1, &traffic, &overrides)?;
+    let mut plan = profile(["loop:bench", "loop:bench"], ranks, &traffic, &overrides)?;
     plan.hosts.iter_mut().for_each(|h| h.rate = BEYOND);
     Ok(plan)
 }
@@ -345,32 +353,37 @@ pub(super) fn workers() -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-/// One port to nobody: with one queue, with two on one worker, and with two on a worker each.
+/// Ports with one queue, with two on one worker, and with two on a worker each: to nobody, and over a cable with ACKs back.
 pub(super) fn queues() -> anyhow::Result<Vec<Figure>> {
     prepare()?;
-    let mut figures = Vec::new();
-    for (name, size) in SIZES {
-        let mut plan = alone(transmit_ranks(NULL, 2, size, QPS, beyond)?);
-        let mut rounds: [Vec<f64>; 3] = Default::default();
-        for _ in 0..ROUNDS {
-            for ((queues, workers), rounds) in [(1, 1), (2, 1), (2, 2)].into_iter().zip(&mut rounds) {
-                plan.lab.ports[0].queues = queues;
+    let (name, size) = SIZES[1];
+    let (_, mtu) = MTUS[1];
+    let null = alone(transmit_ranks(NULL, 2, size, QPS, beyond)?);
+    let mut plans =
+        [(format!("null-{name}"), null), (format!("loop-{name}+acks"), closed_loop_ranks(mtu, 2)?)];
+    let mut rounds: [[Vec<f64>; 3]; 2] = Default::default();
+    for _ in 0..ROUNDS {
+        for ((_, plan), rounds) in plans.iter_mut().zip(&mut rounds) {
+            for ((queues, workers), rounds) in [(1, 1), (2, 1), (2, 2)].into_iter().zip(rounds) {
+                plan.lab.ports.iter_mut().for_each(|p| p.queues = queues);
                 plan.lab.workers = Some(workers);
-                let result = execute(&plan)?;
+                let result = execute(plan)?;
                 if result.tester.workers.len() < usize::from(workers) {
                     bail!("two workers need two cores");
                 }
                 rounds.push(speed(&result));
             }
         }
+    }
+    let mut figures = Vec::new();
+    for ((name, _), rounds) in plans.into_iter().zip(rounds) {
         let [one, shared, two] = rounds.map(Rounds::from);
+        let name = |queues: &str| format!("ports/{name}-queues-{queues}");
         let same = Peer::Is("one queue".into(), one.median());
         let twice = Peer::Is("twice one queue".into(), 2.0 * one.median());
-        let name = |queues: &str| format!("ports/null-{name}-{queues}");
-        let none = Peer::Missing("no peer".into());
-        figures.push(Figure::new(name("queues-1"), Unit::Frames, one, none));
-        figures.push(Figure::new(name("queues-2-workers-1"), Unit::Frames, shared, same));
-        figures.push(Figure::new(name("queues-2-workers-2"), Unit::Frames, two, twice));
+        figures.push(Figure::new(name("1"), Unit::Frames, one, Peer::Missing("no peer".into())));
+        figures.push(Figure::new(name("2-workers-1"), Unit::Frames, shared, same));
+        figures.push(Figure::new(name("2-workers-2"), Unit::Frames, two, twice));
     }
     Ok(figures)
 }
