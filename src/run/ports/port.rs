@@ -381,10 +381,12 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         }
     }
 
-    /// Pauses that came to other queues of the port, as priority and quanta left at `now`.
+    /// Begins a turn at `now`. Pauses that came to other queues of the port since the last one, as priority and quanta left.
     #[inline]
-    pub fn pauses(&mut self, now: Time) -> News {
+    pub fn begin_turn(&mut self, now: Time) -> News {
+        self.turn_at = now;
         let Some(s) = &mut self.siblings else { return News::new() };
+        s.begin_turn(now, self.backlog);
         let Some((news, leaving)) = s.pauses(now, self.timing.rate()) else { return News::new() };
         if self.pfc != PfcMode::Software {
             return News::new();
@@ -721,10 +723,10 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         if self.down {
             return if ahead == Span::ZERO { BURST } else { 0 };
         }
-        let room = (self.backlog.0.saturating_sub(ahead.0) / self.frame_time.0.max(1)) as usize;
-        let room = if ahead == Span::ZERO { room.max(1) } else { room };
-        let room = self.siblings.as_ref().map_or(room, |s| s.part(room));
-        self.device.tx_room().min(room)
+        let room = Span(self.backlog.0.saturating_sub(ahead.0));
+        let room = self.siblings.as_ref().map_or(room, |s| s.part(room, self.frame_time));
+        let frames = (room.0 / self.frame_time.0.max(1)) as usize;
+        self.device.tx_room().min(if ahead == Span::ZERO { frames.max(1) } else { frames })
     }
 
     fn tx_burst(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {

@@ -62,6 +62,13 @@ pub(super) struct Siblings<F> {
     until: [u64; PRIORITIES],
     /// Frames for other queues that found no room there yet: nothing more is taken from the device while there are any.
     waiting: Burst<F>,
+    /// The wire is reckoned to be busy until then: as all knew at the beginning of the turn, and our frames since.
+    free_at: Time,
+    /// For so long by frames of ours that the others do not know of yet, the first of which left at ...
+    claimed: Span,
+    claimed_at: Time,
+    /// Most of that in this turn.
+    most: Span,
     /// The wire is reckoned to carry frames of this queue until then.
     own_end: Time,
     /// Frames for other queues that came here.
@@ -89,6 +96,10 @@ pub(super) fn family<F>(homes: Homes, queues: u16) -> Vec<Siblings<F>> {
         version: 0,
         until: [0; PRIORITIES],
         waiting: Burst::new(),
+        free_at: Time::ZERO,
+        claimed: Span::ZERO,
+        claimed_at: Time::ZERO,
+        most: Span::ZERO,
         own_end: Time::ZERO,
         misdirected: 0,
     };
@@ -98,32 +109,53 @@ pub(super) fn family<F>(homes: Homes, queues: u16) -> Vec<Siblings<F>> {
 impl<F: Frame> Siblings<F> {
     // --- The wire ---
 
+    /// Begins a turn: tells the others what was sent in the last one, and learns what they have sent. This queue may send its
+    /// part of what `backlog` leaves: what others send at the same time fits as well. Cost: one access to a line of memory
+    /// that all queues of the port use.
+    #[inline]
+    pub fn begin_turn(&mut self, now: Time, backlog: Span) {
+        let shared = &self.common.free_at;
+        self.free_at = Time(if self.claimed == Span::ZERO {
+            shared.load(Ordering::Relaxed)
+        } else {
+            let (at, span) = (self.claimed_at.0, self.claimed.0);
+            let after = |free: u64| free.max(at) + span;
+            let set = |free| Some(after(free));
+            let (Ok(before) | Err(before)) = shared.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
+            after(before)
+        });
+        self.claimed = Span::ZERO;
+        let room = backlog.0.saturating_sub(self.free_at.since(now).0);
+        self.most = Span(room.div_ceil(self.others.len() as u64));
+    }
+
     /// Until when the wire is reckoned to be busy.
     #[inline]
     pub fn free_at(&self) -> Time {
-        Time(self.common.free_at.load(Ordering::Relaxed))
+        self.free_at
     }
 
     /// Keeps the wire busy for `span` from `now`, or from when it is free.
     #[inline]
     pub fn occupy(&mut self, now: Time, span: Span) {
-        let after = |free: u64| free.max(now.0) + span.0;
-        let set = |free| Some(after(free));
-        let (Ok(before) | Err(before)) =
-            self.common.free_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
-        self.own_end = Time(after(before));
+        if self.claimed == Span::ZERO {
+            self.claimed_at = now;
+        }
+        self.claimed += span;
+        self.free_at = self.free_at.max(now) + span;
+        self.own_end = self.free_at;
     }
 
-    /// This queue's part of the room for so many frames: what others take at the same moment fits as well.
+    /// What this queue may still send in this turn of `room` on the wire: one frame at least, where there is room for it.
     #[inline]
-    pub fn part(&self, room: usize) -> usize {
-        room.div_ceil(self.others.len())
+    pub fn part(&self, room: Span, frame: Span) -> Span {
+        room.min(Span(self.most.max(frame).0.saturating_sub(self.claimed.0)))
     }
 
     /// Time starts again.
     pub fn clock_from(&mut self) {
         self.common.free_at.store(0, Ordering::Relaxed);
-        self.own_end = Time::ZERO;
+        (self.free_at, self.claimed, self.own_end) = (Time::ZERO, Span::ZERO, Time::ZERO);
     }
 
     // --- Neighbours ---
@@ -308,12 +340,33 @@ mod tests {
     #[test]
     fn the_wire_is_one_and_room_is_divided() {
         let [mut a, mut b] = two();
-        a.occupy(Time(1_000), Span(500));
-        b.occupy(Time(1_200), Span(500));
-        assert_eq!((a.free_at(), b.free_at()), (Time(2_000), Time(2_000)), "one behind the other");
+        let (backlog, frame) = (Span(1_000), Span(100));
+        let turn = |s: &mut Siblings<WholeFrame>, now| {
+            s.begin_turn(Time(now), backlog);
+            s.part(Span(backlog.0.saturating_sub(s.free_at().since(Time(now)).0)), frame)
+        };
+        assert_eq!(
+            (turn(&mut a, 0), turn(&mut b, 0)),
+            (Span(500), Span(500)),
+            "both look at the same moment"
+        );
+        a.occupy(Time(0), Span(200));
+        assert_eq!(a.part(Span(800), frame), Span(300), "the rest of its part");
+        a.occupy(Time(0), Span(300));
+        b.occupy(Time(0), Span(500));
+        assert_eq!(a.part(Span(500), frame), Span::ZERO);
+        assert_eq!(
+            turn(&mut a, 0),
+            Span(250),
+            "half of what its own frames have left; the other's are not known yet"
+        );
+        assert_eq!(turn(&mut b, 0), Span::ZERO, "one behind the other: the wire is busy until 1,000");
+        assert_eq!((turn(&mut a, 0), a.free_at()), (Span::ZERO, Time(1_000)));
+        // Room for one frame and a bit: each may send one. For less than one: none.
+        assert_eq!((turn(&mut a, 150), turn(&mut b, 150)), (Span(100), Span(100)));
+        assert_eq!((turn(&mut a, 50), turn(&mut b, 50)), (Span(50), Span(50)));
         b.occupy(Time(5_000), Span(10));
-        assert_eq!(a.free_at(), Time(5_010));
-        assert_eq!([0, 1, 2, 9].map(|room| a.part(room)), [0, 1, 1, 5]);
+        assert_eq!((turn(&mut b, 5_000), turn(&mut a, 5_000)), (Span(495), Span(495)));
     }
 
     #[test]

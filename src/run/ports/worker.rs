@@ -463,11 +463,10 @@ impl<'j, 'a> Turner<'j, 'a> {
                 // Frames that another port has just sent may be here: then by a reading of its own.
                 let now = if moved { self.clock.now() } else { now };
                 self.recorder.leads = shard.queue == 0;
-                for (priority, quanta) in live.port.pauses(now) {
+                for (priority, quanta) in live.port.begin_turn(now) {
                     live.host.on_pause(now, priority, quanta, &mut self.recorder);
                 }
                 let due = live.host.next_deadline();
-                live.port.turn_at = now;
                 moved |= live.turn(now, &mut self.recorder);
                 let mut late = std::mem::take(&mut live.port.lateness);
                 if late.is_empty() && due != Time::ZERO && due < now {
