@@ -9,6 +9,10 @@ pub const PORTS_MAX: usize = 16_384;
 pub const RANKS_MAX: usize = 1 << 20;
 /// Queue pairs on one tester port: 24-bit queue pair numbers less the reserved ones, kept to a quarter.
 pub const QPS_PER_PORT_MAX: usize = 1 << 22;
+/// Queues of one real port: as many as rings of DPDK's `net_ring` take.
+pub const QUEUES_PER_PORT_MAX: u16 = 16;
+/// Queues of all real ports of a run: stamps have eight bits for the one that sent.
+pub const QUEUES_MAX: usize = 256;
 /// Traffic classes of a profile: the eight priorities of 802.1Q, twice.
 pub const CLASSES_MAX: usize = 16;
 /// Ports of one embedded switch.

@@ -17,7 +17,7 @@ const FRAME_MAX: u16 = 4_178;
 
 fn spec(device: &str) -> PortSpec {
     let device = DeviceSpec::parse(device).unwrap();
-    PortSpec { device, frame_bytes_max: FRAME_MAX, promiscuous: true }
+    PortSpec { device, frame_bytes_max: FRAME_MAX, promiscuous: true, queues: 1 }
 }
 
 struct Lab {
@@ -115,7 +115,7 @@ fn devices_carry_frames_and_go_away_again() {
 fn two_ends_of_a_cable(lab: &mut Lab) {
     // Twice: the second time only works when the first left nothing behind.
     for round in 0..2 {
-        let cable = LoopCable::create(lab.eal, "a").unwrap();
+        let cable = LoopCable::create(lab.eal, "a", 1).unwrap();
         let s = spec("loop:a");
         let rx = lab.rx(&s, "loop-rx");
         let mut a = cable.open(lab.eal, 0, &s, &rx).unwrap_or_else(|e| panic!("round {round}: {e}"));

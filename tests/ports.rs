@@ -190,10 +190,6 @@ fn every_verb_crosses_a_cable_and_what_only_the_model_can_do_is_refused() {
     write(dir.path(), "storm.toml", &profile);
     let o = rankstorm(&["run".as_ref(), dir.path().join("storm.toml").as_os_str()]);
     assert!(o.status.code() == Some(2) && text(&o.stderr).contains("add --allow-pfc-generation"), "{o:?}");
-    let queues = ports(&["loop:x", "loop:x"], "1G") + "queues = 2\n";
-    write(dir.path(), "queues.toml", &format!("{RUN}{queues}{}", incast(1, "64 KiB")));
-    let o = rankstorm(&["run".as_ref(), dir.path().join("queues.toml").as_os_str()]);
-    assert!(o.status.code() == Some(2) && text(&o.stderr).contains("one queue and one worker"), "{o:?}");
     let cases = [
         ("snapshot = \"x\"", "--on ports has none"),
         ("link = { cable = \"port 0\", state = \"down\" }", "where the cables are real"),

@@ -4,10 +4,12 @@
 #define ALLOW_EXPERIMENTAL_API
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 #include <rte_mbuf.h>
 #include <rte_mbuf_dyn.h>
 
@@ -70,9 +72,10 @@ int rs_eth_info(uint16_t port, struct rs_eth_info *out)
 	return 0;
 }
 
-/* One queue each way. mtu: largest IP packet, already within what the device says. stamps: arrivals get the device's time. */
-int rs_eth_configure(uint16_t port, uint16_t mtu, uint16_t rx_descs, uint16_t tx_descs, struct rte_mempool *pool,
-		     int stamps)
+/* So many queues each way. mtu: largest IP packet, already within what the device says. stamps: arrivals get the device's
+ * time. */
+int rs_eth_configure(uint16_t port, uint16_t queues, uint16_t mtu, uint16_t rx_descs, uint16_t tx_descs,
+		     struct rte_mempool *pool, int stamps)
 {
 	struct rte_eth_conf conf;
 	int rc;
@@ -81,13 +84,68 @@ int rs_eth_configure(uint16_t port, uint16_t mtu, uint16_t rx_descs, uint16_t tx
 	conf.rxmode.mtu = mtu;
 	if (stamps)
 		conf.rxmode.offloads = RTE_ETH_RX_OFFLOAD_TIMESTAMP;
-	rc = rte_eth_dev_configure(port, 1, 1, &conf);
-	if (rc != 0)
-		return rc;
-	rc = rte_eth_rx_queue_setup(port, 0, rx_descs, SOCKET_ID_ANY, NULL, pool);
-	if (rc != 0)
-		return rc;
-	return rte_eth_tx_queue_setup(port, 0, tx_descs, SOCKET_ID_ANY, NULL);
+	rc = rte_eth_dev_configure(port, queues, queues, &conf);
+	for (uint16_t q = 0; rc == 0 && q < queues; q++)
+		rc = rte_eth_rx_queue_setup(port, q, rx_descs, SOCKET_ID_ANY, NULL, pool);
+	for (uint16_t q = 0; rc == 0 && q < queues; q++)
+		rc = rte_eth_tx_queue_setup(port, q, tx_descs, SOCKET_ID_ANY, NULL);
+	return rc;
+}
+
+/* Frames whose IP destination equals `ip` where `mask` has ones go to `queue`: 4 or 16 bytes each. tagged: behind a VLAN
+ * tag. Negative errno, and why in the device's words. */
+int rs_eth_steer(uint16_t port, const uint8_t *ip, const uint8_t *mask, int v6, int tagged, uint16_t queue, char *why,
+		 unsigned room)
+{
+	const struct rte_flow_attr attr = { .ingress = 1 };
+	const struct rte_flow_action_queue to = { .index = queue };
+	const struct rte_flow_action actions[] = {
+		{ .type = RTE_FLOW_ACTION_TYPE_QUEUE, .conf = &to },
+		{ .type = RTE_FLOW_ACTION_TYPE_END },
+	};
+	struct rte_flow_item_ipv4 ip4, mask4;
+	struct rte_flow_item_ipv6 ip6, mask6;
+	struct rte_flow_item items[4];
+	struct rte_flow_error error;
+	unsigned n = 0;
+
+	memset(&ip4, 0, sizeof(ip4));
+	memset(&mask4, 0, sizeof(mask4));
+	memset(&ip6, 0, sizeof(ip6));
+	memset(&mask6, 0, sizeof(mask6));
+	memset(items, 0, sizeof(items));
+	memset(&error, 0, sizeof(error));
+	items[n++].type = RTE_FLOW_ITEM_TYPE_ETH;
+	if (tagged)
+		items[n++].type = RTE_FLOW_ITEM_TYPE_VLAN;
+	if (v6) {
+		memcpy(ip6.hdr.dst_addr, ip, 16);
+		memcpy(mask6.hdr.dst_addr, mask, 16);
+		items[n].spec = &ip6;
+		items[n].mask = &mask6;
+		items[n++].type = RTE_FLOW_ITEM_TYPE_IPV6;
+	} else {
+		memcpy(&ip4.hdr.dst_addr, ip, 4);
+		memcpy(&mask4.hdr.dst_addr, mask, 4);
+		items[n].spec = &ip4;
+		items[n].mask = &mask4;
+		items[n++].type = RTE_FLOW_ITEM_TYPE_IPV4;
+	}
+	items[n].type = RTE_FLOW_ITEM_TYPE_END;
+	why[0] = 0;
+	if (rte_flow_create(port, &attr, items, actions, &error) != NULL)
+		return 0;
+	if (error.message != NULL)
+		snprintf(why, room, "%s", error.message);
+	return rte_errno != 0 ? -rte_errno : -EIO;
+}
+
+/* Removes every rule of the port. */
+int rs_eth_forget_rules(uint16_t port)
+{
+	struct rte_flow_error error;
+
+	return rte_flow_flush(port, &error);
 }
 
 int rs_eth_port_of(const char *name, uint16_t *port) { return rte_eth_dev_get_port_by_name(name, port); }
@@ -188,9 +246,9 @@ int rs_eth_set_flow_control(uint16_t port, int mode, int forward)
 	return rte_eth_dev_flow_ctrl_set(port, &conf);
 }
 
-uint16_t rs_eth_tx_burst(uint16_t port, struct rte_mbuf **frames, uint16_t n)
+uint16_t rs_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n)
 {
-	return rte_eth_tx_burst(port, 0, frames, n);
+	return rte_eth_tx_burst(port, queue, frames, n);
 }
 
 _Static_assert(offsetof(struct rte_mbuf, data_off) == offsetof(struct rte_mbuf, rearm_data) &&
@@ -219,9 +277,9 @@ static int adopt(struct rte_mbuf *m)
 
 /* Receives a burst and keeps those that can be adopted, at the front of `frames`. Returns how many, and through
  * `freed` how many were not. */
-uint16_t rs_eth_rx_adopt(uint16_t port, struct rte_mbuf **frames, uint16_t n, uint16_t *freed)
+uint16_t rs_eth_rx_adopt(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t n, uint16_t *freed)
 {
-	uint16_t got = rte_eth_rx_burst(port, 0, frames, n), kept = 0;
+	uint16_t got = rte_eth_rx_burst(port, queue, frames, n), kept = 0;
 
 	for (uint16_t i = 0; i < got && i < 4; i++)
 		rte_prefetch0(frames[i]);

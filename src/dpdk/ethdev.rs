@@ -1,20 +1,23 @@
-//! Ports: Ethernet devices of DPDK, one queue each way.
+//! Ports: Ethernet devices of DPDK, with one queue each way or several.
 //!
-//! A device is attached when its port is opened and removed when the port is dropped, so that a process holds no
+//! A device is attached when its port is opened and removed when the last port of it is dropped, so that a process holds no
 //! interface longer than it needs. Devices keep frames in their own rings for some time: drop ports before pools.
+//!
+//! A port with several queues takes from all of them in turns and sends on the first, until it is divided into one port for
+//! each ([`EthPort::into_queues`]).
 //!
 //! What drivers say of themselves is not all true (measured with DPDK 22.11): an attach that fails may report success, so
 //! the port is looked up by name; the longest frame a virtual device claims is not what it carries; several count frames
 //! but not bytes.
 
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use dpdk_sys::{rs_eth_info, rs_eth_stats, rs_eth_xstat};
 
+use super::attached::Attached;
 use super::stamps::{StampClock, StampSource};
 use super::{DpdkError, Eal, FrameRing, MbufFrame, MbufPool, PoolSpec, RingRx, RingTx, c_name, text_of};
 use crate::frame::{Burst, PfcSeen, Port, PortCaps, TxBatch};
@@ -29,8 +32,8 @@ const RX_FRAMES: u32 = 4_095;
 const RX_FRAMES_LONG: u32 = 8_191;
 /// Frames a loop holds in each direction.
 const LOOP_FRAMES: u32 = 1_024;
-/// Longest wait for DPDK's interrupt thread when a port is closed.
-const SETTLE_MS_MAX: u32 = 500;
+/// Bytes of what a device says about a rule.
+const WHY_BYTES: usize = 160;
 /// Extended counters read at most.
 const XSTATS_MAX: usize = 512;
 
@@ -43,6 +46,8 @@ pub struct PortSpec {
     pub frame_bytes_max: u16,
     /// Take in frames for other MAC addresses than the device's.
     pub promiscuous: bool,
+    /// Queues each way, at least 1.
+    pub queues: u16,
 }
 
 impl PortSpec {
@@ -57,12 +62,14 @@ impl PortSpec {
             "loop" | "net_ring" => 511,
             _ => RX_FRAMES,
         };
+        // One less than a power of two wastes no memory.
+        let frames = (frames + 1) * u32::from(self.queues) - 1;
         Ok(PoolSpec { name, frames, frame_bytes_max: room, cache: if frames > 600 { 256 } else { 0 } })
     }
 
     /// Frames the device may hold on their way out.
     pub fn tx_frames(&self) -> u32 {
-        u32::from(DESCRIPTORS) + LOOP_FRAMES
+        (u32::from(DESCRIPTORS) + LOOP_FRAMES) * u32::from(self.queues)
     }
 
     fn arguments(&self) -> Result<(String, u16), DpdkError> {
@@ -71,14 +78,16 @@ impl PortSpec {
             what: "cannot be used",
             reason: e.to_string(),
         };
-        self.device.arguments(u32::from(self.frame_bytes_max)).map_err(e)
+        self.device.arguments(u32::from(self.frame_bytes_max), self.queues).map_err(e)
     }
 }
 
-/// Two ports of a process joined back to back: rings that stay until both are closed.
+/// Two ports of a process joined back to back: rings that stay until both are closed. What is sent on a queue arrives at
+/// the queue of that number.
 #[derive(Clone, Debug)]
-pub struct LoopCable(Arc<Rings>);
+pub struct LoopCable(Arc<Vec<Rings>>);
 
+/// Those of one queue.
 #[derive(Debug)]
 struct Rings {
     there: (RingTx, RingRx),
@@ -86,39 +95,45 @@ struct Rings {
 }
 
 impl LoopCable {
-    /// A cable; `name` is unique in the process.
+    /// A cable of so many queues; `name` is unique in the process.
     ///
     /// # Errors
     /// No memory, or the name is taken.
-    pub fn create(eal: &Eal, name: &str) -> Result<LoopCable, DpdkError> {
-        let there = FrameRing::create(eal, &format!("loop_{name}_0"), LOOP_FRAMES)?;
-        let back = FrameRing::create(eal, &format!("loop_{name}_1"), LOOP_FRAMES)?;
-        Ok(LoopCable(Arc::new(Rings { there, back })))
+    pub fn create(eal: &Eal, name: &str, queues: u16) -> Result<LoopCable, DpdkError> {
+        let rings = |q: u16| {
+            let ring = |way: u8| FrameRing::create(eal, &format!("loop_{name}_{way}_{q}"), LOOP_FRAMES);
+            Ok(Rings { there: ring(0)?, back: ring(1)? })
+        };
+        Ok(LoopCable(Arc::new((0..queues).map(rings).collect::<Result<_, DpdkError>>()?)))
     }
 
     /// Memory a cable takes of EAL.
-    pub fn memory_bytes() -> u64 {
-        2 * FrameRing::memory_bytes(LOOP_FRAMES)
+    pub fn memory_bytes(queues: u16) -> u64 {
+        2 * u64::from(queues) * FrameRing::memory_bytes(LOOP_FRAMES)
     }
 
     /// One of the two ends as a port: `end` is 0 or 1.
     ///
     /// # Errors
-    /// DPDK cannot make the port.
+    /// DPDK cannot make the port, or `spec` asks for other queues than the cable has.
     pub fn open(&self, eal: &Eal, end: u8, spec: &PortSpec, rx: &MbufPool) -> Result<EthPort, DpdkError> {
+        if usize::from(spec.queues) != self.0.len() {
+            let why = format!("the cable has {} queues and {} are asked for", self.0.len(), spec.queues);
+            return Err(refused(spec, "could not be made", why));
+        }
         let name = format!("loop_{}_{end}", spec.device.name);
         let c = c_name(&name)?;
-        let (there, back) = (self.0.there.0.raw(), self.0.back.0.raw());
-        let (out, into) = if end == 0 { (there, back) } else { (back, there) };
-        // SAFETY: EAL runs; the name is terminated and copied; each list holds one ring, both of which outlive the port,
-        // as it keeps a clone of this cable.
-        let port = unsafe { dpdk_sys::rte_eth_from_rings(c.as_ptr(), &into, 1, &out, 1, 0) };
+        let there: Vec<_> = self.0.iter().map(|r| r.there.0.raw()).collect();
+        let back: Vec<_> = self.0.iter().map(|r| r.back.0.raw()).collect();
+        let (out, into) = if end == 0 { (&there, &back) } else { (&back, &there) };
+        let n = u32::from(spec.queues);
+        // SAFETY: EAL runs; the name is terminated and copied; each list holds `n` rings, which outlive the port, as it
+        // keeps a clone of this cable.
+        let port = unsafe { dpdk_sys::rte_eth_from_rings(c.as_ptr(), into.as_ptr(), n, out.as_ptr(), n, 0) };
         let Ok(port) = u16::try_from(port) else {
             return Err(refused(spec, "could not be made", super::last_error()));
         };
-        let mut opened = EthPort::adopt(eal, port, spec, rx)?;
-        opened.cable = Some(self.clone());
-        Ok(opened)
+        EthPort::adopt(eal, port, spec, rx, Some(self.clone()))
     }
 }
 
@@ -166,10 +181,15 @@ pub enum FlowControl {
     Both,
 }
 
-/// An open, started port.
+/// An open, started port: a device, or one queue of it.
 #[derive(Debug)]
 pub struct EthPort {
     id: u16,
+    /// Queue to take the next frames from. No other port takes from it or sends on it.
+    rx_queue: u16,
+    tx_queue: u16,
+    /// Queues that it takes from.
+    queues: u16,
     name: String,
     info: rs_eth_info,
     frame_bytes_max: u16,
@@ -186,11 +206,8 @@ pub struct EthPort {
     base: DeviceStats,
     /// Its clock, where it stamps arrivals.
     stamps: Option<StampClock>,
-    /// Link-level flow control as it was found, where we have set it.
-    flow_before: Option<FlowControl>,
-    /// Outlives the port.
-    _rx_pool: MbufPool,
-    cable: Option<LoopCable>,
+    /// Goes last.
+    attached: Arc<Attached>,
 }
 
 fn refused(spec: &PortSpec, what: &'static str, reason: String) -> DpdkError {
@@ -254,13 +271,22 @@ impl EthPort {
             let why = format!("DPDK reported success and made no port of that name; {advice}");
             return Err(refused(spec, "could not be attached", why));
         }
-        EthPort::adopt(eal, id, spec, rx)
+        EthPort::adopt(eal, id, spec, rx, None)
     }
 
     /// Configures and starts an attached port; closes it again when that fails.
-    fn adopt(_eal: &Eal, id: u16, spec: &PortSpec, rx: &MbufPool) -> Result<EthPort, DpdkError> {
+    fn adopt(
+        _eal: &Eal,
+        id: u16,
+        spec: &PortSpec,
+        rx: &MbufPool,
+        cable: Option<LoopCable>,
+    ) -> Result<EthPort, DpdkError> {
         let mut port = EthPort {
             id,
+            rx_queue: 0,
+            tx_queue: 0,
+            queues: spec.queues,
             name: spec.device.text.clone(),
             info: rs_eth_info::default(),
             frame_bytes_max: spec.frame_bytes_max,
@@ -272,13 +298,16 @@ impl EthPort {
             carriers: carriers(&spec.device),
             base: DeviceStats::default(),
             stamps: None,
-            flow_before: None,
-            _rx_pool: rx.clone(),
-            cable: None,
+            attached: Arc::new(Attached::new(id, rx.clone(), cable)),
         };
         // SAFETY: the port exists and `info` is a struct of the layout the shim checks.
         check(spec, "does not say what it can do", unsafe { dpdk_sys::rs_eth_info(id, &mut port.info) })?;
         let i = &port.info;
+        let most = i.max_rx_queues.min(i.max_tx_queues);
+        if spec.queues > 1 && spec.queues > most {
+            let why = format!("it has {most} each way; use queues = {} in [[port]]", most.max(1));
+            return Err(refused(spec, "does not have so many queues", why));
+        }
         // Ethernet and VLAN headers are not part of the MTU.
         let wanted = spec.frame_bytes_max.saturating_sub(14).max(1_500);
         // As rte_eth_dev_configure counts: MTU, and what the driver adds, or Ethernet's 18 bytes where it does not tell.
@@ -298,9 +327,10 @@ impl EthPort {
         // SAFETY: no arguments; registers a field of mbufs, once.
         let can_stamp = unsafe { dpdk_sys::rs_rx_stamps() } == 0;
         let stamps = can_stamp && i.rx_timestamps != 0;
-        // SAFETY: the port exists and is stopped; `rx` lives as long as the port, which keeps a clone.
+        // SAFETY: the port exists and is stopped; `rx` lives as long as the device, which keeps a clone.
         let code = unsafe {
-            dpdk_sys::rs_eth_configure(id, mtu, rx_descs, port.tx_descriptors, rx.raw(), i32::from(stamps))
+            let tx_descs = port.tx_descriptors;
+            dpdk_sys::rs_eth_configure(id, spec.queues, mtu, rx_descs, tx_descs, rx.raw(), i32::from(stamps))
         };
         check(spec, "could not be configured", code)?;
         // SAFETY: as above; it is configured.
@@ -329,6 +359,76 @@ impl EthPort {
             port.pfc_seen = if counted { PfcSeen::Counters } else { PfcSeen::Unknown };
         }
         Ok(port)
+    }
+
+    /// One port for each queue, in order; all share link, counters and settings of the device, which stays until the last
+    /// of them is dropped.
+    pub fn into_queues(self) -> Vec<EthPort> {
+        let one = |q: u16| EthPort {
+            rx_queue: q,
+            tx_queue: q,
+            queues: 1,
+            name: self.name.clone(),
+            carriers: self.carriers.clone(),
+            stamps: self.stamps.clone(),
+            attached: Arc::clone(&self.attached),
+            ..self
+        };
+        (0..self.queues).map(one).collect()
+    }
+
+    /// Has frames for `ip` arrive at a queue; `mask` has ones where the address counts. `tagged`: behind a VLAN tag. The rule
+    /// holds until the device is closed.
+    ///
+    /// # Errors
+    /// The device takes no such rule, or no more of them, in its own words.
+    pub fn steer(&mut self, ip: IpAddr, mask: u128, tagged: bool, queue: u16) -> Result<(), DpdkError> {
+        let bytes = |v: u128| match ip {
+            IpAddr::V4(_) => {
+                let mut all = [0; 16];
+                all[..4].copy_from_slice(&(v as u32).to_be_bytes());
+                all
+            }
+            IpAddr::V6(_) => v.to_be_bytes(),
+        };
+        let value = match ip {
+            IpAddr::V4(a) => u128::from(u32::from(a)),
+            IpAddr::V6(a) => u128::from(a),
+        };
+        let (address, mask) = (bytes(value), bytes(mask));
+        let mut why = [0u8; WHY_BYTES];
+        // SAFETY: the port is open; 16 bytes of each address are more than enough, and `why` has the room that is said.
+        let code = unsafe {
+            dpdk_sys::rs_eth_steer(
+                self.id,
+                address.as_ptr(),
+                mask.as_ptr(),
+                i32::from(ip.is_ipv6()),
+                i32::from(tagged),
+                queue,
+                why.as_mut_ptr().cast(),
+                WHY_BYTES as u32,
+            )
+        };
+        if code < 0 {
+            // Some say it with a full stop, some without.
+            let said = zero_ended(&why);
+            let said = said.trim_end_matches('.');
+            let reason =
+                if said.is_empty() { text_of(-code) } else { format!("{said} ({})", text_of(-code)) };
+            return Err(DpdkError::Device {
+                device: self.name.clone(),
+                what: "takes no rule that leads an address to a queue",
+                reason,
+            });
+        }
+        self.attached.has_rules();
+        Ok(())
+    }
+
+    /// Removes every rule.
+    pub fn forget_rules(&mut self) {
+        self.attached.forget_rules();
     }
 
     /// The device as the profile names it.
@@ -471,7 +571,9 @@ impl EthPort {
         // SAFETY: the port is open.
         let code = unsafe { dpdk_sys::rs_eth_set_flow_control(self.id, mode as i32, i32::from(forward)) };
         self.checked("does not set flow control so", code)?;
-        self.flow_before = self.flow_before.or(before);
+        if let Some(before) = before {
+            self.attached.flow_was(before);
+        }
         Ok(())
     }
 
@@ -504,10 +606,10 @@ impl EthPort {
         if count == 0 {
             return 0;
         }
-        // SAFETY: `count` valid frames, each an mbuf of one segment that is ours alone; queue 0 is set up, and `&mut self`
-        // makes this thread its only user.
+        // SAFETY: `count` valid frames, each an mbuf of one segment that is ours alone; the queue is set up, and no other port
+        // has it, so that `&mut self` makes this thread its only user.
         let sent = usize::from(unsafe {
-            dpdk_sys::rs_eth_tx_burst(self.id, frames.as_mut_ptr().cast(), count as u16)
+            dpdk_sys::rs_eth_tx_burst(self.id, self.tx_queue, frames.as_mut_ptr().cast(), count as u16)
         })
         .min(count);
         // SAFETY: the first `sent` frames now belong to the device; the others move to the front. Nothing in between can
@@ -532,12 +634,16 @@ impl Port for EthPort {
         let len = out.len();
         let room = out.capacity() - len;
         let mut freed = 0u16;
-        // SAFETY: there is room for `room` pointers behind the first `len`; queue 0 is set up, and `&mut self` makes this
-        // thread its only user. `freed` is written to during the call only.
+        // SAFETY: there is room for `room` pointers behind the first `len`; the queue is set up, and no other port has it, so
+        // that `&mut self` makes this thread its only user. `freed` is written to during the call only.
         let kept = usize::from(unsafe {
-            dpdk_sys::rs_eth_rx_adopt(self.id, out.as_mut_ptr().add(len).cast(), room as u16, &mut freed)
+            let end = out.as_mut_ptr().add(len);
+            dpdk_sys::rs_eth_rx_adopt(self.id, self.rx_queue, end.cast(), room as u16, &mut freed)
         })
         .min(room);
+        if self.queues > 1 {
+            self.rx_queue = (self.rx_queue + 1) % self.queues;
+        }
         self.unusable += u64::from(freed);
         // SAFETY: the shim has written `kept` mbufs there that are now ours alone, and freed the others.
         unsafe { out.set_len(len + kept) };
@@ -586,50 +692,6 @@ fn drop_unfit(out: &mut Burst<MbufFrame>, from: usize) -> u64 {
         at <= from || f.has_all_bytes()
     });
     (before - out.len()) as u64
-}
-
-/// Ports are closed one at a time: DPDK's list of devices has no lock of its own for that.
-static CLOSING: Mutex<()> = Mutex::new(());
-
-impl Drop for EthPort {
-    fn drop(&mut self) {
-        let _one_at_a_time = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = self.flow_before.take() {
-            // It goes back as it came; there is nobody to tell when it refuses.
-            let _ = self.set_flow_control(before, false);
-        }
-        self.stop();
-        // SAFETY: the port is open and nobody uses it any more; its device goes with it. Frames it held go back to their
-        // pools, which `_rx_pool` and the caller's clones keep alive.
-        unsafe { dpdk_sys::rs_eth_detach(self.id) };
-        settle();
-    }
-}
-
-/// Rounds of DPDK's interrupt thread since the start.
-static ROUNDS: AtomicU64 = AtomicU64::new(0);
-
-unsafe extern "C" fn count_round(_: *mut std::ffi::c_void) {
-    ROUNDS.fetch_add(1, Ordering::Release);
-}
-
-/// Waits until DPDK's interrupt thread has seen what happened before. Closing a memif makes that thread tear down the
-/// other end, without a lock: closing that one as well meanwhile crashes the process (DPDK 22.11).
-fn settle() {
-    // Twice: the first round may have begun before.
-    for _ in 0..2 {
-        let before = ROUNDS.load(Ordering::Acquire);
-        // SAFETY: EAL runs; the callback is a function that stays and ignores its argument.
-        if unsafe { dpdk_sys::rte_eal_alarm_set(1, count_round, std::ptr::null_mut()) } != 0 {
-            return;
-        }
-        for _ in 0..SETTLE_MS_MAX {
-            if ROUNDS.load(Ordering::Acquire) != before {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
 /// Of the interfaces that /sys shows: it is that of the network namespace it was mounted in.

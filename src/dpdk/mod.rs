@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+mod attached;
 pub mod eal;
 pub mod ethdev;
 pub mod frame;

@@ -1,9 +1,15 @@
 //! Differences of counters: what happened after the warm-up. Maxima (`*_max`) are not subtracted; their owner resets
-//! them when the measured part starts.
+//! them when the measured part starts. And sums over the queues of a port.
 
 use super::stats::{
     ClassStats, HostStats, PfcStats, QueueStats, SwitchPortStats, SwitchStats, WatchdogStats,
 };
+
+macro_rules! plus {
+    ($type:ident, $one:expr, $other:expr, { $($count:ident),* $(,)? } and { $($field:ident : $value:expr),* $(,)? }) => {
+        $type { $($count: $one.$count + $other.$count,)* $($field: $value,)* }
+    };
+}
 
 macro_rules! minus {
     ($type:ident, $now:expr, $base:expr, { $($count:ident),* $(,)? } keep { $($kept:ident : $value:expr),* $(,)? }) => {
@@ -32,7 +38,29 @@ impl HostStats {
     }
 }
 
+impl HostStats {
+    /// Counters of a port two of whose queues counted `self` and `other`. Pauses are those of `self`: each queue obeys all of
+    /// them, and the first one counts.
+    pub fn with(&self, other: &HostStats) -> HostStats {
+        plus!(HostStats, self, other, {
+            tx_frames, tx_bytes, rx_frames, rx_bytes, messages_started, messages_completed, messages_failed,
+            local_messages, payload_bytes, retransmitted, nak_tx, nak_rx, rnr_nak_rx, timeouts, out_of_order,
+            duplicates, ack_tx, ack_rx, cnp_tx, cnp_rx, ce_rx, rx_unknown, rx_malformed, pool_empty, stream_tx,
+            stream_rx, stream_lost, read_tx, read_again, implied_nak, read_rx, rx_overflow, pfc_malformed_tx,
+            rnr_nak_tx, credit_waits, datagram_tx, datagram_rx, datagram_lost,
+        } and {
+            rx_buffer_bytes_max: self.rx_buffer_bytes_max.max(other.rx_buffer_bytes_max),
+            classes: each(&self.classes, &other.classes, ClassStats::with),
+            pfc: self.pfc,
+        })
+    }
+}
+
 impl ClassStats {
+    fn with(&self, other: &ClassStats) -> ClassStats {
+        plus!(ClassStats, self, other, { transmissions, arrivals, retransmitted, ce } and {})
+    }
+
     fn since(&self, base: &ClassStats) -> ClassStats {
         minus!(ClassStats, self, base, { transmissions, arrivals, retransmitted, ce } keep {})
     }

@@ -31,6 +31,18 @@ pub enum DeviceKind {
     Loop,
 }
 
+/// How frames that arrive at a device with several queues find the queue of their rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Steering {
+    /// By rules that lead addresses to queues (`rte_flow`).
+    Rules,
+    /// What was sent on a queue arrives at the queue of that number; frames between ranks of different queues are handed over.
+    QueueToQueue,
+    /// They do not.
+    None,
+}
+
 /// Why a device cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
@@ -171,13 +183,42 @@ impl DeviceSpec {
         keys.iter().filter_map(|k| self.arg(k)).collect()
     }
 
-    /// What DPDK is given for frames of up to `frame_bytes` (without FCS), and how many bytes its receive buffers
-    /// must hold.
+    /// How frames that arrive find the queue of their rank, where the port has several.
+    pub fn steering(&self) -> Steering {
+        match self.driver() {
+            "pci" | "net_tap" => Steering::Rules,
+            "loop" | "net_ring" | "net_memif" | "net_vhost" | "net_virtio_user" => Steering::QueueToQueue,
+            _ => Steering::None,
+        }
+    }
+
+    /// Argument that says how many queues the device has, where it wants one.
+    fn queue_argument(&self) -> Option<&'static str> {
+        match self.driver() {
+            "net_af_packet" => Some("qpairs"),
+            "net_af_xdp" => Some("queue_count"),
+            "net_vhost" | "net_virtio_user" => Some("queues"),
+            _ => None,
+        }
+    }
+
+    /// What DPDK is given for frames of up to `frame_bytes` (without FCS) on so many queues, and how many bytes its receive
+    /// buffers must hold.
     ///
     /// # Errors
     /// An argument that is too small, or a device that cannot carry such frames.
-    pub fn arguments(&self, frame_bytes: u32) -> Result<(String, u16), DeviceError> {
+    pub fn arguments(&self, frame_bytes: u32, queues: u16) -> Result<(String, u16), DeviceError> {
         let mut args = self.args.clone();
+        if let Some(key) = self.queue_argument() {
+            match self.number(key)? {
+                Some(n) if n != u32::from(queues) => {
+                    let text = format!("{key}={n} and queues = {queues} of [[port]] must be the same");
+                    return Err(self.refuse(text));
+                }
+                None if queues > 1 => self.add(&mut args, key, queues.to_string()),
+                _ => {}
+            }
+        }
         let mut room = frame_bytes.max(1_518);
         match self.driver() {
             "net_af_packet" => {
@@ -283,7 +324,7 @@ mod tests {
 
     fn arguments(text: &str, frame_bytes: u32) -> Result<(String, u16), String> {
         let spec = DeviceSpec::parse(text).map_err(|e| e.to_string())?;
-        spec.arguments(frame_bytes).map_err(|e| e.to_string())
+        spec.arguments(frame_bytes, 1).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -328,6 +369,14 @@ mod tests {
         assert!(arguments("net_af_xdp0,iface=eth1", 4_178).unwrap_err().contains("net_af_packet"));
         assert!(arguments("net_tap0", 4_178).unwrap_err().contains("mtu = 1024"));
         assert_eq!(arguments("net_tap0", 1_158).unwrap().1, 1_518);
+        let queues = |text: &str, n| {
+            DeviceSpec::parse(text).unwrap().arguments(1_518, n).map(|a| a.0).map_err(|e| e.to_string())
+        };
+        assert!(queues("eth1", 4).unwrap().contains(",qpairs=4"));
+        assert!(queues("net_vhost0,iface=/tmp/v,queues=2", 2).unwrap().ends_with("queues=2"));
+        assert!(!queues("net_memif0", 2).unwrap().contains("queue"));
+        let two = queues("net_virtio_user0,path=/tmp/v,queues=3", 2).unwrap_err();
+        assert!(two.contains("queues=3 and queues = 2 of [[port]] must be the same"), "{two}");
         assert!(arguments("net_memif0,role=client", 4_178).unwrap().0.ends_with(",bsize=8192"));
         let (virtio, room) = arguments("net_virtio_user0,path=/tmp/v", 4_154).unwrap();
         assert!(virtio.starts_with("net_virtio_user0,path=/tmp/v,queue_size=1024,mac=02:72:73:"), "{virtio}");

@@ -20,7 +20,7 @@ pub struct Lab {
     pub stall_max: Span,
     /// Frames that each pool of the run may have out besides what ports receive into; `None`: as many as ports can hold.
     pub pool_frames: Option<u32>,
-    /// Worker threads; `None`: one per port as far as cores go, less one for the control plane.
+    /// Worker threads; `None`: one per queue as far as cores go, less one for the control plane.
     pub workers: Option<u16>,
 }
 
@@ -43,6 +43,8 @@ pub struct LabPort {
     pub set_flow_control: bool,
     /// Most bytes handed to the device ahead of the wire; `None`: [`backlog_default`].
     pub tx_backlog: Option<Bytes>,
+    /// Queues each way; 0 and 1 are one.
+    pub queues: u16,
 }
 
 /// Who obeys pauses.
@@ -96,10 +98,15 @@ impl Prefix {
 }
 
 impl Lab {
-    /// Worker threads for so many ports on so many cores: never more than either, and at least one.
-    pub fn workers(&self, ports: usize, cores: usize) -> usize {
+    /// Worker threads for so many queues on so many cores: never more than either, and at least one.
+    pub fn workers(&self, queues: usize, cores: usize) -> usize {
         let wanted = self.workers.map_or(cores.saturating_sub(1), usize::from);
-        wanted.min(cores).min(ports).max(1)
+        wanted.min(cores).min(queues).max(1)
+    }
+
+    /// Queues of a port, at least one.
+    pub fn queues(&self, port: usize) -> u16 {
+        self.ports.get(port).map_or(1, |p| p.queues.max(1))
     }
 
     /// The first of `destinations` that the profile does not allow.
@@ -120,7 +127,7 @@ mod tests {
 
     #[test]
     fn workers_leave_a_core_to_the_control_plane_unless_told_otherwise() {
-        let count = |workers, ports, cores| Lab { workers, ..Lab::default() }.workers(ports, cores);
+        let count = |workers, queues, cores| Lab { workers, ..Lab::default() }.workers(queues, cores);
         assert_eq!(
             [(4, 16), (4, 4), (4, 2), (4, 1), (4, 0)].map(|(p, c)| count(None, p, c)),
             [4, 3, 1, 1, 1]

@@ -9,6 +9,7 @@ pub mod links;
 pub mod memory;
 pub mod path;
 pub mod predict;
+pub mod shards;
 mod steer;
 
 use std::path::PathBuf;

@@ -80,7 +80,7 @@ pub(super) fn build(
         hairpin: run.hairpin.unwrap_or(false),
         seed,
     })?;
-    let ports_count = hosts.len();
+    let lab = super::lab::build(doc, &hosts)?;
     let (warmup, repeats) = (run.warmup.unwrap_or(0), run.repeats.unwrap_or(1));
     let (gap, limit) = (run.gap.map_or(Span::ZERO, |d| d.0), run.limit.map_or(Span::ZERO, |d| d.0));
     bounds(warmup, repeats, limit)?;
@@ -161,7 +161,7 @@ pub(super) fn build(
         fabric,
         faults,
         links,
-        lab: super::lab::build(doc, ports_count)?,
+        lab,
         expect: expect::build(doc.expect.as_ref())?,
         predicted,
         warnings,

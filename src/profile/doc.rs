@@ -710,7 +710,7 @@ table! {
         clock_ppm: Option<i64>,
         /// Name on the switch's side.
         dut_port: Option<String>,
-        /// Queues of the device; one so far.
+        /// Queues of the device, each with ranks and a worker of its own.
         queues: Option<u16>,
         /// Who obeys XOFF.
         pfc: Option<PfcDoc>,

@@ -2,6 +2,8 @@
 
 use super::doc::{PfcDoc, ProfileDoc};
 use super::source::{Fault, fault};
+use crate::host::config::HostConfig;
+use crate::limits::{QUEUES_MAX, QUEUES_PER_PORT_MAX};
 use crate::plan::Mode;
 use crate::plan::device::DeviceSpec;
 use crate::plan::lab::{Lab, LabPort, PfcMode, Prefix};
@@ -14,8 +16,8 @@ const POOL_FRAMES_MAX: u32 = 1 << 20;
 /// Longest absence of a worker unless the profile says otherwise.
 const STALL_MAX: Span = Span::from_ms(1);
 
-/// Devices and addresses of the filled document, for `ports` tester ports.
-pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
+/// Devices and addresses of the filled document, for the tester ports `hosts`.
+pub(super) fn build(doc: &ProfileDoc, hosts: &[HostConfig]) -> Result<Lab, Fault> {
     let run = doc.run.as_ref();
     let on_ports = run.and_then(|r| r.on) == Some(Mode::Ports);
     let mut lab =
@@ -28,7 +30,10 @@ pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
     }
     lab.workers = run.and_then(|r| r.workers);
     if lab.workers == Some(0) {
-        return fault("run.workers", "must be at least 1; leave it out for one per port as far as cores go");
+        return fault(
+            "run.workers",
+            "must be at least 1; leave it out for one per queue of a port as far as cores go",
+        );
     }
     lab.pool_frames = run.and_then(|r| r.pool_frames);
     if lab.pool_frames.is_some_and(|n| !(POOL_FRAMES_MIN..=POOL_FRAMES_MAX).contains(&n)) {
@@ -47,11 +52,20 @@ pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
         if on_ports && device.is_none() {
             return fault(key("device"), "is missing; --on ports needs one, for example device = \"eth1\"");
         }
-        if p.queues.is_some_and(|n| n != 1) {
-            return fault(
-                key("queues"),
-                "a port has one queue and one worker; spread the ranks over several [[port]] and workers instead",
+        let ranks = hosts.get(i).map_or(1, |h| h.ranks.len());
+        let queues = p.queues.unwrap_or(1);
+        if !(1..=QUEUES_PER_PORT_MAX).contains(&queues) {
+            return fault(key("queues"), format!("must be from 1 to {QUEUES_PER_PORT_MAX}"));
+        }
+        if usize::from(queues) > ranks.max(1) {
+            let text = format!(
+                "the ranks of a port are divided among its queues, and {ranks} cannot be among {queues}; raise ranks_per_port \
+                 or lower queues"
             );
+            return fault(key("queues"), text);
+        }
+        if queues > 1 && p.receive.is_some() {
+            return fault(key("receive"), "a receive buffer has one drain; leave it out, or queues");
         }
         let ip = |k: &str, text: &Option<String>| {
             let parse = |t: &String| t.split('/').next().unwrap_or(t).parse();
@@ -80,6 +94,7 @@ pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
             allow_in_use: p.allow_in_use.unwrap_or(false),
             set_flow_control: p.set_flow_control.unwrap_or(false),
             tx_backlog: p.tx_backlog.map(|s| s.0),
+            queues,
             device,
         });
     }
@@ -90,7 +105,14 @@ pub(super) fn build(doc: &ProfileDoc, ports: usize) -> Result<Lab, Fault> {
             "--on ports needs a [[port]] with its device for each of the run's ports; --on rings and --on virtual need none",
         );
     }
-    lab.ports.resize(ports, LabPort::default());
+    let queues: usize = lab.ports.iter().map(|p| usize::from(p.queues)).sum();
+    if on_ports && queues > QUEUES_MAX {
+        return fault(
+            "",
+            format!("{queues} queues in all [[port]] are more than the {QUEUES_MAX} a run may have"),
+        );
+    }
+    lab.ports.resize(hosts.len(), LabPort::default());
     Ok(lab)
 }
 
@@ -105,7 +127,16 @@ fn cables(lab: &Lab) -> Result<(), Fault> {
             crate::plan::device::DeviceKind::Loop if same != 2 => {
                 return fault(path, format!("a loop joins two ports; {same} name this one"));
             }
-            crate::plan::device::DeviceKind::Loop => {}
+            crate::plan::device::DeviceKind::Loop => {
+                let queues = |p: &LabPort| (p.device.as_ref() == Some(d)).then_some(p.queues);
+                let mut ends = lab.ports.iter().filter_map(queues);
+                if ends.next() != ends.next() {
+                    return fault(
+                        format!("port[{i}].queues"),
+                        "both ends of a loop must have as many queues",
+                    );
+                }
+            }
             _ if same > 1 => return fault(path, "two ports name this device; each needs its own"),
             _ => {}
         }

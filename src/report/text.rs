@@ -543,6 +543,10 @@ impl Screen {
                 ),
                 format!("in {}", grouped(p.rx_frames)),
             ];
+            if p.queues > 1 {
+                let how = p.steering.as_deref().map(|s| format!(" ({s})"));
+                parts.push(format!("{} queues{}", p.queues, how.unwrap_or_default()));
+            }
             if let Some(ns) = p.xoff_response_ns {
                 parts.push(format!("obeyed XOFF within {}", time(ns)));
             }
@@ -561,6 +565,7 @@ impl Screen {
                 (p.rx_missed, "missed"),
                 (p.icrc_errors, "with a wrong ICRC"),
                 (p.rx_other, "of others"),
+                (p.misdirected, "came to another queue than their rank's"),
             ] {
                 if n > 0 {
                     parts.push(format!("{} {what}", grouped(n)));

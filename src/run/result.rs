@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::preflight::Preflight;
 use super::samples::PARTS;
+use crate::host::config::HostConfig;
 use crate::measure::distribution::Percentiles;
 use crate::measure::rates::{FLOWS_MAX, FlowKey, RateSeries};
 use crate::measure::recorder::{Recorder, RecorderConfig};
@@ -77,6 +78,11 @@ fn put_json<T: Serialize>(hash: &mut Sha256, value: &T) {
 impl Recorder {
     /// A recorder with room for everything `plan` can produce.
     pub fn for_plan(plan: &Plan) -> Recorder {
+        Recorder::for_senders(plan, &mut plan.hosts.iter())
+    }
+
+    /// The same for frames whose `src` is the number of a sender in this list, where those are not the ports of the plan.
+    pub fn for_senders(plan: &Plan, senders: &mut dyn Iterator<Item = &HostConfig>) -> Recorder {
         let config = recorder_config(
             plan.hosts.len(),
             &plan.classes,
@@ -85,12 +91,16 @@ impl Recorder {
             plan.warmup,
             plan.repeats,
         );
-        Recorder::new(&RecorderConfig { rates: rates(plan), streams: streams(&plan.hosts), ..config })
+        Recorder::new(&RecorderConfig {
+            rates: rates(plan, senders),
+            streams: streams(&plan.hosts),
+            ..config
+        })
     }
 }
 
 /// A series that follows the flows of all workloads with rate control; none when they are too many.
-fn rates(plan: &Plan) -> Option<RateSeries> {
+fn rates(plan: &Plan, senders: &mut dyn Iterator<Item = &HostConfig>) -> Option<RateSeries> {
     let mut flows = Vec::new();
     for (w, config) in plan.workloads.iter().enumerate() {
         if config.rate_control != RateControl::None {
@@ -107,8 +117,7 @@ fn rates(plan: &Plan) -> Option<RateSeries> {
         let key = FlowKey { workload: q.workload, from: q.local_rank, to: q.peer_rank };
         flows.binary_search(&key).is_ok().then_some(key)
     };
-    let flow_of: Vec<Vec<Option<FlowKey>>> =
-        plan.hosts.iter().map(|h| h.qps.iter().map(key).collect()).collect();
+    let flow_of: Vec<Vec<Option<FlowKey>>> = senders.map(|h| h.qps.iter().map(key).collect()).collect();
     RateSeries::new(flows, &flow_of)
 }
 
@@ -193,6 +202,13 @@ pub struct PortFigures {
     pub driver: String,
     /// Our MAC there.
     pub mac: String,
+    /// Queues each way; every one has ranks of its own and is turned by one worker.
+    pub queues: u16,
+    /// How frames that arrive find the queue of their rank: `rules` (one per rank), `masks` (one per queue), `queue-to-queue`,
+    /// or `none`; `None` with one queue.
+    pub steering: Option<String>,
+    /// Frames that arrived at another queue than their rank's and were handed over to it; rules that work leave none.
+    pub misdirected: u64,
     /// Who obeys pauses.
     pub pfc: String,
     /// How pauses of the port are known: `frames`, `counters` or `unknown`.

@@ -36,12 +36,13 @@ const BENCHES: [(&str, Measure); 9] = [
 ];
 
 /// Only by name: they take minutes, and want peers and both cores. Those of `ports` also by group: `ports/loop`.
-const LONG: [(&str, Measure); 8] = [
+const LONG: [(&str, Measure); 9] = [
     ("ports/null", ports::null),
     ("ports/qps", ports::crowds),
     ("ports/loop", ports::rings),
     ("ports/late", ports::pacing),
     ("ports/workers", ports::workers),
+    ("ports/queues", ports::queues),
     ("ports/icrc", frames::icrc),
     ("veth", veth::figures),
     ("veth-inside", veth::inside),

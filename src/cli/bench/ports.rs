@@ -44,8 +44,8 @@ const L1_BYTES: f64 = 20.0;
 /// Where frames of SEND ONLY end.
 const NULL: [&str; 2] = ["net_null0,no-rx=1", "net_null1,no-rx=1"];
 
-fn profile(devices: [&str; 2], traffic: &str, overrides: &Overrides) -> anyhow::Result<Plan> {
-    let port = |d: &str| format!("[[port]]\ndevice = \"{d}\"\nrate = \"800G\"\n");
+fn profile(devices: [&str; 2], ranks: u32, traffic: &str, overrides: &Overrides) -> anyhow::Result<Plan> {
+    let port = |d: &str| format!("[[port]]\ndevice = \"{d}\"\nrate = \"800G\"\nranks_per_port = {ranks}\n");
     let text = format!(
         "schema = 1\nname = \"bench-ports\"\n[run]\non = \"ports\"\nlimit = \"60 s\"\nstall_max = \"30 s\"\nworkers = 1\n{}{}{traffic}",
         port(devices[0]),
@@ -58,13 +58,25 @@ fn profile(devices: [&str; 2], traffic: &str, overrides: &Overrides) -> anyhow::
 
 /// Both ports send frames of `size` bytes to nobody, over `qps` queue pairs each, of which each wants `load` frames per second.
 fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> f64) -> anyhow::Result<Plan> {
-    let stream = |from: u32| {
+    transmit_ranks(devices, 1, size, qps, load)
+}
+
+/// The same with several ranks behind each port, which have the queue pairs in turn.
+fn transmit_ranks(
+    devices: [&str; 2],
+    ranks: u32,
+    size: u16,
+    qps: u32,
+    load: impl Fn(u32) -> f64,
+) -> anyhow::Result<Plan> {
+    let stream = |port: u32| {
         format!(
-            "[[stream]]\nfrom = {from}\nto = {}\nsize = 64\nload = \"10%\"\nduration = \"10 s\"\n",
-            1 - from
+            "[[stream]]\nfrom = {}\nto = {}\nsize = 64\nload = \"10%\"\nduration = \"10 s\"\n",
+            port * ranks,
+            (1 - port) * ranks
         )
     };
-    let mut plan = profile(devices, &(stream(0) + &stream(1)), &Overrides::default())?;
+    let mut plan = profile(devices, ranks, &(stream(0) + &stream(1)), &Overrides::default())?;
     for (h, host) in plan.hosts.iter_mut().enumerate() {
         let (Some(stream), Some(to)) = (host.streams.first().cloned(), host.stream_to.first().copied())
         else {
@@ -79,6 +91,7 @@ fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> f64) 
             let (mut s, mut t) = (stream.clone(), to);
             (s.sizes, s.load) = (vec![(size, 1)], Load::Fps(fps));
             s.start += Span((apart * f64::from(i)) as u64);
+            s.from = RankId(h as u32 * ranks + i % ranks);
             (t.index, t.sport) = (h as u32 * qps + i, 0xc000 | (i & 0x3fff) as u16);
             streams.push(s);
             peers.push(t);
@@ -90,10 +103,14 @@ fn transmit(devices: [&str; 2], size: u16, qps: u32, load: impl Fn(u32) -> f64) 
 
 /// As [`transmit`] with the first port alone.
 fn transmit_one(device: &str, size: u16, qps: u32, load: impl Fn(u32) -> f64) -> anyhow::Result<Plan> {
-    let mut plan = transmit([device, NULL[1]], size, qps, load)?;
+    Ok(alone(transmit([device, NULL[1]], size, qps, load)?))
+}
+
+/// The first port of a plan and nothing else.
+fn alone(mut plan: Plan) -> Plan {
     plan.hosts.truncate(1);
     plan.lab.ports.truncate(1);
-    Ok(plan)
+    plan
 }
 
 fn beyond(qps: u32) -> f64 {
@@ -102,17 +119,25 @@ fn beyond(qps: u32) -> f64 {
 
 /// Port 0 writes to port 1 over a cable of rings, [`QPS`] queue pairs, an ACK for every fourth frame.
 fn closed_loop(mtu: u16) -> anyhow::Result<Plan> {
+    closed_loop_ranks(mtu, 1)
+}
+
+/// The same from so many ranks of port 0, which share the queue pairs, to as many of port 1.
+fn closed_loop_ranks(mtu: u16, ranks: u32) -> anyhow::Result<Plan> {
+    let qps = QPS / ranks;
     let traffic = format!(
         "[class.roce]\ndscp = 3\nmtu = {mtu}\n[[workload]]\nkind = \"replay\"\nfile = \"writes\"\nclass = \"roce\"\n\
-         qps_per_pair = {QPS}\nrate_control = \"none\"\nack_every = 4\n"
+         qps_per_pair = {qps}\nrate_control = \"none\"\nack_every = 4\n"
     );
     // One message per queue pair, far more than a run can send.
-    let send = |tag| Op::new(OpKind::Send { peer: RankId(1), bytes: MESSAGE, tag });
-    let recv = |tag| Op::new(OpKind::Recv { peer: RankId(0), bytes: MESSAGE, tag });
-    let ranks = vec![(0..QPS).map(send).collect(), (0..QPS).map(recv).collect()];
-    let writes = Arc::new(Schedule { ranks, ..Schedule::default() });
+    let send = |from, tag| Op::new(OpKind::Send { peer: RankId(ranks + from), bytes: MESSAGE, tag });
+    let recv = |to, tag| Op::new(OpKind::Recv { peer: RankId(to), bytes: MESSAGE, tag });
+    let sends = (0..ranks).map(|i| (0..qps).map(|tag| send(i, tag)).collect());
+    let receives = (0..ranks).map(|i| (0..qps).map(|tag| recv(i, tag)).collect());
+    let ranks_of = sends.chain(receives).collect();
+    let writes = Arc::new(Schedule { ranks: ranks_of, ..Schedule::default() });
     let overrides = Overrides { schedules: vec![("writes".to_owned(), writes)], ..Overrides::default() };
-    let mut plan = profile(["loop:bench", "loop:bench"], &traffic, &overrides)?;
+    let mut plan = profile(["loop:bench", "loop:bench"], ranks, &traffic, &overrides)?;
     plan.hosts.iter_mut().for_each(|h| h.rate = BEYOND);
     Ok(plan)
 }
@@ -326,4 +351,39 @@ pub(super) fn workers() -> anyhow::Result<Vec<Figure>> {
         Figure::new(format!("ports/null-{name}-workers-2"), Unit::Frames, Rounds::from(two), twice),
         Figure::new("ports/start-spread", Unit::Nanoseconds, Rounds::from(spread), none()),
     ])
+}
+
+/// Ports with one queue, with two on one worker, and with two on a worker each: to nobody, and over a cable with ACKs back.
+pub(super) fn queues() -> anyhow::Result<Vec<Figure>> {
+    prepare()?;
+    let (name, size) = SIZES[1];
+    let (_, mtu) = MTUS[1];
+    let null = alone(transmit_ranks(NULL, 2, size, QPS, beyond)?);
+    let mut plans =
+        [(format!("null-{name}"), null), (format!("loop-{name}+acks"), closed_loop_ranks(mtu, 2)?)];
+    let mut rounds: [[Vec<f64>; 3]; 2] = Default::default();
+    for _ in 0..ROUNDS {
+        for ((_, plan), rounds) in plans.iter_mut().zip(&mut rounds) {
+            for ((queues, workers), rounds) in [(1, 1), (2, 1), (2, 2)].into_iter().zip(rounds) {
+                plan.lab.ports.iter_mut().for_each(|p| p.queues = queues);
+                plan.lab.workers = Some(workers);
+                let result = execute(plan)?;
+                if result.tester.workers.len() < usize::from(workers) {
+                    bail!("two workers need two cores");
+                }
+                rounds.push(speed(&result));
+            }
+        }
+    }
+    let mut figures = Vec::new();
+    for ((name, _), rounds) in plans.into_iter().zip(rounds) {
+        let [one, shared, two] = rounds.map(Rounds::from);
+        let name = |queues: &str| format!("ports/{name}-queues-{queues}");
+        let same = Peer::Is("one queue".into(), one.median());
+        let twice = Peer::Is("twice one queue".into(), 2.0 * one.median());
+        figures.push(Figure::new(name("1"), Unit::Frames, one, Peer::Missing("no peer".into())));
+        figures.push(Figure::new(name("2-workers-1"), Unit::Frames, shared, same));
+        figures.push(Figure::new(name("2-workers-2"), Unit::Frames, two, twice));
+    }
+    Ok(figures)
 }

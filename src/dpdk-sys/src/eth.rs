@@ -112,15 +112,30 @@ unsafe extern "C" {
 
     /// Fills `out`. Negative errno on failure.
     pub fn rs_eth_info(port: u16, out: *mut rs_eth_info) -> c_int;
-    /// Configures one queue each way; `stamps`: arrivals get the device's time. Negative errno on failure.
+    /// Configures so many queues each way; `stamps`: arrivals get the device's time. Negative errno on failure.
     pub fn rs_eth_configure(
         port: u16,
+        queues: u16,
         mtu: u16,
         rx_descs: u16,
         tx_descs: u16,
         pool: *mut rte_mempool,
         stamps: c_int,
     ) -> c_int;
+    /// Has frames whose IP destination equals `ip` where `mask` has ones (4 or 16 bytes each) arrive at `queue`. Negative
+    /// errno, and at most `room` bytes of text in `why`, zero terminated.
+    pub fn rs_eth_steer(
+        port: u16,
+        ip: *const u8,
+        mask: *const u8,
+        v6: c_int,
+        tagged: c_int,
+        queue: u16,
+        why: *mut c_char,
+        room: c_uint,
+    ) -> c_int;
+    /// `rte_flow_flush`. Negative errno on failure.
+    pub fn rs_eth_forget_rules(port: u16) -> c_int;
     /// `rte_eth_dev_get_port_by_name`.
     pub fn rs_eth_port_of(name: *const c_char, port: *mut u16) -> c_int;
     /// Closes the port and removes its device.
@@ -137,11 +152,17 @@ unsafe extern "C" {
     pub fn rs_eth_flow_control(port: u16) -> c_int;
     /// Sets the mode, and whether pause frames reach us. Negative errno on failure.
     pub fn rs_eth_set_flow_control(port: u16, mode: c_int, forward: c_int) -> c_int;
-    /// `rte_eth_rx_burst` of queue 0, up to `n`: how many are at the front of `frames` now, each one segment, ours alone, its
+    /// `rte_eth_rx_burst` of a queue, up to `n`: how many are at the front of `frames` now, each one segment, ours alone, its
     /// data right behind the headroom. Others were freed, `*freed` of them.
-    pub fn rs_eth_rx_adopt(port: u16, frames: *mut *mut c_void, n: u16, freed: *mut u16) -> u16;
-    /// `rte_eth_tx_burst` of queue 0: how many of `n` the device took.
-    pub fn rs_eth_tx_burst(port: u16, frames: *mut *mut c_void, n: u16) -> u16;
+    pub fn rs_eth_rx_adopt(
+        port: u16,
+        queue: u16,
+        frames: *mut *mut c_void,
+        n: u16,
+        freed: *mut u16,
+    ) -> u16;
+    /// `rte_eth_tx_burst` of a queue: how many of `n` the device took.
+    pub fn rs_eth_tx_burst(port: u16, queue: u16, frames: *mut *mut c_void, n: u16) -> u16;
     /// Finds where mbufs carry the time of their arrival. Negative errno on failure.
     pub fn rs_rx_stamps() -> c_int;
     /// The time of arrival in the device's unit; 0 when there is none.

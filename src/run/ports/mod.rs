@@ -1,17 +1,20 @@
 //! A run on real ports: the hosts of the plan on DPDK devices, in real time, through whatever lies between.
 //!
-//! Workers turn the ports, each its own on a core of its own ([`worker`]); the calling thread is the control: it reports
-//! progress, raises the stop flag and beats a heart that the workers watch. All start at one agreed tick. Nothing is
+//! Workers turn the ports, or queues of them, each its own on a core of its own ([`worker`]); the calling thread is the
+//! control: it reports progress, raises the stop flag and beats a heart that the workers watch. All start at one agreed tick. Nothing is
 //! modelled here, so there are no switch counters and no outcome hash; what the tester itself did wrong is measured and
 //! makes the result untrustworthy.
 
 mod asked;
+mod figures;
 mod port;
 #[cfg(test)]
 mod port_tests;
 mod preflight;
 mod setup;
+mod siblings;
 mod stamp;
+mod steer;
 mod tally;
 mod worker;
 
@@ -25,15 +28,18 @@ use hdrhistogram::Histogram;
 
 use super::assemble::{self, Assembled};
 use super::preflight::Preflight;
-use super::result::{Conservation, PortFigures, RunResult, TesterStats, WorkerStats};
+use super::result::{Conservation, RunResult, TesterStats, WorkerStats};
 use super::{Options, Progress, RunError};
+use crate::dpdk::{EthPort, MbufFrame};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::HostStats;
+use crate::plan::shards::{Homes, Shard, shards};
 use crate::plan::{Mode, Plan};
 use crate::sys;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{CALIBRATION_WINDOW, Tsc, Watch};
 use crate::units::{Span, Time};
+use siblings::Siblings;
 use worker::{Gate, Job, Left};
 
 /// The control thread's heart beats this often.
@@ -73,14 +79,18 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         return Err(RunError::Setup(refusal));
     }
     let pools = lab.pools.clone();
-    let count = plan.lab.workers(plan.hosts.len(), cores.len());
+    let (frame_max, steered) = (lab.frame_max, std::mem::take(&mut lab.steered));
+    let shards = shards(plan);
+    let count = plan.lab.workers(shards.len(), cores.len());
     let shared = assemble::agreement(plan, count as u32);
     let heart = Arc::new(AtomicU64::new(sys::tsc::ticks()));
     let (progress_tx, progress_rx) = bounded(16);
     let (gate, number) = (Gate::new(count), stamp::run_number(sys::tsc::ticks()));
     let job = |w: usize| Job {
         plan,
-        first: first_port(plan, count, w),
+        shards: &shards,
+        first: first_of(shards.len(), count, w),
+        count: first_of(shards.len(), count, w + 1) - first_of(shards.len(), count, w),
         gate: gate.clone(),
         number,
         tsc,
@@ -91,13 +101,13 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         heart: heart.clone(),
         progress: progress_tx.clone(),
     };
-    let jobs: Vec<(Job<'_>, setup::Open)> = (0..count).map(job).zip(split(plan, lab, count)).collect();
+    let jobs: Vec<(Job<'_>, Share)> = (0..count).map(job).zip(split(plan, &shards, lab, count)).collect();
     drop(progress_tx);
     let (wall, watch) = (Instant::now(), Watch::start());
     let done: Vec<_> = std::thread::scope(|threads| {
-        let start = |(job, lab): (Job<'_>, setup::Open)| {
+        let start = |(job, (lab, siblings)): (Job<'_>, Share)| {
             let (gate, shared) = (job.gate.clone(), job.shared.clone());
-            catch_unwind(AssertUnwindSafe(|| worker::run(job, lab)))
+            catch_unwind(AssertUnwindSafe(|| worker::run(job, lab, siblings)))
                 .inspect(|left| {
                     if left.is_err() {
                         gate.fail();
@@ -147,11 +157,23 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         return Err(RunError::Setup(refused));
     }
     let stopped = opts.stop.is_raised();
-    let left = Sum::of(lefts);
+    let mut left = Sum::of(lefts);
+    let mut queues = figures::ports(std::mem::take(&mut left.queues));
+    let hosts: Vec<HostStats> = queues.iter().map(|q| q.host.clone()).collect();
+    let mut ports = Vec::with_capacity(queues.len());
+    for q in &mut queues {
+        let steering = steered.get(q.port).copied().flatten();
+        let port = figures::figures(plan, q, steering, frame_max, (&tsc, left.now));
+        left.why.extend(figures::doubt(plan, q.port, &port));
+        left.events.extend(figures::event(&port));
+        ports.push(port);
+    }
+    // Frames that devices hold go back to their pools.
+    drop(queues);
     let ended = if stopped { left.now } else { shared.end().min(left.now) };
     let (sent, received) = (
-        left.hosts.iter().map(|h| h.tx_frames).sum::<u64>(),
-        left.hosts.iter().map(|h| h.rx_frames - h.rx_unknown.min(h.rx_frames)).sum::<u64>(),
+        hosts.iter().map(|h| h.tx_frames).sum::<u64>(),
+        hosts.iter().map(|h| h.rx_frames - h.rx_unknown.min(h.rx_frames)).sum::<u64>(),
     );
     let conservation = Conservation {
         sent_frames: sent,
@@ -175,12 +197,12 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         tsc_drift_ppm: Some([ppm, doubt]),
         control: Some(control(cores.len(), count)),
         workers: left.workers,
-        tx_refused: left.hosts.iter().map(|h| h.pool_empty).sum(),
-        rx_missed: left.ports.iter().map(|p| p.rx_missed).sum(),
+        tx_refused: hosts.iter().map(|h| h.pool_empty).sum(),
+        rx_missed: ports.iter().map(|p| p.rx_missed).sum(),
         lateness_ps: left.lateness.as_ref().map(worker::percentiles),
         late_frames: left.late,
         why,
-        ports: left.ports,
+        ports,
         preflight: found,
         stop_ps: left.stop.map(|s| s.0),
         events: left.events,
@@ -188,7 +210,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
     };
     let a = Assembled {
         mode: Mode::Ports,
-        hosts: left.hosts,
+        hosts,
         switches: Vec::new(),
         snapshots: Vec::new(),
         conservation,
@@ -209,35 +231,47 @@ fn control(cores: usize, workers: usize) -> String {
     word.into()
 }
 
-/// First port of worker `w` of `count`: as many for each as can be, the last ones one more.
-fn first_port(plan: &Plan, count: usize, w: usize) -> usize {
-    plan.hosts.len() * w / count
+/// First queue of worker `w` of `count`, of so many: as many for each as can be, the last ones one more.
+fn first_of(queues: usize, count: usize, w: usize) -> usize {
+    queues * w / count
 }
 
-/// The devices of each worker, in port order.
-fn split(plan: &Plan, mut lab: setup::Open, count: usize) -> Vec<setup::Open> {
-    let mut shares: Vec<setup::Open> = (0..count)
-        .rev()
-        .map(|w| setup::Open {
-            ports: lab.ports.split_off(first_port(plan, count, w).min(lab.ports.len())),
+/// The devices of a worker, and what each shares with others of its port.
+type Share = (setup::Open, Vec<Option<Siblings<MbufFrame>>>);
+
+/// The share of each worker, in the order of `shards`.
+fn split(plan: &Plan, shards: &[Shard], lab: setup::Open, count: usize) -> Vec<Share> {
+    // The queues of each port, last first.
+    let mut devices: Vec<Vec<EthPort>> = Vec::new();
+    let mut families: Vec<Vec<Siblings<MbufFrame>>> = Vec::new();
+    for (i, device) in lab.ports.into_iter().enumerate() {
+        let queues = plan.lab.queues(i);
+        devices.push(device.into_queues().into_iter().rev().collect());
+        let family = siblings::family(Homes::new(&plan.hosts[i].ranks, queues), queues);
+        families.push(family.into_iter().rev().collect());
+    }
+    let share = |w: usize| {
+        let own = &shards[first_of(shards.len(), count, w)..first_of(shards.len(), count, w + 1)];
+        let open = setup::Open {
+            ports: own.iter().filter_map(|s| devices[s.port].pop()).collect(),
+            steered: Vec::new(),
             control: lab.control.clone(),
             data: lab.data.clone(),
             pools: lab.pools.clone(),
             frame_max: lab.frame_max,
-        })
-        .collect();
-    shares.reverse();
-    shares
+        };
+        (open, own.iter().map(|s| families[s.port].pop()).collect())
+    };
+    (0..count).map(share).collect()
 }
 
-/// What all workers left, in port order.
+/// What all workers left.
 #[derive(Default)]
 struct Sum {
-    hosts: Vec<HostStats>,
     recorder: Recorder,
     now: Time,
     workers: Vec<WorkerStats>,
-    ports: Vec<PortFigures>,
+    queues: Vec<figures::Left>,
     events: Vec<String>,
     why: Vec<String>,
     lateness: Option<Histogram<u64>>,
@@ -250,10 +284,9 @@ impl Sum {
     fn of(lefts: Vec<Left>) -> Sum {
         let mut sum = Sum::default();
         for (i, left) in lefts.into_iter().enumerate() {
-            sum.hosts.extend(left.hosts);
             sum.now = sum.now.max(left.now);
             sum.workers.push(left.worker);
-            sum.ports.extend(left.ports);
+            sum.queues.extend(left.queues);
             sum.events.extend(left.events);
             for why in left.why {
                 // What concerns all of them is said once.

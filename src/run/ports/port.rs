@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 
 use super::asked::Asked;
+use super::siblings::{News, Siblings};
 use super::stamp::Stamper;
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
 use crate::limits::BURST;
@@ -25,7 +26,7 @@ use crate::wire::fast::{self, Fast, IpKey, Kind};
 use crate::wire::headers::{Deth, Ext, Opcode};
 use crate::wire::icrc;
 use crate::wire::neighbour::{self, Neighbour};
-use crate::wire::pfc::PfcFrame;
+use crate::wire::pfc::{PfcFrame, global_pause};
 use crate::wire::stamp::Signature;
 use crate::wire::template::{BthFields, Template};
 
@@ -120,7 +121,37 @@ pub(super) struct Seen {
     last: (Span, u64),
 }
 
+impl WireStats {
+    /// Adds what another queue of the port counted.
+    pub fn add(&mut self, other: &WireStats) {
+        *self = WireStats {
+            tx_frames: self.tx_frames + other.tx_frames,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            rx_frames: self.rx_frames + other.rx_frames,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            refused: self.refused + other.refused,
+            pfc_seen: self.pfc_seen + other.pfc_seen,
+            xoff_backlog: self.xoff_backlog.max(other.xoff_backlog),
+            answered: self.answered + other.answered,
+            other: self.other + other.other,
+            unstamped: self.unstamped + other.unstamped,
+            lost_down: self.lost_down + other.lost_down,
+            stamped: self.stamped + other.stamped,
+        };
+    }
+}
+
 impl Seen {
+    /// Adds what another queue of the port saw.
+    pub fn add(&mut self, mut other: Seen) {
+        self.settle(Span::ZERO);
+        other.settle(Span::ZERO);
+        self.delay_ns.merge(&other.delay_ns);
+        self.bytes += other.bytes;
+        self.ce += other.ce;
+        self.blurred += other.blurred;
+    }
+
     fn new() -> Seen {
         Seen {
             delay_ns: Distribution::new(DELAY_NS_MAX, 3),
@@ -237,6 +268,8 @@ pub(super) struct LabPort<P: Port, L> {
     pub turn_at: Time,
     /// There is no link: what is sent is lost, as on any cable, rather than kept by a device that takes nothing.
     pub down: bool,
+    /// What this queue shares with others of its port; `None` where it is the only one.
+    pub siblings: Option<Siblings<P::Frame>>,
 }
 
 /// What a port is made with, besides its device.
@@ -283,6 +316,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             silent: false,
             turn_at: Time::ZERO,
             down: false,
+            siblings: None,
         }
     }
 
@@ -295,6 +329,9 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     pub fn clock_from(&mut self, origin: u64) {
         self.clock.origin = origin;
         self.free_at = Time::ZERO;
+        if let Some(s) = &mut self.siblings {
+            s.clock_from();
+        }
         self.emptied_at = Time::ZERO;
     }
 
@@ -335,9 +372,48 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         Some(at)
     }
 
-    /// Nanoseconds of so many ticks.
-    pub fn ns_of(&self, ticks: u64) -> f64 {
-        self.clock.tsc.span(ticks).as_ns_f64()
+    /// Until when the wire is reckoned to be busy.
+    #[inline]
+    fn free_at(&self) -> Time {
+        self.siblings.as_ref().map_or(self.free_at, Siblings::free_at)
+    }
+
+    /// Frames handed over at `now` keep the wire busy for `span`.
+    #[inline]
+    fn occupy(&mut self, now: Time, span: Span) {
+        match &mut self.siblings {
+            None => self.free_at = self.free_at.max(now) + span,
+            Some(s) => s.occupy(now, span),
+        }
+    }
+
+    /// Begins a turn at `now`. Pauses that came to other queues of the port since the last one, as priority and quanta left.
+    #[inline]
+    pub fn begin_turn(&mut self, now: Time) -> News {
+        self.turn_at = now;
+        let Some(s) = &mut self.siblings else { return News::new() };
+        s.begin_turn(now, self.backlog);
+        let Some((news, leaving)) = s.pauses(now, self.timing.rate()) else { return News::new() };
+        if self.pfc != PfcMode::Software {
+            return News::new();
+        }
+        if news.iter().any(|(_, quanta)| *quanta > 0) {
+            self.stats.xoff_backlog = self.stats.xoff_backlog.max(leaving);
+        }
+        news
+    }
+
+    /// Frames that came to other queues and belong here. They may have waited for either worker: how long they took says
+    /// nothing about the way.
+    #[inline(never)]
+    fn take_over(&mut self, out: &mut Burst<P::Frame>) -> usize {
+        let before = out.len();
+        let taken = self.siblings.as_mut().map_or(0, |s| s.take(out));
+        if taken > 0 {
+            (self.taken_at, self.sharp) = (self.clock.now(), false);
+            out[before..].iter_mut().for_each(|f| f.meta_mut().arrive = self.taken_at);
+        }
+        taken
     }
 
     /// A pause that came in asks this priority to wait now.
@@ -418,7 +494,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             self.stats.refused += 1;
         }
         if sent > 0 {
-            self.free_at = self.free_at.max(now) + Span(span.0 - left.0);
+            self.occupy(now, Span(span.0 - left.0));
         }
         self.stats.tx_frames += sent as u64;
         self.stats.tx_bytes += bytes - left_bytes;
@@ -429,9 +505,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     #[cold]
     fn lose(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) -> usize {
         let lost = batch.frames();
-        self.free_at = self.free_at.max(now);
+        self.occupy(now, self.on_wire(batch).0);
         for f in batch.control.drain(..).chain(batch.data.drain(..)) {
-            self.free_at += self.timing.wire_time(f.len());
             self.pool.give(f);
         }
         self.stats.lost_down += lost as u64;
@@ -550,6 +625,14 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
     fn rx_raw(&mut self, out: &mut Burst<P::Frame>) -> usize {
         let before = out.len();
         let room = out.remaining_capacity();
+        if let Some(s) = &mut self.siblings {
+            if s.inbox_first() {
+                return self.take_over(out);
+            }
+            if !s.deliver() {
+                return 0;
+            }
+        }
         let taken = self.device.rx_burst(out);
         self.flush();
         if taken == 0 {
@@ -580,6 +663,9 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         }
         self.stats.rx_frames += taken as u64;
         self.stats.rx_bytes += bytes;
+        if let Some(s) = &mut self.siblings {
+            s.sort(out, before);
+        }
         out.len() - before
     }
 
@@ -624,7 +710,14 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
                     *until = quanta(i).map_or(*until, |q| now + self.timing.rate().quanta(q));
                 }
                 if (0..8).any(|i| quanta(i).is_some_and(|q| q > 0)) {
-                    self.stats.xoff_backlog = self.stats.xoff_backlog.max(self.free_at.since(now));
+                    self.stats.xoff_backlog = self.stats.xoff_backlog.max(self.free_at().since(now));
+                }
+                if let Some(s) = &mut self.siblings {
+                    let link = || global_pause(frame.head(), frame.len());
+                    let link = || link().map(|q| PfcFrame { enable: u8::MAX, quanta: [q; 8] });
+                    if let Some(pause) = pause.or_else(link) {
+                        s.tell(now, &pause, self.timing.rate());
+                    }
                 }
                 self.pfc == PfcMode::Software
             }
@@ -639,15 +732,14 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         if self.silent {
             return 0;
         }
-        let ahead = self.free_at.since(self.turn_began());
+        let ahead = self.free_at().since(self.turn_began());
         if self.down {
             return if ahead == Span::ZERO { BURST } else { 0 };
         }
-        if ahead == Span::ZERO {
-            return self.device.tx_room().min(((self.backlog.0 / self.frame_time.0.max(1)) as usize).max(1));
-        }
-        let room = self.backlog.0.saturating_sub(ahead.0) / self.frame_time.0.max(1);
-        self.device.tx_room().min(room as usize)
+        let room = Span(self.backlog.0.saturating_sub(ahead.0));
+        let room = self.siblings.as_ref().map_or(room, |s| s.part(room, self.frame_time));
+        let frames = (room.0 / self.frame_time.0.max(1)) as usize;
+        self.device.tx_room().min(if ahead == Span::ZERO { frames.max(1) } else { frames })
     }
 
     fn tx_burst(&mut self, batch: &mut TxBatch<P::Frame>) -> usize {

@@ -115,7 +115,7 @@ pub(super) fn examine(plan: &Plan, tsc: Tsc, stop: &StopFlag, pauses: bool, open
 fn lab_ports(plan: &Plan, open: &mut Open, clock: Clock) -> Vec<LivePort> {
     let wired = std::mem::take(&mut open.ports).into_iter().enumerate().map(|(i, device)| {
         let pool = MbufFrames::new(&open.control, &open.data, &[]);
-        setup::lab_port(plan, i, device, pool, open.frame_max, clock, None)
+        setup::lab_port(plan, (i, &plan.hosts[i]), device, pool, open.frame_max, clock, None)
     });
     wired.collect()
 }

@@ -5,17 +5,20 @@ use std::net::IpAddr;
 use super::asked::Asked;
 use super::port::{self, Clock, Identity, Wire};
 use super::stamp::Stamper;
+use super::steer::{Steered, steer};
 use crate::dpdk::ethdev::FlowControl;
 use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufFrames, MbufPool, PoolSpec, PortSpec};
+use crate::host::config::HostConfig;
 use crate::limits::BURST;
-use crate::plan::device::DeviceKind;
+use crate::plan::device::{DeviceKind, Steering};
 use crate::plan::lab::{LabPort, PfcMode, backlog_default};
+use crate::plan::shards::neighbours_apart;
 use crate::plan::{Plan, device::DeviceSpec};
 use crate::run::assemble::data_frame_bytes;
 use crate::sys::interface::{Interface, InterfaceError};
 use crate::units::{FrameLen, LinkTiming, Span};
 use crate::wire::HEAD_MAX;
-use crate::workload::config::Action;
+use crate::workload::config::{Action, StreamConfig};
 
 /// Frames each port may hold of each kind besides its device: shelves of two lenders, batches, answers.
 const FRAMES_AT_HAND: u32 = 4 * BURST as u32 + 256;
@@ -27,8 +30,10 @@ const CACHED_FRAMES_MIN: u32 = 8 * CACHE;
 
 /// The devices of a run.
 pub(super) struct Open {
-    /// In port order. Before the pools, as devices hold frames of them.
+    /// In port order; those of a worker: one for each of its queues. Before the pools, as devices hold frames of them.
     pub ports: Vec<EthPort>,
+    /// How frames find the queues of each port.
+    pub steered: Vec<Steered>,
     /// Control frames, data frames.
     pub control: MbufPool,
     pub data: MbufPool,
@@ -87,6 +92,7 @@ pub(super) fn refuse(plan: &Plan, capture: bool) -> Result<(), String> {
                 .into(),
         );
     }
+    refuse_queues(plan)?;
     if let Some(ip) = plan.lab.forbidden(plan.ranks.iter().map(|r| r.ip)) {
         let bits = if ip.is_ipv4() { 24 } else { 64 };
         return Err(format!(
@@ -128,6 +134,42 @@ pub(super) fn refuse(plan: &Plan, capture: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses ports with several queues whose frames would not find them.
+fn refuse_queues(plan: &Plan) -> Result<(), String> {
+    if let Some((a, b)) = neighbours_apart(plan) {
+        let port = plan.ranks.get(a.0 as usize).and_then(|r| plan.hosts.get(r.port.0 as usize));
+        return Err(format!(
+            "ranks {} and {} exchange messages inside port {} and are on two of its queues: use queues = 1 there, other ranks \
+             for the workload, or hairpin = true in [run]",
+            a.0,
+            b.0,
+            port.map_or("", |h| h.name.as_str())
+        ));
+    }
+    for (name, port, device) in devices(plan).filter(|(_, p, _)| p.queues > 1) {
+        if device.is_sink() || device.steering() != Steering::None {
+            continue;
+        }
+        let ranks =
+            plan.hosts.iter().find(|h| h.name == name).map(|h| h.ranks.as_slice()).unwrap_or_default();
+        let bursts = plan.hosts.iter().flat_map(|h| &h.actions).filter_map(|a| match &a.action {
+            Action::Burst(s) => Some(s),
+            _ => None,
+        });
+        let here = |s: &StreamConfig| ranks.iter().any(|r| r.rank == s.to);
+        let mut streams = plan.hosts.iter().flat_map(|h| &h.streams).chain(bursts);
+        if !plan.workloads.is_empty() || streams.any(here) {
+            return Err(format!(
+                "port {name}: {} neither takes rules that lead an address to a queue nor keeps the queue a frame was sent on, \
+                 so that what arrives for a rank would not find its worker: use queues = 1 ({} asked for), or send streams \
+                 from it only",
+                device.text, port.queues
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Opens the devices.
 pub(super) fn open(plan: &Plan) -> Result<Open, String> {
     let text = |e: DpdkError| e.to_string();
@@ -137,11 +179,11 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
             device: device.clone(),
             frame_bytes_max: frame_max,
             promiscuous: p.mac.is_some(),
+            queues: p.queues.max(1),
         })
         .collect();
-    let count = specs.len() as u32;
     let at_hand = FRAMES_AT_HAND + 2 * CACHE;
-    let most: u32 = specs.iter().map(|s| s.tx_frames() + at_hand).sum();
+    let most: u32 = specs.iter().map(|s| s.tx_frames() + at_hand * u32::from(s.queues)).sum();
     let held = plan.lab.pool_frames.unwrap_or(most);
     let cache = if held < CACHED_FRAMES_MIN { 0 } else { CACHE };
     let mut pools = vec![
@@ -152,7 +194,7 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
         pools.push(s.rx_pool(format!("rs_rx_{i}")).map_err(text)?);
     }
     let memory_bytes = pools.iter().map(PoolSpec::memory_bytes).sum::<u64>()
-        + u64::from(count) * (LoopCable::memory_bytes() + (4 << 20));
+        + specs.iter().map(|s| LoopCable::memory_bytes(s.queues) + (4 << 20)).sum::<u64>();
     let pci = specs.iter().any(|s| s.device.kind == DeviceKind::Pci);
     let shared = specs.iter().any(|s| s.device.shares_memory());
     let options = EalOptions { memory_bytes, pci, shared, ..EalOptions::default() };
@@ -165,7 +207,7 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
     let pools: Result<Vec<MbufPool>, DpdkError> = pools.iter().enumerate().map(make).collect();
     let pools = pools.map_err(text)?;
     let mut cables: Vec<(String, LoopCable)> = Vec::new();
-    let mut ports = Vec::new();
+    let (mut ports, mut steered) = (Vec::new(), Vec::new());
     for (i, spec) in specs.iter().enumerate() {
         let rx = &pools[2 + i];
         let port = if spec.device.kind == DeviceKind::Loop {
@@ -173,7 +215,7 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
             let (end, cable) = match known {
                 Some(at) => (1, cables[at].1.clone()),
                 None => {
-                    let cable = LoopCable::create(eal, &spec.device.name).map_err(text)?;
+                    let cable = LoopCable::create(eal, &spec.device.name, spec.queues).map_err(text)?;
                     cables.push((spec.device.name.clone(), cable.clone()));
                     (0, cable)
                 }
@@ -184,12 +226,17 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
         };
         let mut port = port.map_err(text)?;
         set_flow_control(plan, i, &mut port).map_err(|e| format!("port {}: {e}", plan.hosts[i].name))?;
+        steered.push(
+            steer(plan, i, &mut port).map_err(|e| {
+                format!("port {}: {e}; use queues = 1, or another device", plan.hosts[i].name)
+            })?,
+        );
         ports.push(port);
     }
     let (control, data) = (pools[0].clone(), pools[1].clone());
     let keeps = |i: usize| i >= 2 && specs[i - 2].device.driver() == "net_af_xdp";
     let pools = pools.into_iter().enumerate().filter(|(i, _)| !keeps(*i)).map(|(_, p)| p).collect();
-    Ok(Open { ports, control, data, pools, frame_max })
+    Ok(Open { ports, steered, control, data, pools, frame_max })
 }
 
 /// Sets the device's flow control to what `pfc` of the port needs, with consent.
@@ -234,21 +281,22 @@ pub(super) fn next_hop(plan: &Plan, port: usize, from: IpAddr, ip: IpAddr) -> (I
     }
 }
 
-/// Port `at` of the plan on its device, which goes by `clock`. Without `stamps` nothing ever arrives there.
+/// Port `at` of the plan, or the queue of it that `host` is behind, on its device, which goes by `clock`. Without `stamps`
+/// nothing ever arrives there.
 pub(super) fn lab_port(
     plan: &Plan,
-    at: usize,
+    (at, host): (usize, &HostConfig),
     mut device: EthPort,
     pool: MbufFrames,
     frame_max: u16,
     clock: Clock,
     stamps: Option<Stamper>,
 ) -> port::LabPort<EthPort, MbufFrames> {
-    let (host, lab) = (&plan.hosts[at], &plan.lab.ports[at]);
+    let (whole, lab) = (&plan.hosts[at], &plan.lab.ports[at]);
     let who = Identity {
         mac: own_mac(lab, &device),
         vlan: plan.classes.iter().find_map(|c| c.vlan),
-        ips: host.ranks.iter().map(|r| r.ip).chain(lab.address).collect(),
+        ips: whole.ranks.iter().map(|r| r.ip).chain(lab.address).collect(),
     };
     let wire = Wire {
         who,

@@ -32,11 +32,13 @@ pub(super) struct Tally {
     recorder: Recorder,
     each: bool,
     open: Together,
+    /// Pauses count: those of a port are the same for all its queues and are those of the first one.
+    pub leads: bool,
 }
 
 impl Tally {
     pub fn new(recorder: Recorder) -> Tally {
-        Tally { each: recorder.wants_each(), recorder, open: NOTHING }
+        Tally { each: recorder.wants_each(), recorder, open: NOTHING, leads: true }
     }
 
     /// Counts what is open.
@@ -114,7 +116,9 @@ impl Record for Tally {
         self.recorder.rank_iteration(it);
     }
     fn port_pause(&mut self, now: Time, port: u32, priority: u8, on: bool) {
-        self.recorder.port_pause(now, port, priority, on);
+        if self.leads {
+            self.recorder.port_pause(now, port, priority, on);
+        }
     }
     fn pfc_response(&mut self, now: Time, port: u32, priority: u8, span: Span) {
         self.recorder.pfc_response(now, port, priority, span);

@@ -8,21 +8,24 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
 
+use super::figures::Left as QueueLeft;
 use super::port::{Clock, LabPort};
 use super::setup::{self, Open};
+use super::siblings::Siblings;
 use super::stamp::Stamper;
 use super::tally::Tally;
-use crate::dpdk::{Eal, EthPort, MbufFrames, StampSource};
-use crate::frame::{Burst, PfcSeen, Port};
+use crate::dpdk::{Eal, EthPort, MbufFrame, MbufFrames};
+use crate::frame::{Burst, Port};
 use crate::host::config::HostConfig;
 use crate::host::{Host, HostEvent, stream_base_len};
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::HostStats;
 use crate::plan::Plan;
 use crate::plan::device::{DeviceKind, DeviceSpec};
+use crate::plan::shards::Shard;
 use crate::run::phases::{Milestone, Phases, Shared};
 use crate::run::realtime::{Between, Realtime};
-use crate::run::result::{PortFigures, WorkerStats};
+use crate::run::result::WorkerStats;
 use crate::sys;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
@@ -101,8 +104,10 @@ impl Gate {
 
 pub(super) struct Job<'a> {
     pub plan: &'a Plan,
-    /// Number of the first port of this worker.
+    /// All queues of the run, of which this worker turns some: number of its first one, and how many.
+    pub shards: &'a [Shard],
     pub first: usize,
+    pub count: usize,
     pub gate: Arc<Gate>,
     /// Number that stamps of this run carry.
     pub number: u32,
@@ -116,11 +121,10 @@ pub(super) struct Job<'a> {
 
 /// What the worker leaves.
 pub(super) struct Left {
-    pub hosts: Vec<HostStats>,
     pub recorder: Recorder,
     pub now: Time,
     pub worker: WorkerStats,
-    pub ports: Vec<PortFigures>,
+    pub queues: Vec<QueueLeft>,
     pub events: Vec<String>,
     pub why: Vec<String>,
     pub lateness: Option<Histogram<u64>>,
@@ -130,7 +134,11 @@ pub(super) struct Left {
 }
 
 /// Runs to the agreed end. `Err`: the lab is not ready, or, empty, that of another worker is not.
-pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
+pub(super) fn run(
+    job: Job<'_>,
+    mut open: Open,
+    siblings: Vec<Option<Siblings<MbufFrame>>>,
+) -> Result<Left, String> {
     let mut core = job.core;
     if let Some(c) = core
         && sys::affinity::pin_current(c).is_err()
@@ -140,7 +148,7 @@ pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
     // Without registration pools work as well, only slower.
     let _registered = Eal::get().and_then(Eal::register_thread);
     let clock = Clock { tsc: job.tsc, origin: ticks() };
-    let mut ports = live_ports(&job, &mut open, clock);
+    let mut ports = live_ports(&job, &mut open, siblings, clock);
     wait_for_links(&job, &ports, clock)?;
     let hosts = resolve(&job, &mut ports, clock)?;
     if job.stop.is_raised() {
@@ -171,7 +179,7 @@ pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
     while ticks() < origin {}
     turner.started_late = turner.clock.now().since(Time::ZERO);
     let why_stopped = turner.go();
-    let left = turner.finish(core, open.frame_max, why_stopped);
+    let left = turner.finish(core, why_stopped);
     drop(open);
     Ok(left)
 }
@@ -179,7 +187,7 @@ pub(super) fn run(job: Job<'_>, mut open: Open) -> Result<Left, String> {
 /// Waits until every worker is ready, answering neighbours meanwhile, and says when all start.
 fn meet(job: &Job<'_>, lives: &mut [Live]) -> Result<u64, String> {
     job.gate.arrive(&job.tsc);
-    let mut nothing: Burst<crate::dpdk::MbufFrame> = Burst::new();
+    let mut nothing: Burst<MbufFrame> = Burst::new();
     loop {
         if let Some(start) = job.gate.start() {
             return Ok(start);
@@ -195,13 +203,33 @@ fn meet(job: &Job<'_>, lives: &mut [Live]) -> Result<u64, String> {
     }
 }
 
-impl Job<'_> {
-    /// The device of a port of this worker.
-    fn device(&self, i: usize) -> Option<&DeviceSpec> {
-        self.plan.lab.ports.get(self.first + i).and_then(|p| p.device.as_ref())
+impl<'a> Job<'a> {
+    /// The queues of this worker.
+    fn own(&self) -> &'a [Shard] {
+        &self.shards[self.first..self.first + self.count]
     }
 
-    /// Nobody is behind this port of this worker.
+    /// The number of the port of a queue of this worker.
+    fn port(&self, i: usize) -> usize {
+        self.own()[i].port
+    }
+
+    /// Name of that port.
+    fn name(&self, i: usize) -> &'a str {
+        &self.own()[i].host.name
+    }
+
+    /// Its device.
+    fn device(&self, i: usize) -> Option<&DeviceSpec> {
+        self.plan.lab.ports.get(self.port(i)).and_then(|p| p.device.as_ref())
+    }
+
+    /// What belongs to the port as such is the business of its first queue.
+    fn leads(&self, i: usize) -> bool {
+        self.own()[i].queue == 0
+    }
+
+    /// Nobody is behind the port of this queue.
     fn sink(&self, i: usize) -> bool {
         self.device(i).is_some_and(DeviceSpec::is_sink)
     }
@@ -228,12 +256,21 @@ fn payloads(plan: &Plan) -> Vec<u16> {
     lens
 }
 
-fn live_ports(job: &Job<'_>, open: &mut Open, clock: Clock) -> Vec<LivePort> {
+fn live_ports(
+    job: &Job<'_>,
+    open: &mut Open,
+    siblings: Vec<Option<Siblings<MbufFrame>>>,
+    clock: Clock,
+) -> Vec<LivePort> {
     let mtus = payloads(job.plan);
-    let wired = std::mem::take(&mut open.ports).into_iter().enumerate().map(|(i, device)| {
+    let devices = std::mem::take(&mut open.ports).into_iter().zip(siblings);
+    let wired = devices.enumerate().map(|(i, (device, siblings))| {
         let pool = MbufFrames::new(&open.control, &open.data, &[]);
         let stamps = (!job.sink(i)).then(|| Stamper::new(job.number, (job.first + i) as u8, &mtus));
-        setup::lab_port(job.plan, job.first + i, device, pool, open.frame_max, clock, stamps)
+        let host = (job.port(i), &job.own()[i].host);
+        let mut port = setup::lab_port(job.plan, host, device, pool, open.frame_max, clock, stamps);
+        port.siblings = siblings;
+        port
     });
     wired.collect()
 }
@@ -243,50 +280,60 @@ fn wait_for_links(job: &Job<'_>, ports: &[LivePort], clock: Clock) -> Result<(),
         let down = ports.iter().position(|p| !p.device.link().is_ok_and(|l| l.up));
         let Some(down) = down else { return Ok(()) };
         if clock.now() > Time::ZERO + READY_WAIT || job.stop.is_raised() {
-            let (name, device) = (&job.plan.hosts[job.first + down].name, ports[down].device.name());
+            let (name, device) = (job.name(down), ports[down].device.name());
             return Err(format!("port {name} ({device}): no link; is the cable in and the other end up?"));
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
 
-/// Asks for every next hop and puts the answers where headers are made from.
+/// Asks for every next hop and puts the answers where headers are made from. The first queue of a port asks for all of them.
 fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<HostConfig>, String> {
-    let mut hosts = job.plan.hosts[job.first..job.first + ports.len()].to_vec();
-    // (port, next hop) -> our address.
+    // (port of this worker, next hop) -> our address.
     let mut wanted: BTreeMap<(usize, IpAddr), IpAddr> = BTreeMap::new();
-    for (i, h) in hosts.iter().enumerate() {
+    let asking = (0..ports.len()).filter(|i| job.leads(*i) && !job.sink(*i));
+    for (i, h) in asking.map(|i| (i, &job.plan.hosts[job.port(i)])) {
         let Some(first) = h.ranks.first().map(|r| r.ip) else { continue };
         let qps = h.qps.iter().map(|q| (q.local_ip, q.peer_ip));
         for (from, to) in qps.chain(h.stream_to.iter().map(|s| (first, s.ip))) {
-            let (from, hop) = setup::next_hop(job.plan, job.first + i, from, to);
-            if !job.sink(i) {
-                wanted.entry((i, hop)).or_insert(from);
-            }
+            let (from, hop) = setup::next_hop(job.plan, job.port(i), from, to);
+            wanted.entry((i, hop)).or_insert(from);
         }
     }
     let mut ask_at = Time::ZERO;
     let give_up = clock.now() + READY_WAIT;
-    let mut nothing: Burst<crate::dpdk::MbufFrame> = Burst::new();
+    let mut nothing: Burst<MbufFrame> = Burst::new();
     loop {
         let open: Vec<(usize, IpAddr, IpAddr)> = wanted
             .iter()
             .filter(|((port, hop), _)| ports[*port].mac_of(*hop).is_none())
             .map(|((port, hop), from)| (*port, *hop, *from))
             .collect();
+        for i in (0..ports.len()).filter(|i| job.leads(*i)) {
+            if let Some(s) = &ports[i].siblings
+                && open.iter().all(|(port, ..)| *port != i)
+            {
+                s.publish(&ports[i].told);
+            }
+        }
+        let told = ports.iter().filter_map(|p| p.siblings.as_ref()).all(|s| s.told().is_some());
         let now = clock.now();
-        if open.is_empty() {
+        if open.is_empty() && told {
             break;
         }
         if job.gate.failed.load(Ordering::Acquire) {
             return Err(String::new());
         }
-        if now > give_up || job.stop.is_raised() {
-            let (port, hop, _) = open[0];
+        if job.stop.is_raised() && open.is_empty() {
+            return Err("interrupted before the first frame".into());
+        }
+        if let Some((port, hop, _)) = open.first()
+            && (now > give_up || job.stop.is_raised())
+        {
             let more = if open.len() > 1 { format!(", and {} more", open.len() - 1) } else { String::new() };
             return Err(format!(
                 "port {}: nobody answers for {hop}{more}; is the port on the right network, and is a gateway needed?",
-                hosts[port].name
+                job.name(*port)
             ));
         }
         if now >= ask_at {
@@ -301,12 +348,16 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
         }
         std::thread::yield_now();
     }
+    let mut hosts: Vec<HostConfig> = job.own().iter().map(|s| s.host.clone()).collect();
     for (i, h) in hosts.iter_mut().enumerate() {
-        h.mac = ports[i].who.mac;
+        let port = &ports[i];
+        h.mac = port.who.mac;
         let first = h.ranks.first().map_or(IpAddr::from([0, 0, 0, 0]), |r| r.ip);
         let unknown = if job.sink(i) { NOBODY } else { [0; 6] };
+        let told = port.siblings.as_ref().and_then(Siblings::told).unwrap_or(&port.told);
         let mac = |from, to| {
-            ports[i].mac_of(setup::next_hop(job.plan, job.first + i, from, to).1).unwrap_or(unknown)
+            let hop = setup::next_hop(job.plan, job.port(i), from, to).1;
+            told.iter().find(|(ip, _)| *ip == hop).map_or(unknown, |(_, mac)| *mac)
         };
         for q in &mut h.qps {
             q.peer_mac = mac(q.local_ip, q.peer_ip);
@@ -351,7 +402,7 @@ impl<'j, 'a> Turner<'j, 'a> {
         Turner {
             links: vec![true; lives.len()],
             phases,
-            recorder: Tally::new(Recorder::for_plan(job.plan)),
+            recorder: Tally::new(Recorder::for_senders(job.plan, &mut job.shards.iter().map(|s| &s.host))),
             ahead: Vec::new(),
             base: None,
             open_loop_done: false,
@@ -411,11 +462,14 @@ impl<'j, 'a> Turner<'j, 'a> {
             }
             self.milestones(now);
             let mut moved = false;
-            for live in &mut self.lives {
+            for (live, shard) in self.lives.iter_mut().zip(self.job.own()) {
                 // Frames that another port has just sent may be here: then by a reading of its own.
                 let now = if moved { self.clock.now() } else { now };
+                self.recorder.leads = shard.queue == 0;
+                for (priority, quanta) in live.port.begin_turn(now) {
+                    live.host.on_pause(now, priority, quanta, &mut self.recorder);
+                }
                 let due = live.host.next_deadline();
-                live.port.turn_at = now;
                 moved |= live.turn(now, &mut self.recorder);
                 let mut late = std::mem::take(&mut live.port.lateness);
                 if late.is_empty() && due != Time::ZERO && due < now {
@@ -528,26 +582,25 @@ impl<'j, 'a> Turner<'j, 'a> {
             live.port.device.observe_clock();
             let up = live.port.device.link().is_ok_and(|l| l.up);
             live.port.down = !up;
-            if up != self.links[i] && self.events.len() < EVENTS_MAX {
-                let (name, word) =
-                    (&self.job.plan.hosts[self.job.first + i].name, if up { "up" } else { "down" });
+            if up != self.links[i] && self.job.leads(i) && self.events.len() < EVENTS_MAX {
+                let (name, word) = (self.job.name(i), if up { "up" } else { "down" });
                 self.events.push(format!("port {name}: link {word} at {:.1} s", now.0 as f64 / 1e12));
             }
             self.links[i] = up;
         }
         if now >= self.keep_alive_at {
             self.keep_alive_at = now + KEEP_ALIVE;
-            for (i, live) in self.lives.iter_mut().enumerate() {
-                let host = &self.job.plan.hosts[self.job.first + i];
+            for (i, live) in self.lives.iter_mut().enumerate().filter(|(i, _)| self.job.leads(*i)) {
+                let host = &self.job.plan.hosts[self.job.port(i)];
                 let Some(rank) = host.ranks.first() else { continue };
                 let peer = host.qps.first().map_or(rank.ip, |q| q.peer_ip);
-                let (from, hop) = setup::next_hop(self.job.plan, self.job.first + i, rank.ip, peer);
+                let (from, hop) = setup::next_hop(self.job.plan, self.job.port(i), rank.ip, peer);
                 live.port.ask(from, hop);
             }
         }
     }
 
-    fn finish(mut self, core: Option<usize>, frame_max: u16, why_stopped: Option<String>) -> Left {
+    fn finish(mut self, core: Option<usize>, why_stopped: Option<String>) -> Left {
         let end = self.clock.now();
         let stopped = self.job.stop.is_raised() || why_stopped.is_some();
         let asked = self.job.stop.raised_at().map(|t| t.saturating_sub(self.clock.origin));
@@ -559,8 +612,9 @@ impl<'j, 'a> Turner<'j, 'a> {
         self.lives.iter_mut().for_each(|l| l.port.silent = true);
         while !stopped && self.clock.now() < end + DRAIN {
             let now = self.clock.now();
-            for live in &mut self.lives {
+            for (live, shard) in self.lives.iter_mut().zip(self.job.own()) {
                 live.port.turn_at = now;
+                self.recorder.leads = shard.queue == 0;
                 live.turn(now, &mut self.recorder);
             }
         }
@@ -572,38 +626,25 @@ impl<'j, 'a> Turner<'j, 'a> {
                 self.stall, self.job.plan.lab.stall_max
             ));
         }
-        let mut ports = Vec::new();
-        for (i, live) in self.lives.iter_mut().enumerate() {
+        let mut frames = 0;
+        for (live, shard) in self.lives.iter_mut().zip(self.job.own()) {
+            self.recorder.leads = shard.queue == 0;
             live.finish(&mut self.recorder);
             self.recorder.recorder().add_round_trips(live.port.asked.round_trip_ns());
-            let figures = figures(self.job.plan, self.job.first + i, live, frame_max, end);
-            let allowed = self.job.plan.hosts[self.job.first + i].pfc_response.as_ns_f64();
-            if let Some(took) = figures.xoff_response_ns.filter(|took| *took > allowed) {
-                why.push(format!(
-                    "port {}: frames left for {took:.0} ns after an XOFF and {allowed:.0} ns are allowed (pfc_response): \
-                     lossless drops may be the tester's; lower tx_backlog",
-                    figures.name
-                ));
-            }
-            ports.push(figures);
+            frames += live.port.stats.tx_frames + live.port.stats.rx_frames;
         }
         self.recorder.recorder().finish(end);
-        let hosts = self.lives.iter().map(|l| l.host.stats());
-        let hosts = match &self.base {
-            Some(base) => hosts.zip(base).map(|(now, base)| now.since(base)).collect(),
-            None => hosts.cloned().collect(),
-        };
+        let mut base = self.base.take().into_iter().flatten();
+        let queues = std::mem::take(&mut self.lives).into_iter().zip(self.job.own());
+        let queues: Vec<QueueLeft> =
+            queues.map(|(live, shard)| queue_left(live, shard, base.next(), end)).collect();
         let total_s = end.0 as f64 / 1e12;
         Left {
-            hosts,
             now: end,
             worker: WorkerStats {
-                name: match self.lives.len() {
-                    1 => format!("port {}", self.job.first),
-                    n => format!("ports {}-{}", self.job.first, (self.job.first + n).saturating_sub(1)),
-                },
+                name: worker_name(self.job.own()),
                 core,
-                frames: ports.iter().map(|p| p.tx_frames + p.rx_frames).sum(),
+                frames,
                 busy_s: self.clock.tsc.span(self.busy).as_s_f64(),
                 total_s,
                 stolen_s: self.clock.tsc.span(self.stolen).as_s_f64(),
@@ -611,7 +652,7 @@ impl<'j, 'a> Turner<'j, 'a> {
                 lateness_ps: self.lateness.as_ref().filter(|h| !h.is_empty()).map(percentiles),
                 started_late_ps: Some(self.started_late.0),
             },
-            ports,
+            queues,
             events: self.events,
             why,
             lateness: self.lateness.filter(|h| !h.is_empty()),
@@ -622,70 +663,44 @@ impl<'j, 'a> Turner<'j, 'a> {
     }
 }
 
-/// What the device counted of pauses, under its own names.
-fn pause_counters(device: &EthPort) -> Vec<(String, u64)> {
-    let of_pauses = |n: &str| ["pause", "xoff", "xon", "pfc"].iter().any(|w| n.contains(w));
-    let all = device.xstats().unwrap_or_default();
-    all.into_iter().filter(|(n, v)| *v > 0 && of_pauses(n)).collect()
-}
-
 /// p50, p99, max.
 pub(super) fn percentiles(h: &Histogram<u64>) -> [u64; 3] {
     [h.value_at_quantile(0.5), h.value_at_quantile(0.99), h.max()]
 }
 
-fn figures(plan: &Plan, i: usize, live: &mut Live, frame_max: u16, end: Time) -> PortFigures {
-    let (delay_ns, timing) = (live.port.seen.delay_ns(), live.port.timing);
-    let queue_bytes_inferred = live.port.seen.queue_bytes(&timing);
-    let (host, lab, s) = (&plan.hosts[i], &plan.lab.ports[i], &live.port.stats);
-    let device = &live.port.device;
-    let counted = device.stats().ok();
-    let seen = device.caps().pfc_seen;
-    let wire_bits = (s.tx_bytes + 20 * s.tx_frames) as f64 * 8.0;
-    let word = |x: &str| x.to_ascii_lowercase();
-    PortFigures {
-        name: host.name.clone(),
-        device: device.name().to_owned(),
-        driver: device.driver(),
-        mac: live.port.who.mac.map(|b| format!("{b:02x}")).join(":"),
-        pfc: word(&format!("{:?}", lab.pfc)),
-        pfc_seen: word(&format!("{seen:?}")),
-        arrival_point: match device.stamps() {
-            Some((StampSource::Device, _)) => "device",
-            Some((StampSource::Kernel, _)) => "kernel",
-            None => "taking in",
+/// "port 3", "ports 0-3" where all are whole and follow each other, or the queues one by one.
+fn worker_name(own: &[Shard]) -> String {
+    const LISTED_MAX: usize = 4;
+    let whole = own.iter().all(|s| s.queues == 1);
+    match own {
+        [one] if whole => format!("port {}", one.port),
+        [first, .., last] if whole => format!("ports {}-{}", first.port, last.port),
+        _ => {
+            let mut names: Vec<String> =
+                own.iter().take(LISTED_MAX).map(|s| format!("port {} queue {}", s.port, s.queue)).collect();
+            if own.len() > LISTED_MAX {
+                names.push(format!("{} more", own.len() - LISTED_MAX));
+            }
+            names.join(", ")
         }
-        .into(),
-        arrival_doubt_ns: device.stamps().map(|(_, ticks)| live.port.ns_of(ticks)),
-        arrivals_stamped: s.stamped,
-        paces_in_hardware: device.paces_in_hardware(),
-        flow_control: device.flow_control().map(|f| word(&format!("{f:?}"))),
-        pfc_frames: (seen == PfcSeen::Frames).then_some(s.pfc_seen),
-        xoff_response_ns: (s.xoff_backlog > Span::ZERO).then(|| s.xoff_backlog.as_ns_f64()),
-        tx_backlog_bytes_max: setup::backlog(plan, i, frame_max),
-        tx_descriptors: device.tx_descriptors(),
-        tx_frames: s.tx_frames,
-        tx_bytes: s.tx_bytes,
-        rx_frames: s.rx_frames,
-        rx_bytes: s.rx_bytes,
-        tx_utilisation: wire_bits / (end.0.max(1) as f64 / 1e12) / host.rate.bits_per_s.max(1) as f64,
-        tx_refused: s.refused,
-        tx_lost_down: s.lost_down,
-        pause_counters: if seen == PfcSeen::Counters { pause_counters(device) } else { Vec::new() },
-        rx_missed: counted.map_or(0, |c| c.rx_missed + c.rx_no_buffer),
-        icrc_errors: live.stats().rx_icrc_errors,
-        ce_rx: live.port.seen.ce,
-        delay_ns,
-        delay_blurred: live.port.seen.blurred,
-        queue_bytes_inferred,
-        unstamped: s.unstamped,
-        rx_other: s.other,
-        answered: s.answered,
-        rate_error: match live.host.stream_progress(end) {
-            (_, 0) => None,
-            (sent, due) => Some(sent as f64 / due as f64 - 1.0),
-        },
-        device_tx_frames: counted.map(|c| c.tx_frames),
-        device_rx_frames: counted.map(|c| c.rx_frames),
+    }
+}
+
+/// What is left of a queue; its port stays open.
+fn queue_left(live: Live, shard: &Shard, base: Option<HostStats>, end: Time) -> QueueLeft {
+    let (icrc_errors, progress) = (live.stats().rx_icrc_errors, live.host.stream_progress(end));
+    let Realtime { host, port, .. } = live;
+    let LabPort { device, who, stats, seen, siblings, .. } = port;
+    QueueLeft {
+        port: shard.port,
+        queue: shard.queue,
+        device,
+        mac: who.mac,
+        host: base.map_or_else(|| host.stats().clone(), |base| host.stats().since(&base)),
+        stats,
+        seen,
+        icrc_errors,
+        progress,
+        misdirected: siblings.map_or(0, |s| s.misdirected),
     }
 }

@@ -117,7 +117,7 @@ pub fn device(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(input.0) else { return };
     let Ok(spec) = DeviceSpec::parse(text) else { return };
     let _ = spec.interfaces();
-    if let Ok((given, room)) = spec.arguments(frame) {
+    if let Ok((given, room)) = spec.arguments(frame, 1) {
         assert!(given.starts_with(&spec.name), "{given}");
         assert!(u32::from(room) >= frame, "{given}: {room}");
     }
