@@ -411,9 +411,7 @@ impl EthPort {
             )
         };
         if code < 0 {
-            // Some say it with a full stop, some without.
             let said = zero_ended(&why);
-            let said = said.trim_end_matches('.');
             let reason =
                 if said.is_empty() { text_of(-code) } else { format!("{said} ({})", text_of(-code)) };
             return Err(DpdkError::Device {
