@@ -269,7 +269,7 @@ pub(super) struct LabPort<P: Port, L> {
     /// There is no link: what is sent is lost, as on any cable, rather than kept by a device that takes nothing.
     pub down: bool,
     /// What this queue shares with others of its port; `None` where it is the only one.
-    pub siblings: Option<Siblings<P::Frame>>,
+    pub siblings: Option<Box<Siblings<P::Frame>>>,
 }
 
 /// What a port is made with, besides its device.
@@ -375,7 +375,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     /// Until when the wire is reckoned to be busy.
     #[inline]
     fn free_at(&self) -> Time {
-        self.siblings.as_ref().map_or(self.free_at, Siblings::free_at)
+        self.siblings.as_ref().map_or(self.free_at, |s| s.free_at())
     }
 
     /// Frames handed over at `now` keep the wire busy for `span`.
@@ -389,18 +389,20 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
 
     /// Begins a turn at `now`. Pauses that came to other queues of the port since the last one, as priority and quanta left.
     #[inline]
-    pub fn begin_turn(&mut self, now: Time) -> News {
+    pub fn begin_turn(&mut self, now: Time) -> Option<News> {
         self.turn_at = now;
-        let Some(s) = &mut self.siblings else { return News::new() };
+        self.siblings.is_some().then(|| self.begin_shared_turn(now))?
+    }
+
+    #[inline(never)]
+    fn begin_shared_turn(&mut self, now: Time) -> Option<News> {
+        let s = self.siblings.as_mut()?;
         s.begin_turn(now, self.backlog);
-        let Some((news, leaving)) = s.pauses(now, self.timing.rate()) else { return News::new() };
-        if self.pfc != PfcMode::Software {
-            return News::new();
-        }
+        let (news, leaving) = s.pauses(now, self.timing.rate()).filter(|_| self.pfc == PfcMode::Software)?;
         if news.iter().any(|(_, quanta)| *quanta > 0) {
             self.stats.xoff_backlog = self.stats.xoff_backlog.max(leaving);
         }
-        news
+        Some(news)
     }
 
     /// Frames that came to other queues and belong here. They may have waited for either worker: how long they took says

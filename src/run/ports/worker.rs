@@ -269,7 +269,7 @@ fn live_ports(
         let stamps = (!job.sink(i)).then(|| Stamper::new(job.number, (job.first + i) as u8, &mtus));
         let host = (job.port(i), &job.own()[i].host);
         let mut port = setup::lab_port(job.plan, host, device, pool, open.frame_max, clock, stamps);
-        port.siblings = siblings;
+        port.siblings = siblings.map(Box::new);
         port
     });
     wired.collect()
@@ -354,7 +354,7 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
         h.mac = port.who.mac;
         let first = h.ranks.first().map_or(IpAddr::from([0, 0, 0, 0]), |r| r.ip);
         let unknown = if job.sink(i) { NOBODY } else { [0; 6] };
-        let told = port.siblings.as_ref().and_then(Siblings::told).unwrap_or(&port.told);
+        let told = port.siblings.as_ref().and_then(|s| s.told()).unwrap_or(&port.told);
         let mac = |from, to| {
             let hop = setup::next_hop(job.plan, job.port(i), from, to).1;
             told.iter().find(|(ip, _)| *ip == hop).map_or(unknown, |(_, mac)| *mac)
@@ -466,8 +466,10 @@ impl<'j, 'a> Turner<'j, 'a> {
                 // Frames that another port has just sent may be here: then by a reading of its own.
                 let now = if moved { self.clock.now() } else { now };
                 self.recorder.leads = shard.queue == 0;
-                for (priority, quanta) in live.port.begin_turn(now) {
-                    live.host.on_pause(now, priority, quanta, &mut self.recorder);
+                if let Some(news) = live.port.begin_turn(now) {
+                    for (priority, quanta) in news {
+                        live.host.on_pause(now, priority, quanta, &mut self.recorder);
+                    }
                 }
                 let due = live.host.next_deadline();
                 moved |= live.turn(now, &mut self.recorder);
