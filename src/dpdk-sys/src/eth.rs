@@ -154,13 +154,7 @@ unsafe extern "C" {
     pub fn rs_eth_set_flow_control(port: u16, mode: c_int, forward: c_int) -> c_int;
     /// `rte_eth_rx_burst` of a queue, up to `n`: how many are at the front of `frames` now, each one segment, ours alone, its
     /// data right behind the headroom. Others were freed, `*freed` of them.
-    pub fn rs_eth_rx_adopt(
-        port: u16,
-        queue: u16,
-        frames: *mut *mut c_void,
-        n: u16,
-        freed: *mut u16,
-    ) -> u16;
+    pub fn rs_eth_rx_adopt(port: u16, queue: u16, frames: *mut *mut c_void, n: u16, freed: *mut u16) -> u16;
     /// `rte_eth_tx_burst` of a queue: how many of `n` the device took.
     pub fn rs_eth_tx_burst(port: u16, queue: u16, frames: *mut *mut c_void, n: u16) -> u16;
     /// Finds where mbufs carry the time of their arrival. Negative errno on failure.
