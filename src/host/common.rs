@@ -118,7 +118,8 @@ impl Host {
         pool: &mut P,
         out: &mut TxBatch<P::Frame>,
     ) -> Option<usize> {
-        let row = self.ready.firsts(list, room);
+        let mut row = [0; BURST];
+        let row = self.ready.firsts(list, room, &mut row);
         let mut waiting = self.ready.len(list);
         let first = *row.first()?;
         let q = self.qps.get(first as usize)?;
@@ -216,7 +217,8 @@ impl Host {
         out: &mut TxBatch<P::Frame>,
     ) -> usize {
         let Some(list) = self.control.only(self.pfc_rx.mask()) else { return 0 };
-        let row = self.control.firsts(list, room);
+        let mut row = [0; BURST];
+        let row = self.control.firsts(list, room, &mut row);
         let Some(qp) = row.first().map(|sender| sender / 2) else { return 0 };
         let Some(q) = self.qps.get(qp as usize) else { return 0 };
         let (profile, template) = (q.req.profile, q.template());

@@ -95,7 +95,8 @@ impl Host {
             ..FrameMeta::default()
         };
         let (shape, sums) = (g.shape, g.sums.as_ref());
-        let (row, streams) = (self.ready.firsts(list, room), &mut self.streams[..]);
+        let mut row = [0; BURST];
+        let (row, streams) = (self.ready.firsts(list, room, &mut row), &mut self.streams[..]);
         let (mut again, mut agains) = ([0; BURST], 0);
         let before = out.data.len();
         let taken = pool.write_many(&meta, row.len(), &mut out.data, |i, frame| {

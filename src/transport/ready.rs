@@ -6,8 +6,6 @@
 
 use std::collections::VecDeque;
 
-use arrayvec::ArrayVec;
-
 use crate::limits::{BURST, PRIORITIES};
 
 /// List of senders that no pause holds back.
@@ -139,16 +137,21 @@ impl Ready {
         self.rest[usize::from(list)].get(ahead - 1).map(|e| e.sender)
     }
 
-    /// The first senders of a list in their order: `room` of them, a burst, or all.
+    /// The first senders of a list in their order, copied to `row`: `room` of them, a burst, or all.
     #[inline]
-    pub fn firsts(&self, list: u8, room: usize) -> ArrayVec<u32, BURST> {
-        let mut firsts = ArrayVec::new();
-        firsts.extend(self.behind(list, 0).filter(|_| room > 0));
-        if self.more & 1 << list != 0 {
-            let rest = self.rest[usize::from(list)].iter().map(|e| e.sender);
-            firsts.extend(rest.take(room.min(BURST).saturating_sub(1)));
+    pub fn firsts<'r>(&self, list: u8, room: usize, row: &'r mut [u32; BURST]) -> &'r [u32] {
+        let count = self.len(list).min(room).min(BURST);
+        let row = &mut row[..count];
+        if let Some((first, others)) = row.split_first_mut() {
+            *first = self.fronts[usize::from(list)].sender;
+            if !others.is_empty() {
+                let (start, anew) = self.rest[usize::from(list)].as_slices();
+                let (near, far) = others.split_at_mut(others.len().min(start.len()));
+                near.iter_mut().zip(start).for_each(|(to, entry)| *to = entry.sender);
+                far.iter_mut().zip(anew).for_each(|(to, entry)| *to = entry.sender);
+            }
         }
-        firsts
+        row
     }
 
     /// The first sender of a list joins its end.
@@ -294,7 +297,10 @@ mod tests {
             assert_eq!(r.front(0), first.map(|((_, s), l)| (l as u8, *s)));
             for (l, m) in model.iter().enumerate().take(3) {
                 let l = l as u8;
-                assert!(r.firsts(l, 9).into_iter().eq(m.iter().take(9).map(|e| e.1)) && r.len(l) == m.len());
+                assert!(
+                    r.firsts(l, 9, &mut [0; BURST]).iter().eq(m.iter().take(9).map(|e| &e.1))
+                        && r.len(l) == m.len()
+                );
                 assert_eq!(
                     (0..4).map(|i| r.behind(l, i)).collect::<Vec<_>>(),
                     (0..4).map(|i| Some(m.get(i)?.1)).collect::<Vec<_>>()
