@@ -730,4 +730,6 @@ mod tests;
 #[cfg(test)]
 mod tests_incast;
 #[cfg(test)]
+mod tests_passing;
+#[cfg(test)]
 mod tests_pools;

@@ -95,14 +95,7 @@ impl Bench {
     /// Lets one frame leave: its priority, or what its PFC frame says.
     pub fn depart(&mut self, now: Time, port: u16) -> Option<Left> {
         let f = self.switch.depart(now, port, &mut self.pool, &mut NoRecord)?;
-        let left = match PfcFrame::parse(f.head(), f.len()) {
-            Some(pfc) => Left::Pfc(pfc),
-            None => Left::Data {
-                priority: f.meta().priority,
-                ce: f.meta().flags & flags::CE != 0,
-                len: f.len().0,
-            },
-        };
+        let left = Left::of(&f);
         self.pool.give(f);
         Some(left)
     }
@@ -118,4 +111,17 @@ impl Bench {
 pub enum Left {
     Data { priority: u8, ce: bool, len: u16 },
     Pfc(PfcFrame),
+}
+
+impl Left {
+    pub fn of(f: &BoxFrame) -> Left {
+        match PfcFrame::parse(f.head(), f.len()) {
+            Some(pfc) => Left::Pfc(pfc),
+            None => Left::Data {
+                priority: f.meta().priority,
+                ce: f.meta().flags & flags::CE != 0,
+                len: f.len().0,
+            },
+        }
+    }
 }

@@ -430,7 +430,7 @@ fn write_ipv4_roce(head: &mut [u8; HEAD_MAX]) {
     head[24..26].copy_from_slice(&(!(folded as u16)).to_be_bytes());
 }
 
-fn random_config(ports: usize, cells: u64) -> SwitchConfig {
+pub(super) fn random_config(ports: usize, cells: u64) -> SwitchConfig {
     let mut c = config(ports, cells);
     for (p, q) in c.profiles[0].priorities.iter_mut().enumerate() {
         q.reserved = Bytes(CELL * (p as u64 % 3));
@@ -462,14 +462,14 @@ fn random_config(ports: usize, cells: u64) -> SwitchConfig {
 }
 
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     Arrive { ingress: u16, dst: u32, priority: u8, len: u16 },
     Depart { port: u16 },
     Pause { port: u16, priority: u8, quanta: u16 },
     Deadline,
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub(super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => (0u16..4, 0u32..5, 0u8..8, 60u16..4200)
             .prop_map(|(ingress, dst, priority, len)| Event::Arrive { ingress, dst, priority, len }),
