@@ -5,15 +5,16 @@ use super::stats::{
     ClassStats, HostStats, PfcStats, QueueStats, SwitchPortStats, SwitchStats, WatchdogStats,
 };
 
-macro_rules! plus {
-    ($type:ident, $one:expr, $other:expr, { $($count:ident),* $(,)? } and { $($field:ident : $value:expr),* $(,)? }) => {
-        $type { $($count: $one.$count + $other.$count,)* $($field: $value,)* }
+/// Counters joined one by one by a function of two.
+macro_rules! join {
+    ($type:ident, $one:expr, $other:expr, $by:expr, { $($count:ident),* $(,)? } keep { $($kept:ident : $value:expr),* $(,)? }) => {
+        $type { $($count: $by($one.$count, $other.$count),)* $($kept: $value,)* }
     };
 }
 
 macro_rules! minus {
-    ($type:ident, $now:expr, $base:expr, { $($count:ident),* $(,)? } keep { $($kept:ident : $value:expr),* $(,)? }) => {
-        $type { $($count: $now.$count - $base.$count,)* $($kept: $value,)* }
+    ($type:ident, $now:expr, $base:expr, $($fields:tt)*) => {
+        join!($type, $now, $base, |now, base| now - base, $($fields)*)
     };
 }
 
@@ -24,7 +25,20 @@ fn each<T>(now: &[T], base: &[T], f: impl Fn(&T, &T) -> T) -> Vec<T> {
 impl HostStats {
     /// What was counted since `base`, an earlier state of the same port.
     pub fn since(&self, base: &HostStats) -> HostStats {
-        minus!(HostStats, self, base, {
+        let pfc = std::array::from_fn(|p| self.pfc[p].since(&base.pfc[p]));
+        HostStats { pfc, ..self.join(base, |now, base| now - base) }
+    }
+
+    /// Counters of a port two of whose queues counted `self` and `other`. Pauses are those of `self`: each queue obeys all of
+    /// them, and the first one counts.
+    pub fn with(&self, other: &HostStats) -> HostStats {
+        let rx_buffer_bytes_max = self.rx_buffer_bytes_max.max(other.rx_buffer_bytes_max);
+        HostStats { rx_buffer_bytes_max, ..self.join(other, |one, other| one + other) }
+    }
+
+    /// Counters joined by a function; the maximum and the pauses are those of `self`.
+    fn join(&self, other: &HostStats, by: impl Fn(u64, u64) -> u64) -> HostStats {
+        join!(HostStats, self, other, by, {
             tx_frames, tx_bytes, rx_frames, rx_bytes, messages_started, messages_completed, messages_failed,
             local_messages, payload_bytes, retransmitted, nak_tx, nak_rx, rnr_nak_rx, timeouts, out_of_order,
             duplicates, ack_tx, ack_rx, cnp_tx, cnp_rx, ce_rx, rx_unknown, rx_malformed, pool_empty, stream_tx,
@@ -32,37 +46,11 @@ impl HostStats {
             rnr_nak_tx, credit_waits, datagram_tx, datagram_rx, datagram_lost,
         } keep {
             rx_buffer_bytes_max: self.rx_buffer_bytes_max,
-            classes: each(&self.classes, &base.classes, ClassStats::since),
-            pfc: std::array::from_fn(|p| self.pfc[p].since(&base.pfc[p])),
-        })
-    }
-}
-
-impl HostStats {
-    /// Counters of a port two of whose queues counted `self` and `other`. Pauses are those of `self`: each queue obeys all of
-    /// them, and the first one counts.
-    pub fn with(&self, other: &HostStats) -> HostStats {
-        plus!(HostStats, self, other, {
-            tx_frames, tx_bytes, rx_frames, rx_bytes, messages_started, messages_completed, messages_failed,
-            local_messages, payload_bytes, retransmitted, nak_tx, nak_rx, rnr_nak_rx, timeouts, out_of_order,
-            duplicates, ack_tx, ack_rx, cnp_tx, cnp_rx, ce_rx, rx_unknown, rx_malformed, pool_empty, stream_tx,
-            stream_rx, stream_lost, read_tx, read_again, implied_nak, read_rx, rx_overflow, pfc_malformed_tx,
-            rnr_nak_tx, credit_waits, datagram_tx, datagram_rx, datagram_lost,
-        } and {
-            rx_buffer_bytes_max: self.rx_buffer_bytes_max.max(other.rx_buffer_bytes_max),
-            classes: each(&self.classes, &other.classes, ClassStats::with),
+            classes: each(&self.classes, &other.classes, |one, other| {
+                join!(ClassStats, one, other, by, { transmissions, arrivals, retransmitted, ce } keep {})
+            }),
             pfc: self.pfc,
         })
-    }
-}
-
-impl ClassStats {
-    fn with(&self, other: &ClassStats) -> ClassStats {
-        plus!(ClassStats, self, other, { transmissions, arrivals, retransmitted, ce } and {})
-    }
-
-    fn since(&self, base: &ClassStats) -> ClassStats {
-        minus!(ClassStats, self, base, { transmissions, arrivals, retransmitted, ce } keep {})
     }
 }
 
