@@ -37,7 +37,7 @@ impl Host {
 
         let mut qps = hint::table(cfg.qps.len());
         let mut cold = Vec::with_capacity(cfg.qps.len());
-        let mut reactions = Vec::new();
+        let mut reactions = Vec::with_capacity(cfg.qps.len());
         let mut windows = Vec::with_capacity(cfg.qps.len());
         let mut reorders = Vec::new();
         let mut capacity = [[0usize; PRIORITIES + 1]; 2];
@@ -51,13 +51,12 @@ impl Host {
                 qp.resp.pace.set_rate(rate);
             }
             let mut window = shared.window;
-            let mut reaction = NONE;
             let control = controls.get(usize::from(q.workload));
-            if let Some(state) = control.and_then(|c| Reaction::new(c, cfg.rate)) {
-                reaction = reactions.len() as u32;
-                window = super::rate::begin(&mut qp, &state, window);
-                reactions.push(state);
+            let reaction = control.and_then(|c| Reaction::new(c, cfg.rate));
+            if let Some(state) = &reaction {
+                window = super::rate::begin(&mut qp, state, window);
             }
+            reactions.push(reaction);
             let mut reorder = NONE;
             if shared.reorder != 0 {
                 reorder = reorders.len() as u32;
@@ -74,7 +73,6 @@ impl Host {
                 to: q.peer_rank,
                 tail: NONE,
                 psn_post: q.psn_first & psn::MASK,
-                reaction,
                 reorder,
                 rare: NONE,
                 cnp_after: Time::ZERO,
@@ -84,6 +82,9 @@ impl Host {
 
         if b.shared.iter().all(|s| !s.delay_based) {
             windows = Vec::new();
+        }
+        if reactions.iter().all(Option::is_none) {
+            reactions = Vec::new();
         }
         let mut streams = b.streams(&cfg);
         let lanes = Lanes::new(&mut streams);
@@ -99,8 +100,11 @@ impl Host {
 
         let (orders, trains) = (orders(&cfg), trains(&cfg));
         let pauses = !orders.is_empty() || !trains.is_empty() || cfg.receive.is_some();
+        let delays = b.shared.iter().any(|s| s.ack_delay != Span::ZERO);
         let pfc_tx = pauses.then(|| Box::new(Sent::new(orders, trains, cfg.rate)));
         Host {
+            plain: streams.is_empty() && !pauses && !delays,
+            direct: cfg.receive.is_none(),
             port: cfg.port.0,
             mac: cfg.mac,
             messages: Messages::new(qps.len().min(1 << 20)),

@@ -309,6 +309,7 @@ impl Host {
             return Err(MemoryError::Empty);
         }
         (shared.fill, shared.rkey) = (Fill::Writable, cfg.rkey);
+        self.direct = false;
         let bytes = if cfg.filled { pattern(cfg.bytes) } else { vec![0; cfg.bytes] };
         self.memories.regions.resize_with(self.qps.len(), || None);
         self.memories.regions[qp as usize] =

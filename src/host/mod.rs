@@ -146,8 +146,6 @@ struct Cold {
     tail: u32,
     /// First PSN of the next one.
     psn_post: u32,
-    /// Its entry in [`Host::reactions`]; `NONE` where rate control has no state.
-    reaction: u32,
     /// What came out of order; `NONE` with go-back-N.
     reorder: u32,
     /// READs and atomics; `NONE` before the first.
@@ -159,8 +157,8 @@ struct Cold {
 
 const NONE: u32 = u32::MAX;
 
-/// The ranks of one tester port. Fields stand in this order so that what [`Host::next_deadline`] asks after every frame
-/// lies in the first lines: with many hosts each line is a miss of the caches.
+/// The ranks of one tester port. Fields stand in this order so that what every frame asks lies in few lines: with many
+/// hosts each line is a miss of the caches.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Host {
@@ -168,39 +166,45 @@ pub struct Host {
     ready: Ready,
     /// Queue pairs with something to say: 2 x number for ACK and NAK, + 1 for CNP.
     control: Ready,
+    /// No streams, no pauses of its own, no receive buffer and no ACKs by time: of all that waits for a time, only timers and
+    /// pauses in force need to be asked.
+    plain: bool,
+    /// Frames are taken as they arrive, and nobody has memory.
+    direct: bool,
+    pfc_rx: pfc::Obeyed,
+    /// Headers by pair of addresses ([`Qp::template`]).
+    templates: Vec<Template>,
+    /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
+    wheel: Wheel,
+    qps: Vec<Qp>,
+    shared: Vec<Shared>,
+    timers: Timers,
+    port: u32,
+    events: VecDeque<HostEvent>,
+    programs: Programs,
+    /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
+    windows: Vec<u32>,
+    /// Rate control by queue pair; empty when it has no state anywhere.
+    reactions: Vec<Option<Reaction>>,
+    /// Its parameters by workload.
+    controls: Vec<RateControl>,
+    messages: Messages,
+    cold: Vec<Cold>,
     /// `None` where no pause is ever sent.
     pfc_tx: Option<Box<pfc::Sent>>,
     /// `None` where frames are taken as they arrive.
     receive: Option<Box<pfc::Receive>>,
-    /// ACKs that wait for their time.
-    delayed: delayed::Delayed,
-    pfc_rx: pfc::Obeyed,
-    /// Timers: senders (queue pairs, then streams) waiting for their pace, ACK timeouts, programs.
-    wheel: Wheel,
-    qps: Vec<Qp>,
-    /// Headers by pair of addresses ([`Qp::template`]).
-    templates: Vec<Template>,
+    stats: HostStats,
     /// Heads of packets in the middle of messages, and of ACKs, by profile and template; empty until the first is sent as
     /// bytes.
     common: Vec<Option<common::Heads>>,
-    shared: Vec<Shared>,
-    /// Packets in flight allowed by queue pair, where rate control says; empty when it does nowhere.
-    windows: Vec<u32>,
+    /// ACKs that wait for their time.
+    delayed: delayed::Delayed,
     streams: Vec<stream::Sender>,
     lanes: lanes::Lanes,
-    messages: Messages,
-    port: u32,
     mac: [u8; 6],
-    timers: Timers,
     /// Regions of queue pairs that have one.
     memories: memory::Memories,
-    events: VecDeque<HostEvent>,
-    programs: Programs,
-    stats: HostStats,
-    cold: Vec<Cold>,
-    /// Rate control by queue pair ([`Cold::reaction`]), and its parameters by workload.
-    reactions: Vec<Reaction>,
-    controls: Vec<RateControl>,
     /// Messages that are sent in parts.
     wholes: parts::Wholes,
     /// State of queue pairs with READs or atomics ([`Cold::rare`]).
@@ -214,9 +218,9 @@ pub struct Host {
     turns: Option<Box<turns::Turns>>,
 }
 
-/// Lines of a [`Host`] that every frame touches, up to the counters.
-const HOT_LINES: usize = 18;
-const _: () = assert!(std::mem::offset_of!(Host, stats) < 64 * HOT_LINES);
+/// Lines of a [`Host`] that a frame touches: up to the first counters, which begin a line.
+const HOT_LINES: usize = 15;
+const _: () = assert!(std::mem::offset_of!(Host, stats) == 64 * (HOT_LINES - 1));
 
 /// Where the numbers of the wheel's timers begin.
 #[derive(Clone, Copy, Debug)]
@@ -243,17 +247,23 @@ impl Host {
     /// As [`Host::next_deadline`] for what waits for a time: nothing of [`Host::poll_tx`]'s book-keeping is due earlier.
     #[inline(always)]
     fn next_timer(&self) -> Time {
+        let usual = self.wheel.next().min(self.pfc_rx.next());
+        if self.plain { usual } else { usual.min(self.next_rare()) }
+    }
+
+    /// As [`Host::next_timer`] for what few hosts have.
+    #[inline]
+    fn next_rare(&self) -> Time {
         let drained = self.receive.as_ref().map_or(Time::NEVER, |r| r.next());
         let acks = self.delayed.next();
         let pause = self.pfc_tx.as_ref().map_or(Time::NEVER, |p| p.next());
-        let timers = self.wheel.next().min(self.lanes.next());
-        timers.min(self.pfc_rx.next()).min(pause).min(drained).min(acks)
+        self.lanes.next().min(pause).min(drained).min(acks)
     }
 
     /// A PFC frame of ours is to be sent.
     #[inline]
     fn pause_due(&self) -> bool {
-        self.pfc_tx.as_ref().is_some_and(|p| p.due())
+        !self.plain && self.pfc_tx.as_ref().is_some_and(|p| p.due())
     }
 
     /// The cache lines that every frame touches, for prefetching; nothing is read.

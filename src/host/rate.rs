@@ -22,7 +22,7 @@ impl Host {
     fn reaction(&mut self, qp: u32) -> Option<(&mut Reaction, &RateControl, &mut Qp, Option<&mut u32>)> {
         let q = &mut self.qps[qp as usize];
         let workload = self.shared[usize::from(q.req.profile)].workload;
-        let state = self.reactions.get_mut(self.cold[qp as usize].reaction as usize)?;
+        let state = self.reactions.get_mut(qp as usize)?.as_mut()?;
         Some((state, self.controls.get(usize::from(workload))?, q, self.windows.get_mut(qp as usize)))
     }
 

@@ -69,19 +69,19 @@ impl Host {
             self.stats.rx_malformed += 1;
             return;
         }
-        if self.memories.any() {
-            return self.accept_with_memory(now, frame, rec);
+        if self.direct {
+            self.accept_at_once(now, frame.head(), frame.meta(), rec);
+        } else if self.memories.any() {
+            self.accept_with_memory(now, frame, rec);
+        } else {
+            self.buffer(now, frame, rec);
         }
-        if self.receive.is_some() {
-            return self.buffer(now, frame, rec);
-        }
-        self.accept_at_once(now, frame.head(), frame.meta(), rec);
     }
 
     /// As [`Host::on_frame`] for a whole RoCEv2 frame that was parsed already.
     #[inline]
     pub fn on_parsed<F: Frame>(&mut self, now: Time, f: &Fast, frame: &F, rec: &mut impl Record) {
-        if self.memories.any() || self.receive.is_some() {
+        if !self.direct {
             return self.on_frame(now, frame, rec);
         }
         self.stats.rx_frames += 1;
@@ -96,7 +96,7 @@ impl Host {
     /// and nothing else may act: [`Host::on_next_middle`] takes it then.
     #[inline(always)]
     pub fn next_middle(&self, f: &Fast) -> Option<u32> {
-        if !matches!(f.opcode, MIDDLE_SEND | MIDDLE_WRITE) || self.memories.any() || self.receive.is_some() {
+        if !matches!(f.opcode, MIDDLE_SEND | MIDDLE_WRITE) || !self.direct {
             return None;
         }
         let qp = f.dest_qp.wrapping_sub(QPN_FIRST);

@@ -105,7 +105,7 @@ impl Host {
     #[cold]
     pub(super) fn sends_before_check(&self, now: Time, qp: u32) -> bool {
         let workload = self.shared[usize::from(self.qps[qp as usize].req.profile)].workload;
-        let reaction = self.reactions.get(self.cold[qp as usize].reaction as usize);
+        let reaction = self.reactions.get(qp as usize).and_then(Option::as_ref);
         let control = self.controls.get(usize::from(workload));
         let (Some(turns), Some(Reaction::Dcqcn(r)), Some(RateControl::Dcqcn(p))) =
             (&self.turns, reaction, control)

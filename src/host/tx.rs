@@ -74,7 +74,7 @@ impl Host {
                         break;
                     }
                 }
-                if !self.streams.is_empty() {
+                if !self.plain && !self.streams.is_empty() {
                     sent += self.send_streams(now, room - sent, pool, out);
                     if sent == room || out.data.is_full() {
                         break;
@@ -103,6 +103,22 @@ impl Host {
     /// Brings everything that depends on the time up to date.
     #[inline]
     fn advance(&mut self, now: Time, rec: &mut impl Record) {
+        if self.plain {
+            self.pfc_rx.advance(now, &mut self.stats, self.port, rec);
+        } else {
+            self.advance_rare(now, rec);
+        }
+        while let Some((timer, _)) = self.wheel.pop(now) {
+            self.on_timer(now, timer, rec);
+        }
+        if self.programs.any_dirty() {
+            self.run_programs(now, rec);
+        }
+    }
+
+    /// Brings pauses up to date, and what few hosts have.
+    #[inline]
+    fn advance_rare(&mut self, now: Time, rec: &mut impl Record) {
         if self.receive.is_some() {
             self.drain(now, rec);
         }
@@ -115,12 +131,6 @@ impl Host {
         }
         if self.lanes.next() <= now {
             self.leave_lanes(now, rec);
-        }
-        while let Some((timer, _)) = self.wheel.pop(now) {
-            self.on_timer(now, timer, rec);
-        }
-        if self.programs.any_dirty() {
-            self.run_programs(now, rec);
         }
     }
 
@@ -182,10 +192,12 @@ impl Host {
     #[inline(always)]
     fn wake_at_once(&mut self, qp: u32, now: Time) {
         let q = &mut self.qps[qp as usize];
+        if q.req.flags & (sender::READY | sender::PACED) != 0 {
+            return;
+        }
         let shared = &self.shared[usize::from(q.req.profile)];
         let window = window(&self.windows, qp, shared);
-        let work = q.req.has_work(window) || q.resp.rx.flags & answer::ANSWERS != 0;
-        if q.req.flags & (sender::READY | sender::PACED) != 0 || !work {
+        if !q.req.has_work(window) && q.resp.rx.flags & answer::ANSWERS == 0 {
             return;
         }
         if q.resp.pace.next > now {

@@ -95,7 +95,8 @@ pub(super) enum Place {
     Elsewhere,
 }
 
-/// A link: its sending end, what is on it, and where that arrives.
+/// A link: its sending end, what is on it, and where that arrives. A cache line.
+#[repr(align(64))]
 pub(super) struct Link {
     pub(super) timing: LinkTiming,
     busy_until: Time,
@@ -107,9 +108,8 @@ pub(super) struct Link {
     local: bool,
     /// Something may happen to the link.
     hurt: bool,
-    /// When the last frame from another engine arrives.
-    injected: Time,
 }
+const _: () = assert!(size_of::<Link>() == 64);
 
 /// Sees every frame that a tester port receives; used for captures.
 pub trait Tee<F>: Send {
@@ -159,6 +159,8 @@ pub struct Engine<F: Frame, P: FramePool<Frame = F>> {
     pub(super) rows_cold: bool,
     /// Frames for links whose far end is in another engine; the driver empties it after every [`Engine::advance`].
     pub outbox: VecDeque<F>,
+    /// When the last frame from another engine arrives, by link.
+    injected: Vec<Time>,
     /// Frames and bytes since the start.
     pub conservation: Conservation,
     /// Speed and lateness.
@@ -228,7 +230,6 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                 free_armed: false,
                 local,
                 hurt: false,
-                injected: Time::ZERO,
             });
         }
         let (qps, hosts) = (parts.hosts.iter().map(Host::queue_pairs).sum::<usize>(), parts.hosts.len());
@@ -251,6 +252,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
                     base: None,
                 })
                 .collect(),
+            injected: vec![Time::ZERO; links.len()],
             links,
             calendar: calendar(fabric, pending),
             now: Time::ZERO,
@@ -426,9 +428,9 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
             self.stats.late_frames += 1;
             self.stats.late_ps_max = self.stats.late_ps_max.max(self.now.since(arrive).0);
         }
-        let row = &mut self.links[link];
-        let at = arrive.max(self.now).max(row.injected + Span(1));
-        row.injected = at;
+        let last = &mut self.injected[link];
+        let at = arrive.max(self.now).max(*last + Span(1));
+        *last = at;
         frame.meta_mut().arrive = at;
         self.deliver(link, at, frame);
     }

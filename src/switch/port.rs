@@ -10,7 +10,7 @@ use crate::units::{FrameLen, LinkTiming, Span, Time};
 /// One port. Bit p of every mask is priority p. Fields stand in this order, so that one cache line holds what every
 /// frame asks.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Port {
     /// Priorities with frames waiting to leave here.
     pub waiting: u8,
@@ -31,8 +31,8 @@ pub struct Port {
     /// First row of its limits: profile x 8.
     pub rows: u16,
     shaping: Option<Box<Shaping>>,
-    pub egress: LinkTiming,
     pub pfc: PortPfc,
+    pub egress: LinkTiming,
     watch: Option<Box<Watch>>,
     /// XOFF is said again after this span: half the pause.
     pub refresh: Span,

@@ -69,7 +69,13 @@ impl ReactionPoint {
     }
 
     /// Catches up with the time. True when the rate was cut (the byte counter starts again).
+    #[inline]
     pub fn advance(&mut self, p: &DcqcnParams, now: Time) -> bool {
+        self.next_event() <= now && self.advance_due(p, now)
+    }
+
+    #[inline(never)]
+    fn advance_due(&mut self, p: &DcqcnParams, now: Time) -> bool {
         let mut cut = false;
         while self.next_event() <= now {
             let tie_cuts = p.ordered.is_none() || p.increase_timer < p.decrease_period;
@@ -135,7 +141,12 @@ impl ReactionPoint {
 
     /// Paper: alpha decays for every whole period since the last CNP or update.
     fn decay_alpha(&mut self, p: &DcqcnParams, now: Time) {
-        let periods = now.since(self.alpha_at).0.checked_div(p.alpha_period.0).unwrap_or(0);
+        let since = now.since(self.alpha_at);
+        if since < p.alpha_period {
+            self.alpha = self.alpha.max(p.alpha_min);
+            return;
+        }
+        let periods = since.0.checked_div(p.alpha_period.0).unwrap_or(0);
         self.alpha = (self.alpha * power(1.0 - p.g, periods)).max(p.alpha_min);
         self.alpha_at += Span(periods * p.alpha_period.0);
     }

@@ -14,17 +14,25 @@ const LISTS: usize = PRIORITIES + 1;
 
 /// Senders by number, each in at most one list (the caller keeps that).
 ///
-/// The first of each list stands here and the others behind a pointer: a host with one sender, as most have in a
-/// collective, never leaves this line and the next.
+/// What is asked after every frame, whether somebody stands here, takes 16 bytes among the like of others; the lists
+/// are behind a pointer.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Ready {
     /// Bit p: list p is not empty, so that its front means something.
     occupied: u16,
     /// Bit p: others stand behind the front.
     more: u16,
     ticket: u32,
+    lists: Box<Lists>,
+}
+
+/// The first of each list, and the others: a host with one sender, as most have in a collective, never asks for those.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Lists {
     fronts: [Entry; LISTS],
-    rest: Box<[VecDeque<Entry>; LISTS]>,
+    rest: [VecDeque<Entry>; LISTS],
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +42,7 @@ struct Entry {
 }
 
 /// Bytes of memory of the lists without their places.
-pub const BYTES_OF_LISTS: usize = size_of::<[VecDeque<Entry>; LISTS]>();
+pub const BYTES_OF_LISTS: usize = size_of::<Lists>();
 
 /// Bytes of memory per place in a list.
 pub const BYTES_PER_ENTRY: usize = size_of::<Entry>();
@@ -42,8 +50,9 @@ pub const BYTES_PER_ENTRY: usize = size_of::<Entry>();
 impl Ready {
     /// Empty lists with room for `capacity[p]` senders of list `p` (the last one is [`UNPAUSED`]).
     pub fn new(capacity: [usize; LISTS]) -> Ready {
-        let rest = Box::new(capacity.map(|n| VecDeque::with_capacity(n.saturating_sub(1))));
-        Ready { occupied: 0, more: 0, ticket: 0, fronts: [Entry::default(); LISTS], rest }
+        let rest = capacity.map(|n| VecDeque::with_capacity(n.saturating_sub(1)));
+        let lists = Box::new(Lists { fronts: [Entry::default(); LISTS], rest });
+        Ready { occupied: 0, more: 0, ticket: 0, lists }
     }
 
     /// Appends a sender to a list (a priority 0..8, or [`UNPAUSED`]).
@@ -52,10 +61,10 @@ impl Ready {
         self.ticket = self.ticket.wrapping_add(1);
         let entry = Entry { ticket: self.ticket, sender };
         if self.occupied & 1 << list == 0 {
-            self.fronts[usize::from(list)] = entry;
+            self.lists.fronts[usize::from(list)] = entry;
             self.occupied |= 1 << list;
         } else {
-            self.rest[usize::from(list)].push_back(entry);
+            self.lists.rest[usize::from(list)].push_back(entry);
             self.more |= 1 << list;
         }
     }
@@ -71,7 +80,7 @@ impl Ready {
         let before = self.ticket;
         self.ticket = before.wrapping_add(others.len() as u32);
         let entries = (1..).zip(others).map(|(i, &sender)| Entry { ticket: before.wrapping_add(i), sender });
-        self.rest[usize::from(list)].extend(entries);
+        self.lists.rest[usize::from(list)].extend(entries);
         self.more |= 1 << list;
     }
 
@@ -100,12 +109,12 @@ impl Ready {
             let list = open.trailing_zeros() as u8;
             open &= open - 1;
             let (ticket, first) =
-                (self.fronts[usize::from(list)].ticket, self.fronts[usize::from(best)].ticket);
+                (self.lists.fronts[usize::from(list)].ticket, self.lists.fronts[usize::from(best)].ticket);
             if (ticket.wrapping_sub(first) as i32) < 0 {
                 best = list;
             }
         }
-        Some((best, self.fronts[usize::from(best)].sender))
+        Some((best, self.lists.fronts[usize::from(best)].sender))
     }
 
     /// The only list with senders that is not in `paused`; `None` when there are several or none.
@@ -121,7 +130,7 @@ impl Ready {
         match (self.occupied & 1 << list, self.more & 1 << list) {
             (0, _) => 0,
             (_, 0) => 1,
-            _ => 1 + self.rest[usize::from(list)].len(),
+            _ => 1 + self.lists.rest[usize::from(list)].len(),
         }
     }
 
@@ -129,12 +138,12 @@ impl Ready {
     #[inline]
     pub fn behind(&self, list: u8, ahead: usize) -> Option<u32> {
         if ahead == 0 {
-            return (self.occupied & 1 << list != 0).then(|| self.fronts[usize::from(list)].sender);
+            return (self.occupied & 1 << list != 0).then(|| self.lists.fronts[usize::from(list)].sender);
         }
         if self.more & 1 << list == 0 {
             return None;
         }
-        self.rest[usize::from(list)].get(ahead - 1).map(|e| e.sender)
+        self.lists.rest[usize::from(list)].get(ahead - 1).map(|e| e.sender)
     }
 
     /// The first senders of a list in their order, copied to `row`: `room` of them, a burst, or all.
@@ -143,9 +152,9 @@ impl Ready {
         let count = self.len(list).min(room).min(BURST);
         let row = &mut row[..count];
         if let Some((first, others)) = row.split_first_mut() {
-            *first = self.fronts[usize::from(list)].sender;
+            *first = self.lists.fronts[usize::from(list)].sender;
             if !others.is_empty() {
-                let (start, anew) = self.rest[usize::from(list)].as_slices();
+                let (start, anew) = self.lists.rest[usize::from(list)].as_slices();
                 let (near, far) = others.split_at_mut(others.len().min(start.len()));
                 near.iter_mut().zip(start).for_each(|(to, entry)| *to = entry.sender);
                 far.iter_mut().zip(anew).for_each(|(to, entry)| *to = entry.sender);
@@ -161,13 +170,14 @@ impl Ready {
             return;
         }
         self.ticket = self.ticket.wrapping_add(1);
-        let front = &mut self.fronts[usize::from(list)];
+        let lists = &mut *self.lists;
+        let front = &mut lists.fronts[usize::from(list)];
         let again = Entry { ticket: self.ticket, sender: front.sender };
         if self.more & 1 << list == 0 {
             *front = again;
             return;
         }
-        let rest = &mut self.rest[usize::from(list)];
+        let rest = &mut lists.rest[usize::from(list)];
         rest.push_back(again);
         if let Some(next) = rest.pop_front() {
             *front = next;
@@ -177,11 +187,12 @@ impl Ready {
     /// Moves a sender of a list to its front. Cost: a look along the list.
     #[cold]
     pub fn prefer(&mut self, list: u8, sender: u32) {
-        let rest = &mut self.rest[usize::from(list)];
+        let lists = &mut *self.lists;
+        let rest = &mut lists.rest[usize::from(list)];
         if let Some(at) = rest.iter().position(|e| e.sender == sender)
             && let Some(entry) = rest.remove(at)
         {
-            rest.push_front(std::mem::replace(&mut self.fronts[usize::from(list)], entry));
+            rest.push_front(std::mem::replace(&mut lists.fronts[usize::from(list)], entry));
         }
     }
 
@@ -189,7 +200,7 @@ impl Ready {
     #[inline]
     pub fn leave_many(&mut self, list: u8, count: usize) {
         if count > 1 {
-            let rest = &mut self.rest[usize::from(list)];
+            let rest = &mut self.lists.rest[usize::from(list)];
             rest.drain(..(count - 1).min(rest.len()));
             if rest.is_empty() {
                 self.more &= !(1 << list);
@@ -208,9 +219,10 @@ impl Ready {
             self.occupied &= !bit;
             return;
         }
-        let rest = &mut self.rest[usize::from(list)];
+        let lists = &mut *self.lists;
+        let rest = &mut lists.rest[usize::from(list)];
         if let Some(next) = rest.pop_front() {
-            self.fronts[usize::from(list)] = next;
+            lists.fronts[usize::from(list)] = next;
         }
         if rest.is_empty() {
             self.more &= !bit;

@@ -39,9 +39,9 @@ struct Slot {
     head: u32,
 }
 
-/// Timers numbered from 0, each set at most once at a time.
+/// Timers numbered from 0, each set at most once at a time. One cache line holds what a timer in front needs.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Wheel {
     next: Time,
     /// The first of all timers, or [`NOBODY`]: one that came in before all others, as the next frame of a paced sender does,
