@@ -352,7 +352,7 @@ impl Host {
         let expected = self.qps.get(qp as usize).filter(|q| q.req.addr == addr_of(f.src, f.dst));
         let expected = expected.map(|q| q.resp.rx.expected_psn());
         let (Some(expected), Some(region)) = (expected, self.memories.get(qp)) else {
-            return self.on_roce(now, f, head, frame.meta(), rec);
+            return self.on_roce_apart(now, f, head, frame.meta(), rec);
         };
         let ext = f.ext(head);
         if expected == f.psn
@@ -366,7 +366,7 @@ impl Host {
             self.rare(qp).answers.word = word;
         }
         let reads_to = self.read_place(qp, f);
-        self.on_roce(now, f, head, frame.meta(), rec);
+        self.on_roce_apart(now, f, head, frame.meta(), rec);
 
         let accepted = self.qps[qp as usize].resp.rx.expected_psn() != expected;
         let mtu = self.shared[usize::from(self.qps[qp as usize].req.profile)].mtu;

@@ -203,7 +203,7 @@ impl<T> Calendar<T> {
     }
 
     /// Removes and returns the earliest event that lies before `bound`, with its item.
-    #[inline]
+    #[inline(always)]
     pub fn pop_before(&mut self, bound: Time) -> Option<(Time, Key, Option<T>)> {
         let Some(&event) = self.open.last() else { return self.pop_later(bound) };
         if time_of(event) >= bound.0 {
@@ -214,7 +214,7 @@ impl<T> Calendar<T> {
     }
 
     /// Empties a node.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, n: u32) -> (Time, Key, Option<T>) {
         let node = &mut self.nodes[n as usize];
         node.next = self.free;
@@ -224,12 +224,11 @@ impl<T> Calendar<T> {
 
     /// As [`Calendar::pop_before`] when the open slot is empty. The slot of the event it takes is open then; none is
     /// opened for an event that does not lie before `bound`: what comes from elsewhere may still lie before it.
-    #[inline(never)]
+    #[inline(always)]
     fn pop_later(&mut self, bound: Time) -> Option<(Time, Key, Option<T>)> {
         let slot = self.soon;
         if slot < self.far_slot {
-            let s = slot as usize % SLOTS;
-            let n = self.heads[s];
+            let n = self.heads[slot as usize % SLOTS];
             let node = &self.nodes[n as usize];
             if node.next == NIL {
                 // Alone, as most are.
@@ -241,6 +240,17 @@ impl<T> Calendar<T> {
                 prefetch(self.nodes.as_ptr().wrapping_add(self.heads[self.soon as usize % SLOTS] as usize));
                 return Some(self.take(n));
             }
+        }
+        self.pop_crowded(bound)
+    }
+
+    /// As [`Calendar::pop_later`] when the first event is not alone in its slot, or lay beyond the horizon.
+    #[inline(never)]
+    fn pop_crowded(&mut self, bound: Time) -> Option<(Time, Key, Option<T>)> {
+        let slot = self.soon;
+        if slot < self.far_slot {
+            let n = self.heads[slot as usize % SLOTS];
+            let node = &self.nodes[n as usize];
             let other = &self.nodes[node.next as usize];
             if other.next == NIL {
                 // Two, as most of the others are: no list to sort.

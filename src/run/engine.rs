@@ -356,12 +356,17 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
         let next = self.calendar.pop_before(bound.min(self.phases.end()));
         let Some((at, key, frame)) = next else { return false };
         let (taken, part) = (ticks(), self.part(key));
-        self.handle(at, key, frame);
+        self.handle_apart(at, key, frame);
         self.stats.samples.end(begun, taken, part);
         true
     }
 
-    #[inline]
+    #[inline(never)]
+    fn handle_apart(&mut self, at: Time, key: Key, frame: Option<F>) {
+        self.handle(at, key, frame);
+    }
+
+    #[inline(always)]
     fn handle(&mut self, at: Time, key: Key, frame: Option<F>) {
         self.now = at;
         if let Some(frame) = frame {
