@@ -351,7 +351,15 @@ impl Host {
     }
 
     /// Takes finished messages off a queue pair, tells their programs, and records them.
+    #[inline]
     pub(super) fn complete(&mut self, now: Time, qp: u32, rec: &mut impl Record) {
+        if !self.qps[qp as usize].req.sends_oldest() {
+            self.complete_all(now, qp, rec);
+        }
+    }
+
+    #[inline(never)]
+    fn complete_all(&mut self, now: Time, qp: u32, rec: &mut impl Record) {
         loop {
             let req = &mut self.qps[qp as usize].req;
             let shared = &self.shared[usize::from(req.profile)];

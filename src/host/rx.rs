@@ -12,7 +12,7 @@ use crate::transport::responder::{Data, Verdict, flags};
 use crate::units::{ClassIx, FRAME_LEN_MIN, FrameLen, Span, Time};
 use crate::wire::aeth::{NakCode, Syndrome, rnr_timer};
 use crate::wire::fast::{self, Fast, IpKey, Kind};
-use crate::wire::headers::Reth;
+use crate::wire::headers::{Aeth, Reth};
 use crate::wire::icrc;
 use crate::wire::opcode::Opcode;
 use crate::wire::pfc::{PfcFrame, global_pause};
@@ -252,7 +252,8 @@ impl Host {
             return self.take_middle(now, qp, (f.ack_req, f.ecn), meta, rec);
         }
         if f.opcode == RcAck as u8 {
-            return self.on_acknowledge(now, qp, f, head, meta, rec);
+            let Some(aeth) = f.aeth(head) else { return };
+            return self.on_acknowledge(now, qp, (f.psn, f.becn), aeth, meta, rec);
         }
         match f.op() {
             Some(
@@ -441,6 +442,7 @@ impl Host {
 
     /// Notification point: a frame with CE arrived; asks the sender to slow down, at most once per CNP
     /// interval.
+    #[inline]
     pub(super) fn notify(&mut self, now: Time, qp: u32) {
         let q = &mut self.qps[qp as usize];
         let shared = &self.shared[usize::from(q.req.profile)];
@@ -458,46 +460,50 @@ impl Host {
         self.control.join(shared.cnp_priority, 2 * qp + 1);
     }
 
-    #[allow(clippy::too_many_arguments)]
-    #[inline]
+    /// An ACK or NAK with this PSN arrived, and whether it speaks of congestion.
+    #[inline(always)]
     fn on_acknowledge(
         &mut self,
         now: Time,
         qp: u32,
-        f: &Fast,
-        head: &[u8; HEAD_MAX],
+        (psn, becn): (u32, bool),
+        aeth: Aeth,
         meta: &FrameMeta,
         rec: &mut impl Record,
     ) {
-        let Some(aeth) = f.aeth(head) else { return };
+        let Syndrome::Ack { .. } = aeth.meaning() else { return self.on_refusal(now, qp, psn, aeth, rec) };
         let req = &mut self.qps[qp as usize].req;
         let shared = &self.shared[usize::from(req.profile)];
-        let credits = shared.credits;
-        match aeth.meaning() {
-            Syndrome::Ack { .. } => {
-                self.stats.ack_rx += 1;
-                let delay_based = shared.delay_based;
-                if req.flags & sender::READS_OUT != 0 {
-                    self.acknowledge_around_reads(now, qp, psn::add(f.psn, 1), rec);
-                } else if req.acknowledge(now, psn::add(f.psn, 1), shared) {
-                    if delay_based {
-                        self.on_timed_ack(now, qp, hops(meta));
-                    }
-                    self.complete(now, qp, rec);
-                    self.wake(qp, now);
-                }
-                if credits {
-                    self.take_credits(qp, f.psn, aeth);
-                    self.wake(qp, now);
-                }
-                if f.becn {
-                    self.on_cnp(now, qp);
-                }
+        let (credits, delay_based) = (shared.credits, shared.delay_based);
+        self.stats.ack_rx += 1;
+        if req.flags & sender::READS_OUT != 0 {
+            self.acknowledge_around_reads(now, qp, psn::add(psn, 1), rec);
+        } else if req.acknowledge(now, psn::add(psn, 1), shared) {
+            if delay_based {
+                self.on_timed_ack(now, qp, hops(meta));
             }
+            self.complete(now, qp, rec);
+            self.wake(qp, now);
+        }
+        if credits {
+            self.take_credits(qp, psn, aeth);
+            self.wake(qp, now);
+        }
+        if becn {
+            self.on_cnp(now, qp);
+        }
+    }
+
+    /// A NAK arrived.
+    #[inline(never)]
+    fn on_refusal(&mut self, now: Time, qp: u32, psn: u32, aeth: Aeth, rec: &mut impl Record) {
+        let req = &mut self.qps[qp as usize].req;
+        let shared = &self.shared[usize::from(req.profile)];
+        match aeth.meaning() {
             Syndrome::RnrNak { timer } => {
                 self.stats.rnr_nak_rx += 1;
                 let resume = now + rnr_timer(timer);
-                let Some(retry) = req.rnr(now, resume, req.reach(f.psn, &self.messages), shared) else {
+                let Some(retry) = req.rnr(now, resume, req.reach(psn, &self.messages), shared) else {
                     return;
                 };
                 if shared.delay_based {
@@ -510,11 +516,11 @@ impl Host {
             }
             Syndrome::Nak(NakCode::PsnSequenceError) => {
                 self.stats.nak_rx += 1;
-                self.on_nak(now, qp, f.psn, rec);
+                self.on_nak(now, qp, psn, rec);
             }
             Syndrome::Nak(_) => {
                 self.stats.nak_rx += 1;
-                if req.acknowledge(now, req.reach(f.psn, &self.messages), shared) {
+                if req.acknowledge(now, req.reach(psn, &self.messages), shared) {
                     self.complete(now, qp, rec);
                 }
                 self.fail(now, qp, Failure::RemoteError, rec);

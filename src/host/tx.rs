@@ -184,7 +184,15 @@ impl Host {
 
     /// Puts a queue pair that has something to send where it belongs: into its list, or into the wheel until
     /// its pace allows the next frame.
+    #[inline]
     pub(super) fn wake(&mut self, qp: u32, now: Time) {
+        if self.qps[qp as usize].req.flags & (sender::READY | sender::PACED) == 0 {
+            self.wake_apart(qp, now);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_apart(&mut self, qp: u32, now: Time) {
         self.wake_at_once(qp, now);
     }
 

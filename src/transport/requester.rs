@@ -317,15 +317,17 @@ impl Requester {
         true
     }
 
+    /// True when the oldest message is still being sent: it cannot be finished. Known without a look at the message.
+    #[inline]
+    pub fn sends_oldest(&self) -> bool {
+        self.head == self.cursor && psn::before(self.psn_una, psn::add(self.msg_psn, self.msg_packets))
+    }
+
     /// Takes the oldest message off when all its packets are acknowledged. Call until `None` after each
     /// [`Requester::acknowledge`] that returned true.
     #[inline]
     pub fn finished(&mut self, messages: &mut Messages, shared: &Shared) -> Option<Message> {
-        if self.head == NONE {
-            return None;
-        }
-        // While the oldest message is still being sent, this line knows where it ends.
-        if self.head == self.cursor && psn::before(self.psn_una, psn::add(self.msg_psn, self.msg_packets)) {
+        if self.head == NONE || self.sends_oldest() {
             return None;
         }
         let m = messages.get(self.head);
