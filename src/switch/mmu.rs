@@ -326,6 +326,16 @@ impl Mmu {
         Ok(Admitted { xoff, flags: place })
     }
 
+    /// A frame for which there was no headroom has crossed the threshold of its group all the same; true when the group has
+    /// just gone from XON to XOFF. An empty group has nothing whose leaving could let it go on.
+    #[inline(never)]
+    pub fn cross(&mut self, group: usize) -> bool {
+        let g = &mut self.groups[group];
+        let crossed = !g.xoff && g.used + g.headroom > 0;
+        g.xoff |= crossed;
+        crossed
+    }
+
     /// Gives the cells of a leaving frame back; `queue_cells` is what is left behind it in `queue`. True when the group
     /// has just gone from XOFF to XON.
     #[inline(always)]

@@ -261,7 +261,7 @@ impl<F: Frame> Switch<F> {
         let group = slot(ingress, priority);
         let admitted = match self.mmu.admit(group, cells, queue, depth.cells) {
             Ok(admitted) => admitted,
-            Err(reason) => return Err(self.refuse(now, ingress, Some(egress), frame, reason, rec)),
+            Err(reason) => return Err(self.refuse_full(now, ingress, egress, frame, reason, rec)),
         };
         if mark {
             self.set_ce(egress, priority, &mut frame);
@@ -569,6 +569,26 @@ impl<F: Frame> Switch<F> {
             self.stats.ce_marked += 1;
             self.stats.ports[usize::from(egress)].queues[usize::from(priority)].ce_marked += 1;
         }
+    }
+
+    /// Drops a frame that found no room. One that found no headroom stops its sender as one in the headroom would: too small a
+    /// headroom loses frames, and is paused nevertheless.
+    #[cold]
+    fn refuse_full(
+        &mut self,
+        now: Time,
+        ingress: u16,
+        egress: u16,
+        frame: F,
+        reason: DropReason,
+        rec: &mut impl Record,
+    ) -> Admit<F> {
+        let priority = frame.meta().priority & 7;
+        if reason == DropReason::Headroom && self.mmu.cross(slot(ingress, priority)) {
+            rec.xoff(now, self.blame(ingress, egress, priority));
+            self.stop(ingress, priority);
+        }
+        self.refuse(now, ingress, Some(egress), frame, reason, rec)
     }
 
     /// Counts a frame that is not forwarded.

@@ -385,3 +385,31 @@ fn a_shaped_queue_gets_its_rate_and_the_others_the_rest() {
     assert!((149..=153).contains(&sent[3]), "{sent:?}");
     assert!((597..=599).contains(&(sent[3] + sent[4])), "{sent:?}");
 }
+
+/// A headroom smaller than a frame is a mistake that is made: frames are lost at the threshold, and the sender is stopped there.
+#[test]
+fn a_frame_that_finds_no_headroom_stops_its_sender_all_the_same() {
+    for headroom in [0, 1] {
+        let mut c = config(2, 1000);
+        c.profiles[0].priorities[3].headroom = Bytes(headroom * 254);
+        let mut b = Bench::new(c);
+        // 498 cells fit below the threshold of 499 or 500; a frame of four cells then crosses it.
+        for _ in 0..498 {
+            assert_eq!(b.offer_cell(0, 1, 3), None);
+        }
+        assert!(!b.is_xoff(0, 3));
+        assert_eq!(b.offer(Time::ZERO, 0, 1, 3, 1_000), Some(DropReason::Headroom));
+        assert!(b.is_xoff(0, 3), "headroom {headroom}");
+        match b.depart(Time::ZERO, 0) {
+            Some(Left::Pfc(pause)) => assert_eq!(pause.quanta_of(3), Some(0xffff)),
+            other => panic!("an XOFF was to leave: {other:?}"),
+        }
+        while b.is_xoff(0, 3) {
+            assert!(b.depart(Time::ZERO, 1).is_some(), "XON once enough has left");
+        }
+    }
+    // Nothing is in the group: no frame's leaving could ever lift the pause.
+    let mut b = Bench::new(config(2, 2));
+    assert_eq!(b.offer(Time::ZERO, 0, 1, 3, 1_000), Some(DropReason::Headroom));
+    assert!(!b.is_xoff(0, 3));
+}
