@@ -3,7 +3,9 @@
 
 use super::Host;
 use super::tx::{PREFETCH_TURNS, window};
-use crate::frame::{Fill, Frame, FrameMeta, FramePool, STAMPED, TxBatch, Written, flags as frame_flags};
+use crate::frame::{
+    Fill, Frame, FrameMeta, FramePool, STAMPED, STAMPED_ASKS, TxBatch, Written, flags as frame_flags,
+};
 use crate::hint::prefetch;
 use crate::limits::BURST;
 use crate::transport::config::Verb;
@@ -172,11 +174,15 @@ impl Host {
             if (next.psn, next.intended) != (p.psn, intended) {
                 *next = Next::of(middle, sums, signature, (q, id), (p.psn, intended));
             }
-            let icrc = if p.ack_req { next.icrc ^ sums.psn.ask() } else { next.icrc };
-            next.icrc = sums.psn.next(next.icrc, p.psn);
-            next.psn = psn::add(p.psn, 1);
             let m = frame.meta_mut();
             (m.intended, m.flow) = (intended, id);
+            let mut icrc = next.icrc;
+            if p.ack_req {
+                icrc ^= sums.psn.ask();
+                m.driver = if signature.is_some() { STAMPED_ASKS } else { 0 };
+            }
+            next.icrc = sums.psn.next(next.icrc, p.psn);
+            next.psn = psn::add(p.psn, 1);
             let flow = (q.sport(), q.peer_qpn(), p.psn, p.ack_req);
             middle.write(frame.head_mut(), flow, signature.map(|s| (s.first_word(id), intended.0)));
             let more = q.req.sent_middle(now, p.ack_req, window);
@@ -201,7 +207,7 @@ impl Host {
         self.stats.classes[class].transmissions += n;
         self.pfc_rx.left_many(now, list, len, n);
         self.stats.tx_frames += n;
-        self.stats.tx_bytes += n * super::rx::counted(len);
+        self.stats.tx_bytes += n * len.counted();
         Some(taken)
     }
 
@@ -264,7 +270,7 @@ impl Host {
         self.control.leave_many(list, taken);
         self.pfc_rx.left_many(now, list, meta.len, n);
         self.stats.tx_frames += n;
-        self.stats.tx_bytes += n * super::rx::counted(meta.len);
+        self.stats.tx_bytes += n * meta.len.counted();
         taken
     }
 

@@ -127,7 +127,7 @@ impl Host {
         self.stats.stream_tx += n;
         self.stats.classes[usize::from(g.class)].transmissions += n;
         self.stats.tx_frames += n;
-        self.stats.tx_bytes += n * super::rx::counted(g.shape.len);
+        self.stats.tx_bytes += n * g.shape.len.counted();
         taken
     }
 

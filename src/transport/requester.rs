@@ -317,6 +317,12 @@ impl Requester {
         true
     }
 
+    /// The oldest message is still being sent and not acknowledged whole, as this line knows.
+    #[inline]
+    pub fn amid_oldest(&self) -> bool {
+        self.head == self.cursor && psn::before(self.psn_una, psn::add(self.msg_psn, self.msg_packets))
+    }
+
     /// Takes the oldest message off when all its packets are acknowledged. Call until `None` after each
     /// [`Requester::acknowledge`] that returned true.
     #[inline]
@@ -324,8 +330,7 @@ impl Requester {
         if self.head == NONE {
             return None;
         }
-        // While the oldest message is still being sent, this line knows where it ends.
-        if self.head == self.cursor && psn::before(self.psn_una, psn::add(self.msg_psn, self.msg_packets)) {
+        if self.amid_oldest() {
             return None;
         }
         let m = messages.get(self.head);
