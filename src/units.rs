@@ -176,6 +176,14 @@ impl fmt::Display for Rate {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct FrameLen(pub u16);
 
+impl FrameLen {
+    /// Bytes of the frame in counters: padded to the minimum, FCS included.
+    #[inline]
+    pub fn counted(self) -> u64 {
+        u64::from(self.0.max(FRAME_LEN_MIN)) + 4
+    }
+}
+
 /// A count of bytes: messages, buffers, counters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize)]
 #[serde(transparent)]

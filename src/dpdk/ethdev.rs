@@ -11,6 +11,7 @@
 //! but not bytes.
 
 use std::ffi::CStr;
+use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,9 +21,9 @@ use dpdk_sys::{rs_eth_info, rs_eth_stats, rs_eth_xstat};
 use super::attached::Attached;
 use super::stamps::{StampClock, StampSource};
 use super::{DpdkError, Eal, FrameRing, MbufFrame, MbufPool, PoolSpec, RingRx, RingTx, c_name, text_of};
-use crate::frame::{Burst, PfcSeen, Port, PortCaps, TxBatch};
+use crate::frame::{Arrived, Burst, Fill, FrameMeta, PfcSeen, Port, PortCaps, TxBatch};
 use crate::plan::device::{DeviceKind, DeviceSpec};
-use crate::units::Rate;
+use crate::units::{Rate, Time};
 
 /// Descriptors per ring asked for; the device may want fewer or more.
 const DESCRIPTORS: u16 = 1_024;
@@ -598,6 +599,28 @@ impl EthPort {
         Ok(())
     }
 
+    /// Appends what the device has to `out`, as far as it has room, and returns how many. They are no frames yet.
+    #[inline]
+    fn take_in(&mut self, out: &mut Burst<MbufFrame>) -> usize {
+        let len = out.len();
+        let room = out.capacity() - len;
+        let mut freed = 0u16;
+        // SAFETY: there is room for `room` pointers behind the first `len`; the queue is set up, and no other port has it, so
+        // that `&mut self` makes this thread its only user. `freed` is written to during the call only.
+        let kept = usize::from(unsafe {
+            let end = out.as_mut_ptr().add(len);
+            dpdk_sys::rs_eth_rx_adopt(self.id, self.rx_queue, end.cast(), room as u16, &mut freed)
+        })
+        .min(room);
+        if self.queues > 1 {
+            self.rx_queue = (self.rx_queue + 1) % self.queues;
+        }
+        self.unusable += u64::from(freed);
+        // SAFETY: the shim has written `kept` mbufs there that are now ours alone, and freed the others.
+        unsafe { out.set_len(len + kept) };
+        kept
+    }
+
     /// Hands over frames from the front and returns how many the device took.
     pub fn send<const N: usize>(&mut self, frames: &mut ArrayVec<MbufFrame, N>) -> usize {
         let count = frames.len();
@@ -629,30 +652,28 @@ impl Port for EthPort {
     type Frame = MbufFrame;
 
     fn rx_burst(&mut self, out: &mut Burst<MbufFrame>) -> usize {
-        let len = out.len();
-        let room = out.capacity() - len;
-        let mut freed = 0u16;
-        // SAFETY: there is room for `room` pointers behind the first `len`; the queue is set up, and no other port has it, so
-        // that `&mut self` makes this thread its only user. `freed` is written to during the call only.
-        let kept = usize::from(unsafe {
-            let end = out.as_mut_ptr().add(len);
-            dpdk_sys::rs_eth_rx_adopt(self.id, self.rx_queue, end.cast(), room as u16, &mut freed)
-        })
-        .min(room);
-        if self.queues > 1 {
-            self.rx_queue = (self.rx_queue + 1) % self.queues;
+        self.rx_timed(out, || Time::ZERO).map_or(0, |arrived| arrived.frames)
+    }
+
+    #[inline]
+    fn rx_timed(&mut self, out: &mut Burst<MbufFrame>, clock: impl FnOnce() -> Time) -> Option<Arrived> {
+        let before = out.len();
+        if self.take_in(out) == 0 {
+            return None;
         }
-        self.unusable += u64::from(freed);
-        // SAFETY: the shim has written `kept` mbufs there that are now ours alone, and freed the others.
-        unsafe { out.set_len(len + kept) };
-        let mut short = false;
-        for frame in out.iter_mut().skip(len) {
-            short |= !frame.arrived();
+        let (at, mut bytes, mut short) = (clock(), 0, false);
+        // Laid out in memory, so that it is copied line by line.
+        let meta = black_box(FrameMeta { fill: Fill::Writable, arrive: at, ..FrameMeta::default() });
+        for frame in &mut out[before..] {
+            let (len, whole) = frame.arrived(&meta);
+            short |= !whole;
+            bytes += len.counted();
         }
         if short {
-            self.unusable += drop_unfit(out, len);
+            self.unusable += drop_unfit(out, before);
+            return (out.len() > before).then(|| Arrived::at(at, &mut out[before..]));
         }
-        out.len() - len
+        Some(Arrived { frames: out.len() - before, bytes, at })
     }
 
     /// As many as the device's ring may have room for; it refuses what it cannot take.

@@ -224,20 +224,27 @@ impl MbufFrame {
         self.0.as_ptr().cast()
     }
 
-    /// Makes an mbuf that a device filled a frame. False when it holds more than its buffer, which no device may do.
+    /// Makes an mbuf that a device filled a frame with this meta and the length that the device says. Returns that, and whether
+    /// all of it is there: no device may fill more than the buffer.
     #[inline]
-    pub(super) fn arrived(&mut self) -> bool {
-        let len = self.get(&DATA_LEN);
-        let meta = FrameMeta { fill: Fill::Writable, len: FrameLen(len), ..FrameMeta::default() };
+    pub(super) fn arrived(&mut self, meta: &FrameMeta) -> (FrameLen, bool) {
+        let len = FrameLen(self.get(&DATA_LEN));
         // SAFETY: as in `start`.
-        unsafe { (&raw mut (*self.0.as_ptr()).meta).write(meta) };
-        self.has_all_bytes()
+        unsafe { (&raw mut (*self.0.as_ptr()).meta).write(*meta) };
+        self.meta_mut().len = len;
+        // Not read back from the meta, whose stores are still on their way.
+        (len, self.has_room_for(len))
     }
 
     /// The frame lies within its buffer, and has a head.
     #[inline]
     pub(super) fn has_all_bytes(&self) -> bool {
-        usize::from(self.meta().len.0) <= self.room_bytes() && self.room_bytes() >= HEAD_MAX
+        self.has_room_for(self.meta().len)
+    }
+
+    #[inline]
+    fn has_room_for(&self, len: FrameLen) -> bool {
+        usize::from(len.0) <= self.room_bytes() && self.room_bytes() >= HEAD_MAX
     }
 
     #[inline]

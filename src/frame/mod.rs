@@ -58,13 +58,15 @@ pub struct FrameMeta {
     pub ttl: u8,
     /// Bits of [`flags`].
     pub flags: u8,
-    /// Reserved for drivers; zero elsewhere, but for [`STAMPED`].
+    /// Reserved for drivers; zero elsewhere, but for [`STAMPED`] and [`STAMPED_ASKS`].
     pub driver: u32,
 }
 
 /// [`FrameMeta::driver`] of frames whose payload begins with a stamp ([`crate::wire::stamp`]). Until its port writes the time
 /// there it is zero.
 pub const STAMPED: u32 = 1;
+/// The same of a packet that asks for an acknowledgement.
+pub const STAMPED_ASKS: u32 = STAMPED | 4;
 
 /// Bits of [`FrameMeta::flags`].
 pub mod flags {
@@ -297,12 +299,42 @@ pub enum PfcSeen {
     Unknown,
 }
 
+/// Frames that a port has given at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// How many.
+    pub frames: usize,
+    /// Their bytes in counters: padded to the minimum, FCS included.
+    pub bytes: u64,
+    /// When.
+    pub at: Time,
+}
+
+impl Arrived {
+    /// Notes the time of these frames.
+    #[inline]
+    pub fn at<F: Frame>(at: Time, frames: &mut [F]) -> Arrived {
+        let mut bytes = 0;
+        for frame in frames.iter_mut() {
+            frame.meta_mut().arrive = at;
+            bytes += frame.len().counted();
+        }
+        Arrived { frames: frames.len(), bytes, at }
+    }
+}
+
 /// A port that carries frames: rings now, DPDK devices later.
 pub trait Port {
     /// The frames this port carries.
     type Frame: Frame;
     /// Appends what has arrived to `out` (up to its free room) and returns how many.
     fn rx_burst(&mut self, out: &mut Burst<Self::Frame>) -> usize;
+    /// As [`Port::rx_burst`]; `clock` is read once behind the last frame, and they have arrived then. `None`: there are none.
+    #[inline]
+    fn rx_timed(&mut self, out: &mut Burst<Self::Frame>, clock: impl FnOnce() -> Time) -> Option<Arrived> {
+        let before = out.len();
+        (self.rx_burst(out) > 0).then(|| Arrived::at(clock(), out.get_mut(before..).unwrap_or_default()))
+    }
     /// As [`Port::rx_burst`], with frames that [`Port::admit`] is to be asked about.
     fn rx_raw(&mut self, out: &mut Burst<Self::Frame>) -> usize {
         self.rx_burst(out)
@@ -310,6 +342,17 @@ pub trait Port {
     /// Whether the host is to have a RoCEv2 frame that `rx_raw` has brought; its stamps are set then.
     #[inline(always)]
     fn admit(&mut self, _now: Time, _f: &Fast, _frame: &mut Self::Frame) -> bool {
+        true
+    }
+    /// The same of a packet in the middle of a message that is for a queue pair here. Its payload begins at an offset and has
+    /// so many bytes; its ECN field.
+    #[inline(always)]
+    fn admit_middle(&mut self, _payload: (u8, u16), _ecn: u8, _frame: &mut Self::Frame) -> bool {
+        true
+    }
+    /// The same of an ACK of this PSN to a queue pair here.
+    #[inline(always)]
+    fn admit_ack(&mut self, _dest_qp: u32, _psn: u32, _frame: &Self::Frame) -> bool {
         true
     }
     /// The same of a frame that is anything else, or broken.

@@ -3,7 +3,9 @@
 
 use super::Host;
 use super::tx::{PREFETCH_TURNS, window};
-use crate::frame::{Fill, Frame, FrameMeta, FramePool, STAMPED, TxBatch, Written, flags as frame_flags};
+use crate::frame::{
+    Fill, Frame, FrameMeta, FramePool, STAMPED, STAMPED_ASKS, TxBatch, Written, flags as frame_flags,
+};
 use crate::hint::prefetch;
 use crate::limits::BURST;
 use crate::transport::config::Verb;
@@ -118,10 +120,9 @@ impl Host {
         pool: &mut P,
         out: &mut TxBatch<P::Frame>,
     ) -> Option<usize> {
-        let mut row = [0; BURST];
-        let row = self.ready.firsts(list, room, &mut row);
-        let mut waiting = self.ready.len(list);
-        let first = *row.first()?;
+        let row = self.ready.row(list);
+        let mut waiting = row.len();
+        let first = row.get(0)?;
         let q = self.qps.get(first as usize)?;
         let (profile, template) = (q.req.profile, q.template());
         let shared = self.shared.get(usize::from(profile))?;
@@ -150,12 +151,12 @@ impl Host {
         let (mut again, mut agains) = ([0; BURST], 0);
         let (qps, nexts) = (&mut self.qps[..], &mut self.middles.next[..]);
         let before = out.data.len();
-        let taken = pool.write_many(&meta, row.len(), &mut out.data, |i, frame| {
-            if let Some(q) = self.ready.behind(list, i + PREFETCH_TURNS).and_then(|qp| qps.get(qp as usize)) {
+        let taken = pool.write_many(&meta, room.min(waiting), &mut out.data, |i, frame| {
+            if let Some(q) = row.get(i + PREFETCH_TURNS).and_then(|qp| qps.get(qp as usize)) {
                 prefetch(&raw const q.req);
                 prefetch(&raw const q.resp);
             }
-            let Some(&id) = row.get(i) else { return Written::Nothing };
+            let Some(id) = row.get(i) else { return Written::Nothing };
             let (Some(q), Some(next)) = (qps.get_mut(id as usize), nexts.get_mut(id as usize)) else {
                 return Written::Nothing;
             };
@@ -173,11 +174,15 @@ impl Host {
             if (next.psn, next.intended) != (p.psn, intended) {
                 *next = Next::of(middle, sums, signature, (q, id), (p.psn, intended));
             }
-            let icrc = if p.ack_req { next.icrc ^ sums.psn.ask() } else { next.icrc };
-            next.icrc = sums.psn.next(next.icrc, p.psn);
-            next.psn = psn::add(p.psn, 1);
             let m = frame.meta_mut();
             (m.intended, m.flow) = (intended, id);
+            let mut icrc = next.icrc;
+            if p.ack_req {
+                icrc ^= sums.psn.ask();
+                m.driver = if signature.is_some() { STAMPED_ASKS } else { 0 };
+            }
+            next.icrc = sums.psn.next(next.icrc, p.psn);
+            next.psn = psn::add(p.psn, 1);
             let flow = (q.sport(), q.peer_qpn(), p.psn, p.ack_req);
             middle.write(frame.head_mut(), flow, signature.map(|s| (s.first_word(id), intended.0)));
             let more = q.req.sent_middle(now, p.ack_req, window);
@@ -202,7 +207,7 @@ impl Host {
         self.stats.classes[class].transmissions += n;
         self.pfc_rx.left_many(now, list, len, n);
         self.stats.tx_frames += n;
-        self.stats.tx_bytes += n * super::rx::counted(len);
+        self.stats.tx_bytes += n * len.counted();
         Some(taken)
     }
 
@@ -217,9 +222,8 @@ impl Host {
         out: &mut TxBatch<P::Frame>,
     ) -> usize {
         let Some(list) = self.control.only(self.pfc_rx.mask()) else { return 0 };
-        let mut row = [0; BURST];
-        let row = self.control.firsts(list, room, &mut row);
-        let Some(qp) = row.first().map(|sender| sender / 2) else { return 0 };
+        let row = self.control.row(list);
+        let Some(qp) = row.get(0).map(|sender| sender / 2) else { return 0 };
         let Some(q) = self.qps.get(qp as usize) else { return 0 };
         let (profile, template) = (q.req.profile, q.template());
         let Some(shared) = self.shared.get(usize::from(profile)) else { return 0 };
@@ -242,14 +246,12 @@ impl Host {
             ..FrameMeta::default()
         };
         let qps = &mut self.qps[..];
-        let taken = pool.write_many(&meta, row.len(), &mut out.control, |i, frame| {
-            if let Some(q) =
-                self.control.behind(list, i + PREFETCH_TURNS).and_then(|s| qps.get(s as usize / 2))
-            {
+        let taken = pool.write_many(&meta, room.min(row.len()), &mut out.control, |i, frame| {
+            if let Some(q) = row.get(i + PREFETCH_TURNS).and_then(|s| qps.get(s as usize / 2)) {
                 prefetch(&raw const q.req);
                 prefetch(&raw const q.resp);
             }
-            let Some(&sender) = row.get(i) else { return Written::Nothing };
+            let Some(sender) = row.get(i) else { return Written::Nothing };
             let Some(q) = qps.get_mut(sender as usize / 2) else { return Written::Nothing };
             let special = answer::NAK | answer::DEAD | answer::ECHO | answer::ANSWERS;
             let plain = sender % 2 == 0 && q.resp.rx.flags & (answer::ACK | special) == answer::ACK;
@@ -268,7 +270,7 @@ impl Host {
         self.control.leave_many(list, taken);
         self.pfc_rx.left_many(now, list, meta.len, n);
         self.stats.tx_frames += n;
-        self.stats.tx_bytes += n * super::rx::counted(meta.len);
+        self.stats.tx_bytes += n * meta.len.counted();
         taken
     }
 

@@ -13,6 +13,7 @@
 //! * `common`: packets in the middle of messages and ACKs, the short way
 //! * `rate`: rate control, as queue pairs feel it
 //! * `rx`: frames in, answers noted
+//! * `streak`: packets in the middle of messages in, and ACKs, the short way
 //! * `tx`: who sends next, frames out
 //! * `parts`: messages in parts over several queue pairs
 //! * `pfc`: pauses obeyed and pauses sent
@@ -40,6 +41,7 @@ mod rate;
 mod reads;
 mod receive;
 mod rx;
+mod streak;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -47,7 +49,7 @@ mod turns;
 mod tx;
 
 pub use datagrams::QKEY;
-pub use rx::Received;
+pub use streak::Streaks;
 pub use stream::base_len as stream_base_len;
 pub use tx::RKEY;
 

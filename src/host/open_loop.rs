@@ -95,17 +95,16 @@ impl Host {
             ..FrameMeta::default()
         };
         let (shape, sums) = (g.shape, g.sums.as_ref());
-        let mut row = [0; BURST];
-        let (row, streams) = (self.ready.firsts(list, room, &mut row), &mut self.streams[..]);
+        let (row, streams) = (self.ready.row(list), &mut self.streams[..]);
         let (mut again, mut agains) = ([0; BURST], 0);
         let before = out.data.len();
-        let taken = pool.write_many(&meta, row.len(), &mut out.data, |i, frame| {
+        let taken = pool.write_many(&meta, room.min(row.len()), &mut out.data, |i, frame| {
             // The whole list has its turn again and again, so whoever stands so far behind will be needed. One at a time:
             // caches take in so many lines at once, and who asks for more waits.
-            if far && let Some(soon) = self.ready.behind(list, STREAMS_AHEAD + i) {
+            if far && let Some(soon) = row.get(STREAMS_AHEAD + i) {
                 stream::prefetch_hot(streams, (soon as usize).wrapping_sub(first));
             }
-            let Some(&id) = row.get(i) else { return Written::Nothing };
+            let Some(id) = row.get(i) else { return Written::Nothing };
             let stream = streams.get_mut((id as usize).wrapping_sub(first));
             let Some(s) = stream.filter(|s| s.group == group) else { return Written::Nothing };
             let m = frame.meta_mut();
@@ -128,7 +127,7 @@ impl Host {
         self.stats.stream_tx += n;
         self.stats.classes[usize::from(g.class)].transmissions += n;
         self.stats.tx_frames += n;
-        self.stats.tx_bytes += n * super::rx::counted(g.shape.len);
+        self.stats.tx_bytes += n * g.shape.len.counted();
         taken
     }
 

@@ -353,7 +353,7 @@ impl Host {
     /// Takes finished messages off a queue pair, tells their programs, and records them.
     #[inline]
     pub(super) fn complete(&mut self, now: Time, qp: u32, rec: &mut impl Record) {
-        if !self.qps[qp as usize].req.sends_oldest() {
+        if !self.qps[qp as usize].req.amid_oldest() {
             self.complete_all(now, qp, rec);
         }
     }

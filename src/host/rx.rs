@@ -9,7 +9,7 @@ use crate::transport::config::{QPN_FIRST, Verb};
 use crate::transport::qp::Shared;
 use crate::transport::requester::flags as sender;
 use crate::transport::responder::{Data, Verdict, flags};
-use crate::units::{ClassIx, FRAME_LEN_MIN, FrameLen, Span, Time};
+use crate::units::{ClassIx, FrameLen, Span, Time};
 use crate::wire::aeth::{NakCode, Syndrome, rnr_timer};
 use crate::wire::fast::{self, Fast, IpKey, Kind};
 use crate::wire::headers::{Aeth, Reth};
@@ -20,14 +20,8 @@ use crate::wire::psn;
 use crate::wire::template::TTL_DEFAULT;
 
 /// Opcodes of packets in the middle of messages.
-const MIDDLE_SEND: u8 = Opcode::RcSendMiddle as u8;
-const MIDDLE_WRITE: u8 = Opcode::RcWriteMiddle as u8;
-
-/// Bytes of a frame in counters: padded to the minimum, FCS included.
-#[inline]
-pub(super) fn counted(len: FrameLen) -> u64 {
-    u64::from(len.0.max(FRAME_LEN_MIN)) + 4
-}
+pub(super) const MIDDLE_SEND: u8 = Opcode::RcSendMiddle as u8;
+pub(super) const MIDDLE_WRITE: u8 = Opcode::RcWriteMiddle as u8;
 
 /// Source and destination address folded to 32 bits: a frame that does not match strayed here.
 #[inline]
@@ -52,19 +46,12 @@ fn hops(meta: &FrameMeta) -> u8 {
     }
 }
 
-/// Packets in the middle of messages that were received and not counted yet.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Received {
-    frames: u64,
-    bytes: u64,
-}
-
 impl Host {
     /// Takes a frame that arrived at `now`: data, ACK, NAK, CNP and PFC (which calls [`Host::on_pause`]
     /// itself). Frames for nobody here are counted as unknown, contradictory ones as malformed.
     pub fn on_frame<F: Frame>(&mut self, now: Time, frame: &F, rec: &mut impl Record) {
         self.stats.rx_frames += 1;
-        self.stats.rx_bytes += counted(frame.len());
+        self.stats.rx_bytes += frame.len().counted();
         if frame.meta().flags & flags_of::CORRUPT != 0 && !intact(frame) {
             self.stats.rx_malformed += 1;
             return;
@@ -85,7 +72,7 @@ impl Host {
             return self.on_frame(now, frame, rec);
         }
         self.stats.rx_frames += 1;
-        self.stats.rx_bytes += counted(frame.len());
+        self.stats.rx_bytes += frame.len().counted();
         self.on_roce(now, f, frame.head(), frame.meta(), rec);
         if self.programs.any_dirty() {
             self.run_programs(now, rec);
@@ -93,9 +80,9 @@ impl Host {
     }
 
     /// The queue pair that a frame is for when it is a packet in the middle of a message, the next one and as it should be,
-    /// and nothing else may act: [`Host::on_next_middle`] takes it then.
+    /// and nothing else may act.
     #[inline(always)]
-    pub fn next_middle(&self, f: &Fast) -> Option<u32> {
+    pub(super) fn next_middle(&self, f: &Fast) -> Option<u32> {
         if !matches!(f.opcode, MIDDLE_SEND | MIDDLE_WRITE) || !self.direct {
             return None;
         }
@@ -104,30 +91,6 @@ impl Host {
         let shared = self.shared.get(usize::from(q.req.profile))?;
         let is_send = f.opcode == MIDDLE_SEND;
         (shared.plain_rx && q.resp.rx.expects_middle(is_send, f.psn, f.payload_len, shared)).then_some(qp)
-    }
-
-    /// As [`Host::on_parsed`] for what [`Host::next_middle`] has said to be for this queue pair; it counts with
-    /// [`Host::count_received`] as received.
-    #[inline(always)]
-    pub fn on_next_middle<F: Frame>(
-        &mut self,
-        now: Time,
-        qp: u32,
-        f: &Fast,
-        frame: &F,
-        received: &mut Received,
-        rec: &mut impl Record,
-    ) {
-        received.frames += 1;
-        received.bytes += counted(frame.len());
-        self.take_middle(now, qp, (f.ack_req, f.ecn), frame.meta(), rec);
-    }
-
-    /// Counts received packets in the middle of messages.
-    #[inline]
-    pub fn count_received(&mut self, received: &Received) {
-        self.stats.rx_frames += received.frames;
-        self.stats.rx_bytes += received.bytes;
     }
 
     /// Takes a frame out of the port's hands, where that is rare.
@@ -172,7 +135,7 @@ impl Host {
         let Some(r) = self.receive.as_mut().filter(|_| waits) else {
             return self.accept(now, frame.head(), frame.meta(), rec);
         };
-        if !r.put(now, frame.head(), frame.meta(), counted(frame.len())) {
+        if !r.put(now, frame.head(), frame.meta(), frame.len().counted()) {
             self.stats.rx_overflow += 1;
             return;
         }
@@ -306,7 +269,7 @@ impl Host {
 
     /// What [`Host::on_data`] does besides for a packet with CE, or where each is acknowledged.
     #[inline(never)]
-    fn on_middle_marked(&mut self, now: Time, qp: u32, marked: bool) {
+    pub(super) fn on_middle_marked(&mut self, now: Time, qp: u32, marked: bool) {
         let shared = &self.shared[usize::from(self.qps[qp as usize].req.profile)];
         if marked {
             self.stats.classes[usize::from(shared.class)].ce += 1;

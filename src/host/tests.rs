@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::config::{HostConfig, RankAddr, StreamPeer};
-use super::{Failure, Host, HostEvent};
+use super::{Failure, Host, HostEvent, Streaks};
 use crate::frame::boxed::{BoxFrame, BoxPool};
 use crate::frame::{Frame, FrameMeta, FramePool, TxBatch};
 use crate::measure::record::{DropReason, MessageRecord, Outcome, RankIteration, Record};
@@ -19,6 +19,8 @@ use crate::workload::config::{
     Action, Load, Skew, StreamConfig, TimedAction, Until, WorkloadConfig, WorkloadKind,
 };
 use crate::workload::schedule::{Op, OpKind, Schedule};
+
+mod short;
 
 const LINE: Rate = Rate::gbps(100);
 
@@ -89,6 +91,8 @@ struct Net<R> {
     log: Vec<Sent>,
     events: [Vec<HostEvent>; 2],
     rec: [Seen; 2],
+    /// What came in one behind the other, where that is looked at.
+    streaks: Option<[Streaks; 2]>,
     rule: R,
 }
 
@@ -104,6 +108,7 @@ impl<R: FnMut(&Sent) -> Fate> Net<R> {
             log: Vec::new(),
             events: [Vec::new(), Vec::new()],
             rec: [Seen::default(), Seen::default()],
+            streaks: None,
             rule,
         }
     }
@@ -115,8 +120,14 @@ impl<R: FnMut(&Sent) -> Fate> Net<R> {
             rounds += 1;
             assert!(rounds < 20_000_000, "livelock at {:?}", self.now);
             for h in 0..2 {
-                while let Some((_, frame)) = self.cables[1 - h].flying.pop_front_if(|f| f.0 <= self.now) {
-                    self.hosts[h].on_frame(self.now, &frame, &mut self.rec[h]);
+                while let Some((_, mut frame)) = self.cables[1 - h].flying.pop_front_if(|f| f.0 <= self.now) {
+                    let (now, host, rec) = (self.now, &mut self.hosts[h], &mut self.rec[h]);
+                    let taken = self.streaks.as_mut().is_some_and(|s| {
+                        host.on_streak(now, (&mut short::Anywhere, &mut frame), &mut s[h], rec, |_| true)
+                    });
+                    if !taken {
+                        host.on_frame(now, &frame, rec);
+                    }
                     self.pool.give(frame);
                 }
             }

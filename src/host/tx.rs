@@ -540,7 +540,7 @@ impl Host {
             None => pool.seal(frame),
         }
         self.stats.tx_frames += 1;
-        self.stats.tx_bytes += super::rx::counted(wire.len);
+        self.stats.tx_bytes += wire.len.counted();
     }
 }
 

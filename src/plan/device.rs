@@ -66,6 +66,15 @@ pub enum DeviceError {
 const INTERFACE_NAME_MAX: usize = 15;
 /// Bytes of a packet socket's slot that are not frame: 2048 hold 1982 (measured; TPACKET_V2).
 const AF_PACKET_OVERHEAD: u32 = 66;
+/// Slots of a packet socket's ring when nothing is said.
+const AF_PACKET_SLOTS: u32 = 512;
+/// Bytes of such a ring that stay in a second-level cache beside the frames; there are two, one each way. Twice as many cost
+/// frames of 4 KiB an eighth of their rate.
+const AF_PACKET_RING_BYTES: u32 = 1 << 20;
+/// Slots that a ring has in any case.
+const AF_PACKET_SLOTS_MIN: u32 = 128;
+/// Bytes of a memory page.
+const PAGE: u32 = 4_096;
 /// Largest slot or buffer for a frame that may be asked for, bytes: the data room of an mbuf has 16 bits.
 const BUFFER_MAX: u32 = 32_768;
 /// Longest frame an AF_XDP chunk of 4096 bytes takes: mbuf, its private area, two headrooms and XDP's own.
@@ -223,7 +232,7 @@ impl DeviceSpec {
         match self.driver() {
             "net_af_packet" => {
                 let needed = frame_bytes + AF_PACKET_OVERHEAD;
-                let slot = self.number("framesz")?.unwrap_or_else(|| needed.next_power_of_two().max(2_048));
+                let slot = self.number("framesz")?.unwrap_or_else(|| packet_slot(needed));
                 if slot < needed {
                     let text = format!(
                         "framesz={slot} cuts frames of {frame_bytes} B silently; at least framesz={} is needed",
@@ -232,7 +241,13 @@ impl DeviceSpec {
                     return Err(self.refuse(text));
                 }
                 self.add(&mut args, "framesz", slot.to_string());
-                self.add(&mut args, "blocksz", (slot * 8).next_power_of_two().max(4_096).to_string());
+                let said = self.arg("blocksz").and_then(|b| b.parse().ok());
+                let block = said.unwrap_or_else(|| packet_block(slot));
+                self.add(&mut args, "blocksz", block.to_string());
+                let slots = packet_slots(slot, block);
+                if slots != AF_PACKET_SLOTS {
+                    self.add(&mut args, "framecnt", slots.to_string());
+                }
                 self.add(&mut args, "qdisc_bypass", "1".into());
                 // The driver wants buffers for the whole slot, however short the frames.
                 room = slot;
@@ -318,6 +333,25 @@ fn pci_address(text: &str) -> Option<String> {
     fits.then(|| format!("{domain}:{bus}:{slot}.{function}").to_ascii_lowercase())
 }
 
+/// Slot for `needed` bytes. The longer ones are odd multiples of 256: those of powers of two fall into few sets of the caches.
+fn packet_slot(needed: u32) -> u32 {
+    if needed <= 2_048 { 2_048 } else { (needed.div_ceil(256) | 1) * 256 }
+}
+
+/// Block of eight slots or some more: DPDK looks for each slot right behind the one before, and the kernel wants whole pages.
+fn packet_block(slot: u32) -> u32 {
+    let common = 1 << slot.trailing_zeros().min(PAGE.trailing_zeros());
+    let unit = slot.saturating_mul(PAGE / common);
+    unit.saturating_mul((8 * slot).div_ceil(unit))
+}
+
+/// Slots of the ring, in whole blocks.
+fn packet_slots(slot: u32, block: u32) -> u32 {
+    let in_block = (block / slot).max(1);
+    let slots = (AF_PACKET_RING_BYTES / slot).clamp(AF_PACKET_SLOTS_MIN, AF_PACKET_SLOTS);
+    (slots / in_block).max(1) * in_block
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,9 +394,17 @@ mod tests {
     fn sizes_that_would_cut_frames_are_added_or_refused() {
         // 4,096 B of payload with RETH and VLAN: 4,178 B.
         let (args, room) = arguments("eth1", 4_178).unwrap();
-        assert_eq!(args, "net_af_packet_eth1,iface=eth1,framesz=8192,blocksz=65536,qdisc_bypass=1");
-        assert_eq!(room, 8_192);
-        assert!(arguments("eth1", 1_102).unwrap().0.contains("framesz=2048"));
+        assert_eq!(
+            args,
+            "net_af_packet_eth1,iface=eth1,framesz=4352,blocksz=69632,framecnt=240,qdisc_bypass=1"
+        );
+        assert_eq!(room, 4_352);
+        assert!(arguments("eth1", 1_102).unwrap().0.ends_with("framesz=2048,blocksz=16384,qdisc_bypass=1"));
+        for slot in (1_024..=16_384u32).step_by(16) {
+            let (block, n) = (packet_block(slot), packet_slots(slot, packet_block(slot)));
+            assert!(block.is_multiple_of(slot) && block.is_multiple_of(PAGE), "{slot} {block}");
+            assert!(n.is_multiple_of(block / slot) && n >= AF_PACKET_SLOTS_MIN / 2, "{slot} {n}");
+        }
         let cut = arguments("net_af_packet0,iface=eth1,framesz=2048", 1_983).unwrap_err();
         assert!(cut.contains("framesz=2048 cuts frames of 1983 B") && cut.contains("framesz=4096"), "{cut}");
         assert!(arguments("net_af_packet0,iface=eth1,framesz=2048", 1_982).is_ok());

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::engine::Tee;
 use crate::frame::fault::FaultLine;
 use crate::frame::{Burst, Fill, Frame, FramePool, Port, TxBatch};
-use crate::host::{Host, Received};
+use crate::host::{Host, Streaks};
 use crate::limits::BURST;
 use crate::measure::record::Record;
 use crate::sys::signals::StopFlag;
@@ -101,7 +101,8 @@ pub struct Realtime<P: Port, L: FramePool<Frame = P::Frame>> {
     batch: TxBatch<P::Frame>,
     /// Came out of the faults of the sending side and not yet in `batch`.
     spoilt: VecDeque<P::Frame>,
-    rx: Burst<P::Frame>,
+    /// What comes in one behind the other.
+    streaks: Streaks,
     /// How far ahead of its time a frame may be made: [`Realtime::make_ahead`].
     lead: Span,
     /// What the host has been told of the time.
@@ -121,7 +122,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             between,
             batch: TxBatch::new(),
             spoilt: VecDeque::new(),
-            rx: Burst::new(),
+            streaks: Streaks::default(),
             lead: Span::ZERO,
             reached: Time::ZERO,
             stats: RealtimeStats::default(),
@@ -234,18 +235,16 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             self.pool.give(frame);
             moved = true;
         }
-        if self.port.rx_raw(&mut self.rx) == 0 && self.rx.is_empty() {
+        let mut rx = Burst::new();
+        if self.port.rx_raw(&mut rx) == 0 {
             return (moved, 0, now);
         }
-        // Taken only when there is something in it: the move costs more than an idle turn should.
-        let mut rx = std::mem::take(&mut self.rx);
         let taken = rx.len();
         self.stats.rx_frames += taken as u64;
         // Ports that read the clock when they take a burst say so.
         now = rx.first().map_or(now, |f| f.meta().arrive.max(now));
         rx.iter().take(EXPECT_FRAMES).for_each(|f| self.host.expect(f));
         let plain = self.between.tee.is_none() && self.between.rx_faults.is_none();
-        let mut received = Received::default();
         for i in 0..rx.len() {
             if let Some(soon) = rx.get(i + EXPECT_FRAMES) {
                 self.host.expect(soon);
@@ -254,17 +253,16 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
             if frame.meta().arrive == Time::ZERO {
                 frame.meta_mut().arrive = now;
             }
-            if plain && !self.hand_over_middle(now, frame, &mut received, rec) {
-                self.hand_over_roce(now, frame, rec);
+            if plain && !self.hand_over_usual(now, frame, rec) {
+                self.hand_over(now, frame, rec);
             }
         }
         if plain {
-            self.host.count_received(&received);
+            self.host.count_streaks(&mut self.streaks);
             self.pool.give_many(&mut rx);
         } else {
             rx.drain(..).for_each(|frame| self.pass(now, frame, rec));
         }
-        self.rx = rx;
         (true, taken, now)
     }
 
@@ -289,37 +287,20 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         }
     }
 
-    fn hand_over(&mut self, now: Time, frame: &mut P::Frame, rec: &mut impl Record) {
-        let mut received = Received::default();
-        if !self.hand_over_middle(now, frame, &mut received, rec) {
-            self.hand_over_roce(now, frame, rec);
-        }
-        self.host.count_received(&received);
-    }
-
-    /// Most frames: in the middle of a message and the next of their queue pair. False when it is another, and nothing has
-    /// happened. To be counted when the burst is over.
+    /// Most frames: the next of their queue pair in the middle of a message, and ACKs. False when it is another, and nothing
+    /// has happened. To be counted when the burst is over.
     #[inline(always)]
-    fn hand_over_middle(
-        &mut self,
-        now: Time,
-        frame: &mut P::Frame,
-        received: &mut Received,
-        rec: &mut impl Record,
-    ) -> bool {
-        let Some(f) = fast::parse_usual(frame.head(), frame.len()) else { return false };
-        let Some(qp) = self.host.next_middle(&f) else { return false };
-        if self.is_right(frame) && self.port.admit(now, &f, frame) {
-            self.host.on_next_middle(now, qp, &f, frame, received, rec);
-        }
-        true
+    fn hand_over_usual(&mut self, now: Time, frame: &mut P::Frame, rec: &mut impl Record) -> bool {
+        let Realtime { host, port, between, stats, streaks, .. } = self;
+        host.on_streak(now, (port, frame), streaks, rec, |frame| is_right(between, stats, frame))
     }
 
+    /// Hands over a frame, whatever it is.
     #[inline(never)]
-    fn hand_over_roce(&mut self, now: Time, frame: &mut P::Frame, rec: &mut impl Record) {
+    fn hand_over(&mut self, now: Time, frame: &mut P::Frame, rec: &mut impl Record) {
         match fast::parse_usual(frame.head(), frame.len()) {
             Some(f) => {
-                if self.is_right(frame) && self.port.admit(now, &f, frame) {
+                if is_right(&self.between, &mut self.stats, frame) && self.port.admit(now, &f, frame) {
                     self.host.on_parsed(now, &f, frame, rec);
                 }
             }
@@ -332,22 +313,13 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
     fn hand_over_other(&mut self, now: Time, frame: &mut P::Frame, rec: &mut impl Record) {
         match fast::parse(frame.head(), frame.len()) {
             Ok(f) if f.kind == Kind::Roce => {
-                if self.is_right(frame) && self.port.admit(now, &f, frame) {
+                if is_right(&self.between, &mut self.stats, frame) && self.port.admit(now, &f, frame) {
                     self.host.on_parsed(now, &f, frame, rec);
                 }
             }
             _ if self.answer(frame) || !self.port.admit_other(now, frame) => {}
             _ => self.host.on_frame(now, frame, rec),
         }
-    }
-
-    /// Whether the ICRC is right, where that is checked.
-    #[inline]
-    fn is_right(&mut self, frame: &P::Frame) -> bool {
-        let wrong = self.between.check_icrc
-            && frame.wire_bytes().map(icrc::verify).is_some_and(|v| matches!(v, Ok(false)));
-        self.stats.rx_icrc_errors += u64::from(wrong);
-        !wrong
     }
 
     /// Answers a question for our MAC; false when the frame is none. Without room the asker asks again.
@@ -432,4 +404,13 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Realtime<P, L> {
         }
         self.between.tee = None;
     }
+}
+
+/// Whether the ICRC is right, where that is checked.
+#[inline]
+fn is_right<F: Frame>(between: &Between<F>, stats: &mut RealtimeStats, frame: &F) -> bool {
+    let wrong =
+        between.check_icrc && frame.wire_bytes().map(icrc::verify).is_some_and(|v| matches!(v, Ok(false)));
+    stats.rx_icrc_errors += u64::from(wrong);
+    !wrong
 }

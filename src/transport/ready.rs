@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::{BURST, PRIORITIES};
+use crate::limits::PRIORITIES;
 
 /// List of senders that no pause holds back.
 pub const UNPAUSED: u8 = PRIORITIES as u8;
@@ -39,6 +39,40 @@ struct Lists {
 struct Entry {
     ticket: u32,
     sender: u32,
+}
+
+/// The senders of a list, in the three pieces they stand in.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'r> {
+    front: &'r [Entry],
+    near: &'r [Entry],
+    far: &'r [Entry],
+}
+
+impl Row<'_> {
+    /// How many there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.front.len() + self.near.len() + self.far.len()
+    }
+
+    /// True when there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.front.is_empty()
+    }
+
+    /// The sender `at` places behind the front.
+    #[inline(always)]
+    pub fn get(&self, at: usize) -> Option<u32> {
+        let behind = at.wrapping_sub(1);
+        let entry = match self.near.get(behind) {
+            Some(entry) => Some(entry),
+            None if at == 0 => self.front.first(),
+            None => self.far.get(behind.wrapping_sub(self.near.len())),
+        };
+        entry.map(|e| e.sender)
+    }
 }
 
 /// Bytes of memory of the lists without their places.
@@ -146,21 +180,16 @@ impl Ready {
         self.lists.rest[usize::from(list)].get(ahead - 1).map(|e| e.sender)
     }
 
-    /// The first senders of a list in their order, copied to `row`: `room` of them, a burst, or all.
-    #[inline]
-    pub fn firsts<'r>(&self, list: u8, room: usize, row: &'r mut [u32; BURST]) -> &'r [u32] {
-        let count = self.len(list).min(room).min(BURST);
-        let row = &mut row[..count];
-        if let Some((first, others)) = row.split_first_mut() {
-            *first = self.lists.fronts[usize::from(list)].sender;
-            if !others.is_empty() {
-                let (start, anew) = self.lists.rest[usize::from(list)].as_slices();
-                let (near, far) = others.split_at_mut(others.len().min(start.len()));
-                near.iter_mut().zip(start).for_each(|(to, entry)| *to = entry.sender);
-                far.iter_mut().zip(anew).for_each(|(to, entry)| *to = entry.sender);
-            }
-        }
-        row
+    /// The senders of a list in their order, where they stand: none is copied and none is looked up by a queue's index.
+    #[inline(always)]
+    pub fn row(&self, list: u8) -> Row<'_> {
+        let bit = 1 << list;
+        let front = (self.occupied & bit != 0).then(|| &self.lists.fronts[usize::from(list)]);
+        let (near, far) = match self.more & bit {
+            0 => Default::default(),
+            _ => self.lists.rest[usize::from(list)].as_slices(),
+        };
+        Row { front: front.map_or(&[], std::slice::from_ref), near, far }
     }
 
     /// The first sender of a list joins its end.
@@ -309,10 +338,9 @@ mod tests {
             assert_eq!(r.front(0), first.map(|((_, s), l)| (l as u8, *s)));
             for (l, m) in model.iter().enumerate().take(3) {
                 let l = l as u8;
-                assert!(
-                    r.firsts(l, 9, &mut [0; BURST]).iter().eq(m.iter().take(9).map(|e| &e.1))
-                        && r.len(l) == m.len()
-                );
+                let row = r.row(l);
+                assert_eq!((r.len(l), row.len(), row.is_empty()), (m.len(), m.len(), m.is_empty()));
+                assert!((0..20).all(|i| row.get(i) == m.get(i).map(|e| e.1)));
                 assert_eq!(
                     (0..4).map(|i| r.behind(l, i)).collect::<Vec<_>>(),
                     (0..4).map(|i| Some(m.get(i)?.1)).collect::<Vec<_>>()

@@ -324,7 +324,7 @@ impl Requester {
 
     /// True when the oldest message is still being sent: it cannot be finished. Known without a look at the message.
     #[inline]
-    pub fn sends_oldest(&self) -> bool {
+    pub fn amid_oldest(&self) -> bool {
         self.head == self.cursor && psn::before(self.psn_una, psn::add(self.msg_psn, self.msg_packets))
     }
 
@@ -332,7 +332,7 @@ impl Requester {
     /// [`Requester::acknowledge`] that returned true.
     #[inline]
     pub fn finished(&mut self, messages: &mut Messages, shared: &Shared) -> Option<Message> {
-        if self.head == NONE || self.sends_oldest() {
+        if self.head == NONE || self.amid_oldest() {
             return None;
         }
         let m = messages.get(self.head);

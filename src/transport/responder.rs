@@ -133,11 +133,14 @@ impl Responder {
     /// A packet in the middle of a message is the next and nothing is wrong with it.
     #[inline(always)]
     pub fn expects_middle(&self, is_send: bool, psn: u32, payload_len: u16, shared: &Shared) -> bool {
+        payload_len == shared.mtu && self.expects_full(is_send, psn)
+    }
+
+    /// The same of one that is as long as the path MTU.
+    #[inline(always)]
+    pub fn expects_full(&self, is_send: bool, psn: u32) -> bool {
         let phase = if is_send { Phase::Send } else { Phase::Write };
-        self.phase == phase
-            && psn == self.epsn
-            && payload_len == shared.mtu
-            && self.flags & (flags::DEAD | flags::GAP | flags::NAK) == 0
+        self.phase == phase && psn == self.epsn && self.flags & (flags::DEAD | flags::GAP | flags::NAK) == 0
     }
 
     /// Takes such a packet, as [`Responder::on_data`] would.

@@ -15,6 +15,7 @@ pub mod common;
 pub mod dissect;
 pub mod fast;
 pub mod fixed;
+pub mod form;
 pub mod headers;
 pub mod icrc;
 pub mod messages;

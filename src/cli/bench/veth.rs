@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 
 use super::testpmd::{self, Sample, Testpmd};
 use super::{Figure, Peer, ROUNDS, Rounds, Unit};
+use crate::plan::device::DeviceSpec;
 use crate::plan::{Mode, Plan};
 use crate::profile::{self, Overrides};
 use crate::run::{self, Options};
@@ -154,9 +155,8 @@ fn peers(scratch: &Path, frame: &[u8]) -> anyhow::Result<Vec<Other>> {
     let pcap = scratch.join(format!("{}.pcap", frame.len()));
     capture(&pcap, frame)?;
     let len = frame.len() as u16;
-    let slot = (u32::from(len) + 80).next_power_of_two().max(2_048);
-    let device =
-        format!("net_af_packet0,iface=a0,framesz={slot},blocksz={},qdisc_bypass=1", (slot * 8).max(4_096));
+    // The same ring as ours.
+    let (device, _) = DeviceSpec::parse("net_af_packet0,iface=a0")?.arguments(len.into(), 1)?;
     let testpmd = Testpmd::find().map(|t| Box::new(move || t.start("txonly", &device, len)) as Start);
     let other = |name: &'static str, args: Vec<String>| {
         let program = which(name)?;

@@ -5,11 +5,11 @@
 //! again is not timed, as nobody can tell which of the two is acknowledged (RFC 6298, 3).
 
 use super::port::DELAY_NS_MAX;
-use crate::frame::{Frame, HEAD_MAX, flags};
+use crate::frame::{Frame, flags};
 use crate::measure::distribution::Distribution;
 use crate::transport::config::QPN_FIRST;
 use crate::units::Time;
-use crate::wire::fast::{self, Fast};
+use crate::wire::fast;
 use crate::wire::{ETHERTYPE_IPV4, be16, be32, psn};
 
 /// Offset of a BTH behind untagged IPv4 without options.
@@ -66,15 +66,11 @@ impl Asked {
         }
     }
 
-    /// An ACK or NAK came in.
+    /// An ACK of this PSN came in to a queue pair, or, not `positive`, a NAK.
     #[inline]
-    pub fn answered(&mut self, now: Time, f: &Fast, head: &[u8; HEAD_MAX]) {
-        let Some(packet) = self.packets.get_mut(f.dest_qp.wrapping_sub(QPN_FIRST) as usize) else { return };
-        if packet.at == Time::NEVER {
-            return;
-        }
-        let positive = f.aeth(head).is_some_and(|a| a.syndrome >> 5 == 0);
-        if positive && psn::before(f.psn, packet.psn) {
+    pub fn answered(&mut self, now: Time, dest_qp: u32, psn: u32, positive: bool) {
+        let Some(packet) = self.packets.get_mut(dest_qp.wrapping_sub(QPN_FIRST) as usize) else { return };
+        if packet.at == Time::NEVER || positive && psn::before(psn, packet.psn) {
             return;
         }
         let Packet { at, class, .. } = std::mem::replace(packet, NONE);

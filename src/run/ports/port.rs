@@ -14,7 +14,7 @@ use arrayvec::ArrayVec;
 use super::asked::Asked;
 use super::siblings::{News, Siblings};
 use super::stamp::Stamper;
-use crate::frame::{Burst, Fill, Frame, FramePool, Port, PortCaps, TxBatch, flags};
+use crate::frame::{Arrived, Burst, Fill, Frame, FramePool, Port, PortCaps, STAMPED, TxBatch, flags};
 use crate::limits::BURST;
 use crate::measure::distribution::{Distribution, Percentiles};
 use crate::plan::lab::PfcMode;
@@ -521,7 +521,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         let (mut span, mut bytes) = (Span::ZERO, 0);
         let mut count = |len: FrameLen, n: usize| {
             span += Span(self.timing.wire_time(len).0 * n as u64);
-            bytes += n as u64 * (u64::from(len.0.max(60)) + 4);
+            bytes += n as u64 * len.counted();
         };
         let mut data = &batch.data[..];
         if let Some(len) = batch.data_len() {
@@ -543,16 +543,37 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     #[inline]
     fn stamp(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) {
         let Some(stamps) = &self.stamps else { return };
-        let together = stamps.together(now);
-        for frame in batch.control.iter_mut().chain(&mut batch.data) {
-            if frame.meta().flags & flags::DATA == 0 {
+        let mut together = stamps.together(now);
+        for frame in &mut batch.data {
+            // Most of them, and their hosts have said that they ask for nothing.
+            let plain = frame.meta().driver == STAMPED;
+            if !plain && frame.meta().flags & flags::DATA == 0 {
                 continue;
             }
-            stamps.write(&together, frame);
-            if frame.meta().flow < self.streams_from {
+            stamps.write(&mut together, frame);
+            if !plain && frame.meta().flow < self.streams_from {
                 self.asked.sent(now, frame);
             }
         }
+    }
+
+    /// Takes over what the stamp of a frame says; false when it has none of this run.
+    #[inline(always)]
+    fn read_stamp(&mut self, (at, payload_len): (u8, u16), ecn: u8, frame: &mut P::Frame) -> bool {
+        let arrive = frame.meta().arrive;
+        let stamps = self.stamps.as_ref();
+        let stamp = stamps.and_then(|s| s.read(self.taken_at, frame.head(), at.into(), payload_len));
+        let Some(stamp) = stamp else {
+            let m = frame.meta_mut();
+            (m.intended, m.start) = (Time::NEVER, Time::NEVER);
+            return false;
+        };
+        let sharp = self.sharp || arrive < self.taken_at;
+        self.seen.frame(arrive.since(stamp.wire_out), sharp, frame.len().counted(), ecn == 3);
+        let m = frame.meta_mut();
+        (m.intended, m.start) = (stamp.intended, stamp.wire_out);
+        (m.src, m.flow) = (stamp.port.into(), stamp.sender);
+        true
     }
 
     /// Keeps a probe that is for us.
@@ -589,12 +610,6 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             None => self.stats.other += 1,
         }
     }
-}
-
-/// Bytes of a frame, padded and with FCS.
-#[inline(always)]
-fn in_wire<F: Frame>(frame: &F) -> u64 {
-    u64::from(frame.len().0.max(60)) + 4
 }
 
 impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
@@ -635,24 +650,19 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
                 return 0;
             }
         }
-        let taken = self.device.rx_burst(out);
+        let clock = self.clock;
+        let arrived = self.device.rx_timed(out, || clock.now());
         self.flush();
-        if taken == 0 {
+        let Some(Arrived { frames: taken, bytes, at: now }) = arrived else {
             // Seen empty after the turn began: good enough, and no clock is read for it.
             self.emptied_at = self.emptied_at.max(self.turn_began());
             return 0;
-        }
-        let now = self.clock.now();
+        };
         self.taken_at = now;
         // As exact as what is handed over ahead of the wire.
         self.sharp = now.since(self.emptied_at) <= self.backlog;
         if taken < room {
             self.emptied_at = now;
-        }
-        let mut bytes = 0;
-        for frame in &mut out[before..] {
-            frame.meta_mut().arrive = now;
-            bytes += in_wire(frame);
         }
         if self.stamps_arrivals {
             for frame in &mut out[before..] {
@@ -680,24 +690,28 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
             self.probed(at, &{ *f }, frame);
             return false;
         }
-        let stamp = self.stamps.as_ref();
-        let stamp =
-            stamp.and_then(|s| s.read(self.taken_at, frame.head(), f.head_len().into(), f.payload_len));
-        if let Some(stamp) = stamp {
-            let sharp = self.sharp || at < self.taken_at;
-            self.seen.frame(at.since(stamp.wire_out), sharp, in_wire(frame), f.ecn == 3);
-            let m = frame.meta_mut();
-            (m.intended, m.start) = (stamp.intended, stamp.wire_out);
-            (m.src, m.flow) = (stamp.port.into(), stamp.sender);
-            return true;
+        if !self.read_stamp((f.head_len(), f.payload_len), f.ecn, frame) {
+            if f.payload_len > 0 {
+                self.stats.unstamped += 1;
+            } else if f.opcode == Opcode::RcAck as u8 {
+                let positive = f.aeth(frame.head()).is_some_and(|a| a.syndrome >> 5 == 0);
+                self.asked.answered(at, f.dest_qp, f.psn, positive);
+            }
         }
-        let m = frame.meta_mut();
-        (m.intended, m.start) = (Time::NEVER, Time::NEVER);
-        if f.payload_len > 0 {
+        true
+    }
+
+    #[inline(always)]
+    fn admit_middle(&mut self, payload: (u8, u16), ecn: u8, frame: &mut P::Frame) -> bool {
+        if !self.read_stamp(payload, ecn, frame) {
             self.stats.unstamped += 1;
-        } else if f.opcode == Opcode::RcAck as u8 {
-            self.asked.answered(at, &{ *f }, frame.head());
         }
+        true
+    }
+
+    #[inline(always)]
+    fn admit_ack(&mut self, dest_qp: u32, psn: u32, frame: &P::Frame) -> bool {
+        self.asked.answered(frame.meta().arrive, dest_qp, psn, true);
         true
     }
 

@@ -9,13 +9,16 @@
 
 use crate::frame::{Fill, Frame, HEAD_MAX, STAMPED};
 use crate::rng::mix;
-use crate::units::{Span, Time};
+use crate::units::{FrameLen, Span, Time};
 use crate::wire::icrc::{Advance, of_u64};
 use crate::wire::stamp::{BEFORE, BEHIND_MIN, STAMP, Signature};
 use crate::wire::{ICRC_LEN, pad_of, psn};
 
 /// [`crate::frame::FrameMeta::driver`] of frames whose stamp has a time: the device refused them.
 const TIMED: u32 = 2;
+const _: () = assert!(TIMED & STAMPED == 0);
+/// The time of handing over is the second word of a stamp.
+const TIME_AT: usize = 8;
 /// Two cores may read the counter so far apart.
 const SKEW: Span = Span::from_us(1);
 
@@ -49,9 +52,10 @@ pub(super) struct Together {
     wire_out: Time,
     /// What run, port and time change in the register behind the stamp.
     register: u32,
-    /// What the time alone changes there in a stamp without one, and in the ICRC of the most common frame with such a stamp.
+    /// What the time alone changes there in a stamp without one.
     time: u32,
-    common: (u16, u32),
+    /// The head of the last frame with such a stamp, its length, and what the time changed in its ICRC.
+    last: (u8, FrameLen, u32),
 }
 
 impl Stamper {
@@ -77,36 +81,48 @@ impl Stamper {
     #[inline]
     pub fn together(&self, now: Time) -> Together {
         let register = of_u64::<16>(self.signature.first_word(0) ^ BEFORE) ^ of_u64::<8>(now.0 ^ BEFORE);
-        let time = of_u64::<8>(now.0);
-        let common = self.behind.first().map_or((0, 0), |a| (a.bytes(), a.over(time)));
-        Together { wire_out: now, register, time, common }
+        Together { wire_out: now, register, time: of_u64::<8>(now.0), last: (0, FrameLen(0), 0) }
     }
 
     /// Stamps a completed frame; false when there is no room for it.
     #[inline(always)]
-    pub fn write<F: Frame>(&self, burst: &Together, frame: &mut F) -> bool {
+    pub fn write<F: Frame>(&self, burst: &mut Together, frame: &mut F) -> bool {
         let m = frame.meta();
-        let (at, end) = (usize::from(m.head_len), usize::from(m.len.0));
-        let timed = m.driver == TIMED;
-        if !timed && m.driver != STAMPED {
-            return self.write_whole(burst, frame);
+        if m.driver & STAMPED == 0 {
+            return self.write_unusual(burst, frame);
         }
-        // By the host, or by us and the device refused it: the time alone is to be changed.
+        // By the host: the time alone is to be changed.
+        let (head_len, len) = (m.head_len, m.len);
+        if (burst.last.0, burst.last.1) != (head_len, len) {
+            let behind = usize::from(len.0).wrapping_sub(ICRC_LEN + STAMP + usize::from(head_len)) as u16;
+            burst.last = (head_len, len, self.carried(burst.time, behind));
+        }
         frame.meta_mut().driver = TIMED;
-        let behind = end.wrapping_sub(ICRC_LEN + STAMP + at) as u16;
-        let Some(bytes) = frame.wire_bytes_mut() else { return false };
-        let Some(time) = bytes.get_mut(at + 8..).and_then(|b| b.first_chunk_mut::<8>()) else { return false };
-        let change = match (timed, behind) {
-            (false, n) if n == burst.common.0 => burst.common.1,
-            (false, n) => self.carried(burst.time, n),
-            (true, n) => self.carried(of_u64::<8>(u64::from_le_bytes(*time) ^ burst.wire_out.0), n),
+        let at = usize::from(head_len) + TIME_AT;
+        let Some(time) = frame.head_mut().get_mut(at..).and_then(|b| b.first_chunk_mut()) else {
+            return false;
         };
         *time = burst.wire_out.0.to_le_bytes();
-        change_icrc(bytes, end, change)
+        change_icrc(frame, burst.last.2)
+    }
+
+    /// Stamps a frame that the device refused, or that has no stamp yet.
+    #[inline(never)]
+    fn write_unusual<F: Frame>(&self, burst: &Together, frame: &mut F) -> bool {
+        let m = frame.meta();
+        if m.driver != TIMED {
+            return self.write_whole(burst, frame);
+        }
+        let (at, len) = (usize::from(m.head_len), usize::from(m.len.0));
+        let Some(time) = frame.head_mut().get_mut(at + TIME_AT..).and_then(|b| b.first_chunk_mut()) else {
+            return false;
+        };
+        let change = of_u64::<8>(u64::from_le_bytes(*time) ^ burst.wire_out.0);
+        *time = burst.wire_out.0.to_le_bytes();
+        change_icrc(frame, self.carried(change, len.wrapping_sub(ICRC_LEN + STAMP + at) as u16))
     }
 
     /// Stamps a frame that has no stamp yet.
-    #[inline(never)]
     fn write_whole<F: Frame>(&self, burst: &Together, frame: &mut F) -> bool {
         let m = frame.meta();
         let (at, end) = (usize::from(m.head_len), usize::from(m.len.0));
@@ -126,7 +142,7 @@ impl Stamper {
         // The sender was taken as zero.
         let register =
             burst.register ^ of_u64::<16>(u64::from(sender) << 32) ^ of_u64::<0>(intended.0 ^ BEFORE);
-        change_icrc(bytes, end, self.carried(register, (end - ICRC_LEN - at - STAMP) as u16))
+        change_icrc(frame, self.carried(register, (end - ICRC_LEN - at - STAMP) as u16))
     }
 
     /// What a change of the register behind the stamp becomes so many bytes later.
@@ -156,11 +172,12 @@ impl Stamper {
     }
 }
 
-/// Changes the ICRC that ends a frame of `end` bytes.
+/// Changes the ICRC that ends a frame.
 #[inline(always)]
-fn change_icrc(bytes: &mut [u8], end: usize, change: u32) -> bool {
-    let at = end.wrapping_sub(ICRC_LEN);
-    let Some(icrc) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut::<ICRC_LEN>()) else { return false };
+fn change_icrc<F: Frame>(frame: &mut F, change: u32) -> bool {
+    let Some(icrc) = frame.wire_bytes_mut().and_then(|b| b.last_chunk_mut::<ICRC_LEN>()) else {
+        return false;
+    };
     *icrc = (u32::from_le_bytes(*icrc) ^ change).to_le_bytes();
     true
 }
@@ -176,7 +193,6 @@ mod tests {
     use super::*;
     use crate::frame::FramePool;
     use crate::frame::whole::{WholeFrame, WholePool};
-    use crate::units::FrameLen;
     use crate::wire::headers::{Ext, Opcode, Reth};
     use crate::wire::icrc;
     use crate::wire::template::{BthFields, FrameSpec, Template};
@@ -220,7 +236,7 @@ mod tests {
                     assert_eq!(s.read(now, f.head(), head_len, payload), None, "constant bytes are no stamp");
                     // Once refused, then handed over.
                     for wire_out in [Time(7_999_999_000_000), Time(7_999_999_500_001)] {
-                        let stamped = s.write(&s.together(wire_out), &mut f);
+                        let stamped = s.write(&mut s.together(wire_out), &mut f);
                         assert_eq!(stamped, fits, "{payload}");
                         assert_eq!(icrc::verify(f.wire_bytes().unwrap()), Ok(true), "{payload} {ext:?}");
                         let stamp = fits.then_some(Stamp {
@@ -252,7 +268,7 @@ mod tests {
             f.meta_mut().driver = STAMPED;
             // Once refused, then handed over.
             for wire_out in [Time(7_999_999_000_000), Time(7_999_999_500_001)] {
-                assert!(s.write(&s.together(wire_out), &mut f));
+                assert!(s.write(&mut s.together(wire_out), &mut f));
                 assert_eq!(icrc::verify(f.wire_bytes().unwrap()), Ok(true), "{payload}");
                 let stamp = s.read(Time(8_000_000_000_000), f.head(), at, payload).unwrap();
                 assert_eq!((stamp.wire_out, stamp.intended, stamp.sender), (wire_out, intended, sender));
@@ -267,7 +283,7 @@ mod tests {
         let mut f = frame(&mut pool, &FrameSpec::default(), Ext::None, 1_024);
         let (at, now) = (usize::from(f.meta().head_len), Time(5_000_000_000));
         let (ours, others) = (Stamper::new(1, 0, &[1_024]), Stamper::new(2, 0, &[1_024]));
-        assert!(others.write(&others.together(now), &mut f));
+        assert!(others.write(&mut others.together(now), &mut f));
         assert_eq!(ours.read(now, f.head(), at, 1_024), None);
         assert!(others.read(now, f.head(), at, 1_024).is_some());
         assert_eq!(others.read(Time(1_000_000_000), f.head(), at, 1_024), None);

@@ -13,7 +13,7 @@ struct Together {
     class: ClassIx,
     frames: u64,
     bytes: u64,
-    /// The last stamps, and of how many frames.
+    /// The last stamps, and how many frames had come before the first with them.
     start: (Time, u64),
     intended: (Time, u64),
 }
@@ -54,8 +54,8 @@ impl Tally {
         let Together { now, class, frames, bytes, start, intended } =
             std::mem::replace(&mut self.open, NOTHING);
         self.recorder.count_arrivals(now, class, frames, bytes);
-        self.recorder.count_latencies(now, class, Since::WireOut(start.0), start.1);
-        self.recorder.count_latencies(now, class, Since::Intended(intended.0), intended.1);
+        self.recorder.count_latencies(now, class, Since::WireOut(start.0), frames - start.1);
+        self.recorder.count_latencies(now, class, Since::Intended(intended.0), frames - intended.1);
     }
 
     /// The recorder, with everything counted.
@@ -71,13 +71,15 @@ impl Tally {
 
     #[inline(never)]
     fn other_start(&mut self, start: Time) {
-        let (before, n) = std::mem::replace(&mut self.open.start, (start, 0));
+        let (before, from) = std::mem::replace(&mut self.open.start, (start, self.open.frames));
+        let n = self.open.frames - from;
         self.recorder.count_latencies(self.open.now, self.open.class, Since::WireOut(before), n);
     }
 
     #[inline(never)]
     fn other_intended(&mut self, intended: Time) {
-        let (before, n) = std::mem::replace(&mut self.open.intended, (intended, 0));
+        let (before, from) = std::mem::replace(&mut self.open.intended, (intended, self.open.frames));
+        let n = self.open.frames - from;
         self.recorder.count_latencies(self.open.now, self.open.class, Since::Intended(before), n);
     }
 }
@@ -101,8 +103,6 @@ impl Record for Tally {
         let open = &mut self.open;
         open.frames += 1;
         open.bytes += u64::from(meta.len.0) + 4;
-        open.start.1 += 1;
-        open.intended.1 += 1;
     }
 
     #[inline]
