@@ -45,6 +45,8 @@ pub struct LabPort {
     pub tx_backlog: Option<Bytes>,
     /// Queues each way; 0 and 1 are one.
     pub queues: u16,
+    /// Every so-manieth frame of a queue pair or stream is stamped; 0 and 1 are all.
+    pub stamp_every: u32,
 }
 
 /// Who obeys pauses.

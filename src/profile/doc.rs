@@ -712,6 +712,8 @@ table! {
         dut_port: Option<String>,
         /// Queues of the device, each with ranks and a worker of its own.
         queues: Option<u16>,
+        /// Every so-manieth frame of each queue pair and stream carries a stamp; left out: all do.
+        stamp_every: Option<u32>,
         /// Who obeys XOFF.
         pfc: Option<PfcDoc>,
         /// Span between a PFC frame's arrival and the port obeying it.

@@ -13,6 +13,10 @@ use crate::units::Span;
 const POOL_FRAMES_MIN: u32 = 256;
 const POOL_FRAMES_MAX: u32 = 1 << 20;
 
+/// Frames of a queue pair or stream of which at least one is stamped: PSNs have 24 bits, and a run without any stamp has no
+/// latency.
+const STAMP_EVERY_MAX: u32 = 1 << 20;
+
 /// Longest absence of a worker unless the profile says otherwise.
 const STALL_MAX: Span = Span::from_ms(1);
 
@@ -67,6 +71,13 @@ pub(super) fn build(doc: &ProfileDoc, hosts: &[HostConfig]) -> Result<Lab, Fault
         if queues > 1 && p.receive.is_some() {
             return fault(key("receive"), "a receive buffer has one drain; leave it out, or queues");
         }
+        let stamp_every = p.stamp_every.unwrap_or(1);
+        if !(1..=STAMP_EVERY_MAX).contains(&stamp_every) {
+            let text = format!(
+                "must be from 1 (every frame has a stamp) to {STAMP_EVERY_MAX}; leave it out for stamps in all frames"
+            );
+            return fault(key("stamp_every"), text);
+        }
         let ip = |k: &str, text: &Option<String>| {
             let parse = |t: &String| t.split('/').next().unwrap_or(t).parse();
             text.as_ref().map(parse).transpose().map_err(|_| Fault {
@@ -95,6 +106,7 @@ pub(super) fn build(doc: &ProfileDoc, hosts: &[HostConfig]) -> Result<Lab, Fault
             set_flow_control: p.set_flow_control.unwrap_or(false),
             tx_backlog: p.tx_backlog.map(|s| s.0),
             queues,
+            stamp_every,
             device,
         });
     }

@@ -556,6 +556,13 @@ impl Screen {
             if let Some(doubt) = p.arrival_doubt_ns {
                 parts.push(format!("arrivals stamped by the {}, to {}", p.arrival_point, time(doubt)));
             }
+            if let Some(n) = p.stamp_every.filter(|n| *n > 1) {
+                parts.push(format!(
+                    "{} frames with stamps, 1 of {}",
+                    grouped(p.tx_stamped),
+                    grouped(n.into())
+                ));
+            }
             // What the way itself adds varies by a few frames.
             if let Some(depth) = p.queue_bytes_inferred.max.filter(|b| *b > QUEUE_TOLD_MIN) {
                 parts.push(format!("queue before it up to {} by the delay", bytes(depth as u64)));

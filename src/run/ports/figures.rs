@@ -6,6 +6,7 @@ use crate::dpdk::{EthPort, StampSource};
 use crate::frame::{PfcSeen, Port};
 use crate::measure::stats::HostStats;
 use crate::plan::Plan;
+use crate::plan::device::DeviceSpec;
 use crate::run::result::PortFigures;
 use crate::sys::tsc::Tsc;
 use crate::units::{LinkTiming, Span, Time};
@@ -138,6 +139,8 @@ pub(super) fn figures(
         delay_ns,
         delay_blurred: left.seen.blurred,
         queue_bytes_inferred,
+        stamp_every: (!lab.device.as_ref().is_some_and(DeviceSpec::is_sink)).then(|| lab.stamp_every.max(1)),
+        tx_stamped: s.tx_stamped,
         unstamped: s.unstamped,
         rx_other: s.other,
         answered: s.answered,

@@ -21,14 +21,14 @@ use crate::plan::lab::PfcMode;
 use crate::run::realtime::TX_BURSTS;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
-use crate::wire::HEAD_MAX;
 use crate::wire::fast::{self, Fast, IpKey, Kind};
 use crate::wire::headers::{Deth, Ext, Opcode};
 use crate::wire::icrc;
 use crate::wire::neighbour::{self, Neighbour};
 use crate::wire::pfc::{PfcFrame, global_pause};
 use crate::wire::stamp::Signature;
-use crate::wire::template::{BthFields, Template};
+use crate::wire::template::{BthFields, Template, bth_offset};
+use crate::wire::{HEAD_MAX, be32, psn};
 
 /// Answers to neighbours that wait for room.
 const ANSWERS_MAX: usize = BURST;
@@ -104,6 +104,8 @@ pub(super) struct WireStats {
     pub lost_down: u64,
     /// Arrivals that the device had stamped.
     pub stamped: u64,
+    /// Data frames handed over with a stamp of ours.
+    pub tx_stamped: u64,
 }
 
 /// What a port saw of the way its data frames came: delays by our own stamps, and marks.
@@ -137,6 +139,7 @@ impl WireStats {
             unstamped: self.unstamped + other.unstamped,
             lost_down: self.lost_down + other.lost_down,
             stamped: self.stamped + other.stamped,
+            tx_stamped: self.tx_stamped + other.tx_stamped,
         };
     }
 }
@@ -320,9 +323,9 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         }
     }
 
-    /// What its stamps have in common; `None` where it writes none.
+    /// What its stamps have in common, for hosts that write them into every frame; `None` where not every frame has one.
     pub fn signature(&self) -> Option<Signature> {
-        self.stamps.as_ref().map(Stamper::signature)
+        self.stamps.as_ref().and_then(Stamper::signature)
     }
 
     /// Starts the port's time again at `origin`.
@@ -484,7 +487,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         if self.down {
             return self.lose(now, batch);
         }
-        self.stamp(now, batch);
+        let mut stamped = self.stamp(now, batch);
         if let Some(m) = batch.data.first().map(Frame::meta).filter(|m| m.flow >= self.streams_from) {
             let _ = self.lateness.try_push(now.since(m.intended));
         }
@@ -494,12 +497,15 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         if !batch.is_empty() {
             (left, left_bytes) = self.on_wire(batch);
             self.stats.refused += 1;
+            let refused = batch.control.iter().chain(&batch.data);
+            stamped -= refused.filter(|f| Stamper::is_timed(*f)).count() as u64;
         }
         if sent > 0 {
             self.occupy(now, Span(span.0 - left.0));
         }
         self.stats.tx_frames += sent as u64;
         self.stats.tx_bytes += bytes - left_bytes;
+        self.stats.tx_stamped += stamped;
         sent
     }
 
@@ -539,20 +545,48 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         (span, bytes)
     }
 
-    /// Stamps data frames.
+    /// Stamps data frames: all of them, or those that are selected. Returns how many have a stamp.
     #[inline]
-    fn stamp(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) {
-        let Some(stamps) = &self.stamps else { return };
+    fn stamp(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) -> u64 {
+        let Some(stamps) = &self.stamps else { return 0 };
+        if !stamps.every().all() {
+            return self.stamp_selected(now, batch);
+        }
         let together = stamps.together(now);
+        let mut stamped = 0;
         for frame in batch.control.iter_mut().chain(&mut batch.data) {
             if frame.meta().flags & flags::DATA == 0 {
                 continue;
             }
-            stamps.write(&together, frame);
+            stamped += u64::from(stamps.write(&together, frame));
             if frame.meta().flow < self.streams_from {
                 self.asked.sent(now, frame);
             }
         }
+        stamped
+    }
+
+    /// As [`LabPort::stamp`] where not every frame has a stamp. A frame without one costs a look at its PSN.
+    #[inline(never)]
+    fn stamp_selected(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) -> u64 {
+        let Some(stamps) = &self.stamps else { return 0 };
+        let (together, every) = (stamps.together(now), stamps.every());
+        let mut stamped = 0;
+        for frame in batch.control.iter_mut().chain(&mut batch.data) {
+            let m = frame.meta();
+            if m.flags & flags::DATA == 0 {
+                continue;
+            }
+            let of_qp = m.flow < self.streams_from;
+            let head = frame.head();
+            if every.has(be32(head, bth_offset(head) + 8) & psn::MASK) {
+                stamped += u64::from(stamps.write(&together, frame));
+            }
+            if of_qp {
+                self.asked.sent(now, frame);
+            }
+        }
+        stamped
     }
 
     /// Keeps a probe that is for us.

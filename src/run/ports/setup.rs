@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::asked::Asked;
 use super::port::{self, Clock, Identity, Wire};
-use super::stamp::Stamper;
+use super::stamp::{Every, Stamper};
 use super::steer::{Steered, steer};
 use crate::dpdk::ethdev::FlowControl;
 use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufFrames, MbufPool, PoolSpec, PortSpec};
@@ -308,6 +308,7 @@ pub(super) fn lab_port(
         clock,
     };
     device.observe_clock();
+    let stamps = stamps.map(|s| s.select(Every::nth(lab.stamp_every)));
     let mut port = port::LabPort::new(device, pool, wire, stamps);
     port.asked = Asked::new(host.qps.len(), plan.classes.len());
     port

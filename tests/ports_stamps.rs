@@ -1,0 +1,100 @@
+//! Stamps in some frames of a run on real ports: how many, which ones, and that nothing else changes. Both ends of a memif,
+//! where ICRCs are checked.
+#![cfg(all(feature = "dpdk", target_os = "linux"))]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::{rankstorm, run_into, text};
+use rankstorm::report::model::RunReport;
+
+/// A run from port 0, with these keys in its `[[port]]`, to port 1.
+fn run(name: &str, run_keys: &str, port_keys: &str, traffic: &str) -> (RunReport, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = format!("@rs-stamps-{name}-{}", std::process::id());
+    let port = |i: u32, role: &str, keys: &str| {
+        format!("[[port]]\ndevice = \"net_memif{i},role={role},socket={socket}\"\nrate = \"1G\"\n{keys}")
+    };
+    let profile = format!(
+        "[run]\non = \"ports\"\ngap = \"1ms\"\nlimit = \"20s\"\nstall_max = \"5s\"\nworkers = 1\n{run_keys}{}{}{traffic}",
+        port(0, "server", port_keys),
+        port(1, "client", "")
+    );
+    std::fs::write(dir.path().join("p.toml"), profile).unwrap();
+    let out = dir.path().join("out");
+    let r = run_into(&out, &dir.path().join("p.toml"), &[], 0);
+    assert!(r.tester.trustworthy, "{:?}", r.tester.why);
+    for p in &r.tester.ports {
+        assert_eq!(p.icrc_errors, 0, "{p:?}");
+    }
+    (r, std::fs::read_to_string(out.join("report.txt")).unwrap())
+}
+
+fn latency(r: &RunReport, from: &str) -> u64 {
+    let row = r.latency_ns.iter().find(|l| (l.from.as_str(), l.to.as_str()) == (from, "wire_in"));
+    row.map_or(0, |l| l.percentiles.n)
+}
+
+/// Two streams that take turns: every tenth frame of the port would be of one of them alone.
+const STREAMS: &str = "[[stream]]\nfrom = 0\nto = 1\nsize = 1086\nload = \"4%\"\nduration = \"200 ms\"\n\
+    [[stream]]\nfrom = 0\nto = 1\nsize = 1086\nload = \"4%\"\nduration = \"200 ms\"\nstart = \"20 us\"\n";
+
+#[test]
+fn every_tenth_frame_of_each_stream_brings_its_stamps_and_the_rest_are_counted() {
+    for (name, run_keys, class) in
+        [("v4", "", ""), ("v6", "ip = \"v6\"\n", "[class.roce]\nmtu = 1024\nvlan = 100\n")]
+    {
+        let (r, said) = run(name, run_keys, "stamp_every = 10\n", &format!("{STREAMS}{class}"));
+        let [a, b] = r.tester.ports.as_slice() else { panic!("{:?}", r.tester.ports) };
+        let s = r.streams.as_ref().unwrap();
+        // Each stream sends as many, and its first frame is stamped.
+        let stamped = 2 * (s.frames_tx / 2).div_ceil(10);
+        assert!(s.frames_tx > 1_000 && s.frames_tx % 2 == 0 && s.frames_rx == s.frames_tx, "{s:?}");
+        assert_eq!((a.stamp_every, a.tx_stamped), (Some(10), stamped), "{name}: {a:?}");
+        assert_eq!((b.stamp_every, b.tx_stamped), (Some(1), 0), "it sends no data");
+        assert_eq!(b.unstamped, s.frames_rx - stamped, "{name}");
+        assert_eq!((latency(&r, "wire_out"), latency(&r, "intended")), (stamped, stamped), "{name}");
+        assert_eq!(r.classes[0].arrivals, s.frames_rx, "frames without stamps count");
+        assert_eq!(s.with_latency, 2, "of both streams");
+        assert!(said.contains("frames with stamps, 1 of 10"), "{said}");
+    }
+}
+
+#[test]
+fn every_seventh_packet_of_a_queue_pair_does_and_round_trips_go_on() {
+    let incast = "[[workload]]\nname = \"in\"\nkind = \"incast\"\nsenders = 1\nmessage = \"1 MiB\"\n";
+    let (r, _) = run("rc", "warmup = 1\nrepeats = 5\n", "stamp_every = 7\n", incast);
+    let [a, b] = r.tester.ports.as_slice() else { panic!("{:?}", r.tester.ports) };
+    // 256 packets of 4,096 B an iteration, six of them, with PSNs that follow each other.
+    let (all, measured) = (6 * 256, 5 * 256);
+    let share = |of: u64, n: u64| (of / 7..=of.div_ceil(7)).contains(&n);
+    assert_eq!(r.flows.retransmitted, 0);
+    assert!(share(all, a.tx_stamped), "{}", a.tx_stamped);
+    assert_eq!(b.unstamped, all - a.tx_stamped);
+    assert!(share(measured, latency(&r, "wire_out")), "{}", latency(&r, "wire_out"));
+    let round_trips = r.latency_ns.iter().find(|l| l.to == "ack_in").unwrap();
+    assert!(round_trips.percentiles.n >= 5, "they need no stamps: {round_trips:?}");
+}
+
+#[test]
+fn all_frames_are_stamped_unless_the_profile_says_otherwise() {
+    let (r, said) = run("all", "", "", STREAMS);
+    let s = r.streams.as_ref().unwrap();
+    let [a, b] = r.tester.ports.as_slice() else { panic!("{:?}", r.tester.ports) };
+    assert_eq!((a.stamp_every, a.tx_stamped, b.unstamped), (Some(1), s.frames_tx, 0));
+    assert!(!said.contains("frames with stamps"), "{said}");
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused_with_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in ["0", "1048577"] {
+        let devices =
+            format!("[[port]]\ndevice = \"loop:x\"\nstamp_every = {n}\n[[port]]\ndevice = \"loop:x\"\n");
+        std::fs::write(dir.path().join("p.toml"), format!("{devices}{STREAMS}")).unwrap();
+        let o = rankstorm(&["check".as_ref(), dir.path().join("p.toml").as_os_str()]);
+        let e = text(&o.stderr);
+        assert_eq!(o.status.code(), Some(2), "{e}");
+        assert!(e.contains("p.toml:3") && e.contains("must be from 1") && e.contains("1048576"), "{e}");
+    }
+}
