@@ -9,26 +9,13 @@
 
 use crate::frame::{Fill, Frame, HEAD_MAX, STAMPED};
 use crate::rng::mix;
-use crate::units::{Span, Time};
+use crate::units::Time;
 use crate::wire::icrc::{Advance, of_u64};
-use crate::wire::stamp::{BEFORE, BEHIND_MIN, STAMP, Signature};
+use crate::wire::stamp::{BEFORE, BEHIND_MIN, STAMP, Signature, Stamp};
 use crate::wire::{ICRC_LEN, pad_of, psn};
 
 /// [`crate::frame::FrameMeta::driver`] of frames whose stamp has a time: the device refused them.
 const TIMED: u32 = 2;
-/// Two cores may read the counter so far apart.
-const SKEW: Span = Span::from_us(1);
-
-/// What a stamp says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub wire_out: Time,
-    pub intended: Time,
-    /// Port that sent the frame, and its queue pair or stream.
-    pub port: u8,
-    pub sender: u32,
-}
-
 /// The number of a run that starts now.
 pub(super) fn run_number(ticks: u64) -> u32 {
     let number = mix(ticks ^ u64::from(std::process::id()) << 40) as u32;
@@ -183,21 +170,10 @@ impl Stamper {
         }
     }
 
-    /// The stamp at `at` of a frame with so much payload that came in at `now`, when it has one of this run.
+    /// As [`Signature::read`].
     #[inline(always)]
     pub fn read(&self, now: Time, head: &[u8; HEAD_MAX], at: usize, payload_len: u16) -> Option<Stamp> {
-        if usize::from(payload_len) < STAMP {
-            return None;
-        }
-        let [first, wire_out, intended] = words_of(head.get(at..)?.first_chunk()?);
-        let (wire_out, intended) = (Time(wire_out), Time(intended));
-        let ours = first as u32 == self.signature.run && wire_out <= now + SKEW;
-        ours.then_some(Stamp {
-            wire_out,
-            intended,
-            port: (first >> 56) as u8,
-            sender: (first >> 32) as u32 & psn::MASK,
-        })
+        self.signature.read(now, head, at, payload_len)
     }
 }
 
@@ -208,12 +184,6 @@ fn change_icrc(bytes: &mut [u8], end: usize, change: u32) -> bool {
     let Some(icrc) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut::<ICRC_LEN>()) else { return false };
     *icrc = (u32::from_le_bytes(*icrc) ^ change).to_le_bytes();
     true
-}
-
-#[inline(always)]
-fn words_of(stamp: &[u8; STAMP]) -> [u64; 3] {
-    let word = |i: usize| stamp.as_chunks().0.get(i).map_or(0, |b: &[u8; 8]| u64::from_le_bytes(*b));
-    [word(0), word(1), word(2)]
 }
 
 #[cfg(test)]
