@@ -259,6 +259,9 @@ pub fn plan_text(plan: &Plan) -> String {
 
 fn fabric_text(plan: &Plan) -> String {
     let f = &plan.fabric;
+    if plan.lab.no_model {
+        return format!("a real one, of which the profile says nothing; {}", ports_text(plan));
+    }
     let Some(sw) = f.switches.first() else { return "no embedded switch".into() };
     let shared = sw.shared_size().map_or_else(|_| "?".into(), bytes_text);
     format!(

@@ -20,6 +20,8 @@ pub struct Lab {
     pub stall_max: Span,
     /// Frames that each pool of the run may have out besides what ports receive into; `None`: as many as ports can hold.
     pub pool_frames: Option<u32>,
+    /// The profile describes no switch, and the run goes through a real one: nothing is said of the model's.
+    pub no_model: bool,
     /// Worker threads; `None`: one per queue as far as cores go, less one for the control plane.
     pub workers: Option<u16>,
 }

@@ -173,6 +173,9 @@ pub struct Prediction {
     pub local_messages: u64,
 }
 
+/// Warnings about the embedded switch.
+const OF_THE_MODEL: [&str; 3] = ["headroom_too_small", "shared_headroom_too_small", "ecmp_collisions"];
+
 /// When XOFF comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct XoffPrediction {
@@ -250,6 +253,15 @@ impl Plan {
     pub fn pfc_generators(&self) -> Vec<&str> {
         let generates = |a: &TimedAction| matches!(a.action, Action::Pfc { .. });
         self.hosts.iter().filter(|h| h.actions.iter().any(generates)).map(|h| h.name.as_str()).collect()
+    }
+
+    /// Takes back what was predicted of a switch that nobody described: its headroom, its pauses, and warnings of them.
+    pub fn without_model(&mut self) {
+        self.lab.no_model = true;
+        self.predicted.xoff = None;
+        self.predicted.headroom = None;
+        self.predicted.headrooms.clear();
+        self.warnings.retain(|(code, _)| !OF_THE_MODEL.contains(&code.as_str()));
     }
 
     /// Nominal time at which the run is cut off.

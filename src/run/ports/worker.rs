@@ -612,6 +612,7 @@ impl<'j, 'a> Turner<'j, 'a> {
         }
         // Nothing leaves from here on; what is on its way is still counted when the run ended by itself.
         self.lives.iter_mut().for_each(|l| l.port.silent = true);
+        self.recorder.over = self.phases.end().min(end);
         while !stopped && self.clock.now() < end + DRAIN {
             let now = self.clock.now();
             for (live, shard) in self.lives.iter_mut().zip(self.job.own()) {
@@ -635,7 +636,8 @@ impl<'j, 'a> Turner<'j, 'a> {
             self.recorder.recorder().add_round_trips(live.port.asked.round_trip_ns());
             frames += live.port.stats.tx_frames + live.port.stats.rx_frames;
         }
-        self.recorder.recorder().finish(end);
+        let over = self.recorder.over;
+        self.recorder.recorder().finish(over);
         let mut base = self.base.take().into_iter().flatten();
         let queues = std::mem::take(&mut self.lives).into_iter().zip(self.job.own());
         let queues: Vec<QueueLeft> =
