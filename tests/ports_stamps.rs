@@ -6,7 +6,10 @@
 mod common;
 
 use common::{rankstorm, run_into, text};
+use rankstorm::plan::Mode;
+use rankstorm::profile::{self, Overrides};
 use rankstorm::report::model::RunReport;
+use rankstorm::run::{self, Options};
 
 /// A run from port 0, with these keys in its `[[port]]`, to port 1.
 fn run(name: &str, run_keys: &str, port_keys: &str, traffic: &str) -> (RunReport, String) {
@@ -62,7 +65,8 @@ fn every_tenth_frame_of_each_stream_brings_its_stamps_and_the_rest_are_counted()
 
 #[test]
 fn every_seventh_packet_of_a_queue_pair_does_and_round_trips_go_on() {
-    let incast = "[[workload]]\nname = \"in\"\nkind = \"incast\"\nsenders = 1\nmessage = \"1 MiB\"\n";
+    // A machine that is busy with other things makes nobody send again.
+    let incast = "[[workload]]\nname = \"in\"\nkind = \"incast\"\nsenders = 1\nmessage = \"1 MiB\"\nack_timeout = \"4 s\"\n";
     let (r, _) = run("rc", "warmup = 1\nrepeats = 5\n", "stamp_every = 7\n", incast);
     let [a, b] = r.tester.ports.as_slice() else { panic!("{:?}", r.tester.ports) };
     // 256 packets of 4,096 B an iteration, six of them, with PSNs that follow each other.
@@ -83,6 +87,26 @@ fn all_frames_are_stamped_unless_the_profile_says_otherwise() {
     let [a, b] = r.tester.ports.as_slice() else { panic!("{:?}", r.tester.ports) };
     assert_eq!((a.stamp_every, a.tx_stamped, b.unstamped), (Some(1), s.frames_tx, 0));
     assert!(!said.contains("frames with stamps"), "{said}");
+}
+
+#[test]
+fn more_queues_than_a_stamp_can_name_are_refused_and_not_counted_from_zero_again() {
+    let port = |i: u32| {
+        format!("[[port]]\ndevice = \"net_null{i}\"\nrate = \"1G\"\nranks_per_port = 16\nqueues = 16\n")
+    };
+    let text = |ports: u32| {
+        (0..ports).map(port).collect::<String>() + "[[stream]]\nfrom = 0\nto = 16\nframes = 10\n"
+    };
+    let plan = |ports: u32, on: Option<Mode>| {
+        profile::from_str("many.toml", &text(ports), &Overrides { on, ..Overrides::default() })
+    };
+    // 256 queues have a number each.
+    plan(16, Some(Mode::Ports)).unwrap();
+    let e = plan(17, Some(Mode::Ports)).unwrap_err().to_string();
+    assert!(e.contains("272 queues in all [[port]] are more than the 256"), "{e}");
+    // A profile for another mode may have them; it is refused when it is run on ports.
+    let e = run::execute(&plan(17, None).unwrap(), Options::new(Mode::Ports)).unwrap_err().to_string();
+    assert!(e.contains("272 queues") && e.contains("stamps name") && e.contains("use fewer"), "{e}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 use super::icrc::of_u64;
 use super::{HEAD_MAX, ICRC_LEN, PAYLOAD_BYTE, bytes_at, psn};
+use crate::limits::QUEUES_MAX;
 use crate::units::{Span, Time};
 
 /// Bytes of a stamp.
@@ -38,7 +39,7 @@ pub struct Stamp {
 pub struct Signature {
     /// Number of the run; not [`BEFORE`] in its lower half.
     pub run: u32,
-    /// The port.
+    /// The port, or queue of one, by its number among all of the run.
     pub port: u8,
 }
 
@@ -90,4 +91,6 @@ fn words_of(stamp: &[u8; STAMP]) -> [u64; 3] {
     [word(0), word(1), word(2)]
 }
 
+// Every queue of a run has its number in a stamp.
+const _: () = assert!(QUEUES_MAX <= 1 << u8::BITS);
 const _: () = assert!(STAMP + BEHIND_MIN + ICRC_LEN <= 64);

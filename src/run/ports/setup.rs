@@ -9,7 +9,7 @@ use super::steer::{Steered, steer};
 use crate::dpdk::ethdev::FlowControl;
 use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufFrames, MbufPool, PoolSpec, PortSpec};
 use crate::host::config::HostConfig;
-use crate::limits::BURST;
+use crate::limits::{BURST, QUEUES_MAX};
 use crate::plan::device::{DeviceKind, Steering};
 use crate::plan::lab::{LabPort, PfcMode, backlog_default};
 use crate::plan::shards::neighbours_apart;
@@ -92,6 +92,7 @@ pub(super) fn refuse(plan: &Plan, capture: bool) -> Result<(), String> {
                 .into(),
         );
     }
+    refuse_many(plan)?;
     refuse_queues(plan)?;
     if let Some(ip) = plan.lab.forbidden(plan.ranks.iter().map(|r| r.ip)) {
         let bits = if ip.is_ipv4() { 24 } else { 64 };
@@ -130,6 +131,18 @@ pub(super) fn refuse(plan: &Plan, capture: bool) -> Result<(), String> {
                 ));
             }
         }
+    }
+    Ok(())
+}
+
+/// Refuses more queues than stamps can name. Profiles that say `on = "ports"` were refused before.
+fn refuse_many(plan: &Plan) -> Result<(), String> {
+    let all: usize = (0..plan.hosts.len()).map(|i| usize::from(plan.lab.queues(i))).sum();
+    if all > QUEUES_MAX {
+        return Err(format!(
+            "{all} queues in all [[port]] are more than the {QUEUES_MAX} a run on real ports may have: stamps name the one that \
+             sent with 8 bits; use fewer ports, or fewer queues"
+        ));
     }
     Ok(())
 }
