@@ -18,6 +18,8 @@ pub struct Lab {
     pub allow_pfc: bool,
     /// Longest time a worker may be away from its ports before the result is not trusted.
     pub stall_max: Span,
+    /// Every next hop of a port is asked for its MAC again once in so long; zero: never.
+    pub keep_alive: Span,
     /// Frames that each pool of the run may have out besides what ports receive into; `None`: as many as ports can hold.
     pub pool_frames: Option<u32>,
     /// The profile describes no switch, and the run goes through a real one: nothing is said of the model's.

@@ -123,6 +123,8 @@ table! {
         allow_pfc: Option<bool>,
         /// ports: longest absence of a worker from its ports before the result is not trusted.
         stall_max: Option<Dur>,
+        /// ports: neighbours are asked again, and switches reminded of us, once in so long.
+        keep_alive: Option<Dur>,
         /// ports: worker threads, each on a core of its own with its ports; left out: one per port as far as cores go, less
         /// one for the control plane.
         workers: Option<u16>,

@@ -20,6 +20,12 @@ const STAMP_EVERY_MAX: u32 = 1 << 20;
 /// Longest absence of a worker unless the profile says otherwise.
 const STALL_MAX: Span = Span::from_ms(1);
 
+/// Neighbours are asked again so often unless the profile says otherwise: well within the 300 s after which switches forget
+/// an address (IEEE 802.1Q), and what Linux takes an answer to be good for (15 to 45 s).
+const KEEP_ALIVE: Span = Span::from_ms(20_000);
+/// Links are looked at as often; and a word an hour keeps nothing alive.
+const KEEP_ALIVE_RANGE: [Span; 2] = [Span::from_ms(100), Span::from_ms(3_600_000)];
+
 /// Devices and addresses of the filled document, for the tester ports `hosts`.
 pub(super) fn build(doc: &ProfileDoc, hosts: &[HostConfig]) -> Result<Lab, Fault> {
     let run = doc.run.as_ref();
@@ -31,6 +37,10 @@ pub(super) fn build(doc: &ProfileDoc, hosts: &[HostConfig]) -> Result<Lab, Fault
             return fault(format!("run.allow[{i}]"), "must be a network like \"10.1.0.0/16\"");
         };
         lab.allow.push(prefix);
+    }
+    lab.keep_alive = run.and_then(|r| r.keep_alive).map_or(KEEP_ALIVE, |d| d.0);
+    if !(KEEP_ALIVE_RANGE[0]..=KEEP_ALIVE_RANGE[1]).contains(&lab.keep_alive) {
+        return fault("run.keep_alive", "must be from 100 ms to 1 h; leave it out for 20 s");
     }
     lab.workers = run.and_then(|r| r.workers);
     if lab.workers == Some(0) {

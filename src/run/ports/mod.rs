@@ -5,6 +5,7 @@
 //! modelled here, so there are no switch counters and no outcome hash; what the tester itself did wrong is measured and
 //! makes the result untrustworthy.
 
+mod alive;
 mod asked;
 mod figures;
 mod port;

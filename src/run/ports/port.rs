@@ -31,7 +31,7 @@ use crate::wire::template::{BthFields, Template, bth_offset};
 use crate::wire::{HEAD_MAX, be32, psn};
 
 /// Answers to neighbours that wait for room.
-const ANSWERS_MAX: usize = BURST;
+pub(super) const ANSWERS_MAX: usize = BURST;
 /// Longest delay told apart, nanoseconds.
 pub(super) const DELAY_NS_MAX: u64 = 10_000_000_000;
 /// Neighbours remembered.
@@ -342,6 +342,12 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     pub fn ask(&mut self, from: IpAddr, target: IpAddr) {
         let who = (self.who.mac, self.who.vlan);
         self.speak(|head| neighbour::ask(head, who.1, who.0, from, target));
+    }
+
+    /// Tells `to`, or all for an unspecified address, that `ours` lives here.
+    pub fn announce(&mut self, ours: IpAddr, to: IpAddr) {
+        let who = (self.who.mac, self.who.vlan);
+        self.speak(|head| neighbour::tell(head, who.1, who.0, ours, ([0xff; 6], to)));
     }
 
     /// The MAC a neighbour has told for an address.

@@ -1,5 +1,6 @@
 //! Before the first frame: what is refused, and the devices opened.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::asked::Asked;
@@ -292,6 +293,19 @@ pub(super) fn next_hop(plan: &Plan, port: usize, from: IpAddr, ip: IpAddr) -> (I
         Some(gateway) => (p.address.unwrap_or(from), gateway),
         None => (from, ip),
     }
+}
+
+/// Every next hop of a port, and the first of our addresses that sends by it.
+pub(super) fn next_hops(plan: &Plan, port: usize) -> BTreeMap<IpAddr, IpAddr> {
+    let host = &plan.hosts[port];
+    let Some(first) = host.ranks.first().map(|r| r.ip) else { return BTreeMap::new() };
+    let qps = host.qps.iter().map(|q| (q.local_ip, q.peer_ip));
+    let mut hops = BTreeMap::new();
+    for (from, to) in qps.chain(host.stream_to.iter().map(|s| (first, s.ip))) {
+        let (from, hop) = next_hop(plan, port, from, to);
+        hops.entry(hop).or_insert(from);
+    }
+    hops
 }
 
 /// Port `at` of the plan, or the queue of it that `host` is behind, on its device, which goes by `clock`. Without `stamps`
