@@ -22,16 +22,9 @@ use super::stamps::{StampClock, StampSource};
 use super::{DpdkError, Eal, FrameRing, MbufFrame, MbufPool, PoolSpec, RingRx, RingTx, c_name, text_of};
 use crate::frame::{Burst, PfcSeen, Port, PortCaps, TxBatch};
 use crate::plan::device::{DeviceKind, DeviceSpec};
+use crate::plan::pools::{DESCRIPTORS, LOOP_FRAMES, rx_pool};
 use crate::units::Rate;
 
-/// Descriptors per ring asked for; the device may want fewer or more.
-const DESCRIPTORS: u16 = 1_024;
-/// Receive buffers of a port: its ring, and bursts on their way. AF_XDP keeps two rings more.
-const RX_FRAMES: u32 = 4_095;
-/// Buffers of a port whose ring may be longer.
-const RX_FRAMES_LONG: u32 = 8_191;
-/// Frames a loop holds in each direction.
-const LOOP_FRAMES: u32 = 1_024;
 /// Bytes of what a device says about a rule.
 const WHY_BYTES: usize = 160;
 /// Extended counters read at most.
@@ -57,19 +50,7 @@ impl PortSpec {
     /// The device cannot carry such frames.
     pub fn rx_pool(&self, name: String) -> Result<PoolSpec, DpdkError> {
         let (_, room) = self.arguments()?;
-        let frames = match self.device.driver() {
-            "pci" | "net_af_xdp" => RX_FRAMES_LONG,
-            "loop" | "net_ring" => 511,
-            _ => RX_FRAMES,
-        };
-        // One less than a power of two wastes no memory.
-        let frames = (frames + 1) * u32::from(self.queues) - 1;
-        Ok(PoolSpec { name, frames, frame_bytes_max: room, cache: if frames > 600 { 256 } else { 0 } })
-    }
-
-    /// Frames the device may hold on their way out.
-    pub fn tx_frames(&self) -> u32 {
-        (u32::from(DESCRIPTORS) + LOOP_FRAMES) * u32::from(self.queues)
+        Ok(PoolSpec::of(&name, rx_pool(&self.device, self.queues, room)))
     }
 
     fn arguments(&self) -> Result<(String, u16), DpdkError> {

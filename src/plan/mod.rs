@@ -8,6 +8,7 @@ pub mod lab;
 pub mod links;
 pub mod memory;
 pub mod path;
+pub mod pools;
 pub mod predict;
 pub mod shards;
 mod steer;
@@ -213,7 +214,7 @@ pub struct PortHeadroom {
     pub headroom: HeadroomPrediction,
 }
 
-/// Memory arithmetic, for virtual time ([`memory`]).
+/// Memory arithmetic, for virtual time, or for real ports where the profile runs on them ([`memory`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryPrediction {
     /// Bytes of one queue pair (hot rows and cold state).
@@ -242,8 +243,10 @@ pub struct MemoryPrediction {
     pub switches_bytes: u64,
     /// Captured programs.
     pub schedule_bytes: u64,
-    /// The program itself.
+    /// The program itself, with DPDK on real ports.
     pub program_bytes: u64,
+    /// Pools of mbufs and rings of real ports, by queue ([`pools`]), and what the tester keeps for each; 0 in the other modes.
+    pub ports_bytes: u64,
     /// The sum of the parts: what is touched without a buffer being fuller than `frames`.
     pub peak_bytes: u64,
 }

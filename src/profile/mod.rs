@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 pub use source::ProfileError;
 
-use crate::plan::{Mode, Plan};
+use crate::plan::{Mode, Plan, memory};
 use crate::workload::import::{self, Format, Replay};
 use crate::workload::schedule::Schedule;
 use doc::{Dilation, KindDoc, ProfileDoc, RunDoc, TimingDoc, WorkloadDoc};
@@ -103,6 +103,9 @@ fn make(name: &str, text: &str, overrides: &Overrides, path: Option<PathBuf>) ->
     defaults::classes(&mut doc, imported.as_ref());
     rate::fill(&mut doc).map_err(locate)?;
     let mut plan = build::build(&doc, &schedules, imported.as_ref(), path).map_err(locate)?;
+    if plan.mode == Some(Mode::Ports) {
+        plan.predicted.memory = memory::on_ports(&plan);
+    }
     if !modelled {
         plan.without_model();
         // Loaded again it is to be the same.

@@ -10,24 +10,15 @@ use super::steer::{Steered, steer};
 use crate::dpdk::ethdev::FlowControl;
 use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufFrames, MbufPool, PoolSpec, PortSpec};
 use crate::host::config::HostConfig;
-use crate::limits::{BURST, QUEUES_MAX};
+use crate::limits::QUEUES_MAX;
 use crate::plan::device::{DeviceKind, Steering};
 use crate::plan::lab::{LabPort, PfcMode, backlog_default};
+use crate::plan::pools::{Pools, frame_bytes_max};
 use crate::plan::shards::neighbours_apart;
 use crate::plan::{Plan, device::DeviceSpec};
-use crate::run::assemble::data_frame_bytes;
 use crate::sys::interface::{Interface, InterfaceError};
 use crate::units::{FrameLen, LinkTiming, Span};
-use crate::wire::HEAD_MAX;
 use crate::workload::config::{Action, StreamConfig};
-
-/// Frames each port may hold of each kind besides its device: shelves of two lenders, batches, answers.
-const FRAMES_AT_HAND: u32 = 4 * BURST as u32 + 256;
-
-/// Frames a worker's cache in front of a pool aims at: devices give frames back one by one, and the pool itself is shared.
-const CACHE: u32 = 256;
-/// Pools smaller than this have no caches: those would hold most of it.
-const CACHED_FRAMES_MIN: u32 = 8 * CACHE;
 
 /// The devices of a run.
 pub(super) struct Open {
@@ -42,13 +33,6 @@ pub(super) struct Open {
     pub pools: Vec<MbufPool>,
     /// Longest frame without FCS.
     pub frame_max: u16,
-}
-
-/// Longest frame of the plan without FCS.
-fn frame_max(plan: &Plan) -> u16 {
-    let (_, longest, _) = data_frame_bytes(plan);
-    // What a schedule says of sizes is with room for every header.
-    longest.max(HEAD_MAX as u64) as u16
 }
 
 fn devices(plan: &Plan) -> impl Iterator<Item = (&str, &LabPort, &DeviceSpec)> {
@@ -109,7 +93,7 @@ pub(super) fn refuse(plan: &Plan, capture: bool) -> Result<(), String> {
                 device.text
             ));
         }
-        let needed = u32::from(frame_max(plan)) - 14;
+        let needed = u32::from(frame_bytes_max(plan)) - 14;
         for interface in device.interfaces() {
             let found = Interface::find(interface).map_err(|e| format!("port {name}: {e}"))?;
             match found.refuse_in_use() {
@@ -187,7 +171,7 @@ fn refuse_queues(plan: &Plan) -> Result<(), String> {
 /// Opens the devices.
 pub(super) fn open(plan: &Plan) -> Result<Open, String> {
     let text = |e: DpdkError| e.to_string();
-    let frame_max = frame_max(plan);
+    let frame_max = frame_bytes_max(plan);
     let specs: Vec<PortSpec> = devices(plan)
         .map(|(_, p, device)| PortSpec {
             device: device.clone(),
@@ -196,14 +180,8 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
             queues: p.queues.max(1),
         })
         .collect();
-    let at_hand = FRAMES_AT_HAND + 2 * CACHE;
-    let most: u32 = specs.iter().map(|s| s.tx_frames() + at_hand * u32::from(s.queues)).sum();
-    let held = plan.lab.pool_frames.unwrap_or(most);
-    let cache = if held < CACHED_FRAMES_MIN { 0 } else { CACHE };
-    let mut pools = vec![
-        PoolSpec { name: "rs_control".into(), frames: held, frame_bytes_max: HEAD_MAX as u16, cache },
-        PoolSpec { name: "rs_data".into(), frames: held, frame_bytes_max: frame_max, cache },
-    ];
+    let sizes = Pools::of(plan);
+    let mut pools = vec![PoolSpec::of("rs_control", sizes.control), PoolSpec::of("rs_data", sizes.data)];
     for (i, s) in specs.iter().enumerate() {
         pools.push(s.rx_pool(format!("rs_rx_{i}")).map_err(text)?);
     }
@@ -215,7 +193,7 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
     let eal = Eal::init(options).map_err(text)?;
     // The first two are of frames to be sent, which most virtual devices read as any program does.
     let make = |(i, pool): (usize, &PoolSpec)| match i {
-        0 | 1 if !pci && !shared => MbufPool::create_packed(eal, pool),
+        0 | 1 if sizes.packed => MbufPool::create_packed(eal, pool),
         _ => MbufPool::create(eal, pool),
     };
     let pools: Result<Vec<MbufPool>, DpdkError> = pools.iter().enumerate().map(make).collect();
