@@ -19,6 +19,7 @@ mod faults;
 mod lab;
 mod links;
 mod pfc;
+mod port_doc;
 mod ports;
 pub mod preset;
 pub mod quantity;

@@ -4,7 +4,7 @@
 //! a packet at once, so the time is that of the network both ways and of the far end, not of its coalescing. What is sent
 //! again is not timed, as nobody can tell which of the two is acknowledged (RFC 6298, 3).
 
-use super::port::DELAY_NS_MAX;
+use super::seen::DELAY_NS_MAX;
 use crate::frame::{Frame, HEAD_MAX, flags};
 use crate::measure::distribution::Distribution;
 use crate::transport::config::QPN_FIRST;

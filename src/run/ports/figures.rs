@@ -1,6 +1,6 @@
 //! What a port did, from what its queues leave.
 
-use super::port::{Seen, WireStats};
+use super::seen::{Seen, WireStats};
 use super::setup;
 use crate::dpdk::{EthPort, StampSource};
 use crate::frame::{PfcSeen, Port};

@@ -12,6 +12,7 @@ mod port;
 #[cfg(test)]
 mod port_tests;
 mod preflight;
+mod seen;
 mod setup;
 mod siblings;
 mod stamp;
