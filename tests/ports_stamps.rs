@@ -122,3 +122,31 @@ fn numbers_that_make_no_sense_are_refused_with_their_place() {
         assert!(e.contains("p.toml:3") && e.contains("must be from 1") && e.contains("1048576"), "{e}");
     }
 }
+
+#[test]
+fn pacing_by_the_device_is_refused_where_it_cannot_and_software_says_so() {
+    let (r, _) = run("auto", "", "pacing = \"auto\"\n", STREAMS);
+    let [a, b] = r.tester.ports.as_slice() else { panic!("{:?}", r.tester.ports) };
+    assert_eq!((a.pacing.as_str(), a.tx_paced, a.paces_in_hardware), ("software", 0, false), "{a:?}");
+    assert_eq!((b.pacing.as_str(), r.tester.pacing_point.as_deref()), ("software", Some("enqueue")));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("p.toml");
+    let port = |keys: &str| format!("[[port]]\ndevice = \"loop:x\"\nrate = \"1G\"\n{keys}");
+    for (pacing, code, said) in [
+        ("hardware", 2, "device loop:x cannot send at given times"),
+        ("nic", 2, "pacing = \"nic\": unknown value \"nic\"; known: auto, software, hardware"),
+        ("software", 0, ""),
+    ] {
+        let keys = format!("pacing = \"{pacing}\"\n");
+        let profile =
+            format!("[run]\non = \"ports\"\nstall_max = \"5s\"\n{}{}{STREAMS}", port(&keys), port(""));
+        std::fs::write(&file, profile).unwrap();
+        let out = dir.path().join("out");
+        let args = ["run".as_ref(), file.as_os_str(), "--quiet".as_ref(), "--out".as_ref(), out.as_os_str()];
+        let o = rankstorm(&args);
+        let e = text(&o.stderr);
+        assert_eq!(o.status.code(), Some(code), "{pacing}: {e}");
+        assert!(e.contains(said), "{pacing}: {e}");
+        assert!(code == 0 || e.trim_end().lines().filter(|l| l.starts_with("error")).count() == 1, "{e}");
+    }
+}

@@ -18,10 +18,11 @@ use arrayvec::ArrayVec;
 use dpdk_sys::{rs_eth_info, rs_eth_stats, rs_eth_xstat};
 
 use super::attached::Attached;
-use super::stamps::{StampClock, StampSource};
+use super::stamps::{self, StampClock, StampSource};
 use super::{DpdkError, Eal, FrameRing, MbufFrame, MbufPool, PoolSpec, RingRx, RingTx, c_name, text_of};
 use crate::frame::{Burst, PfcSeen, Port, PortCaps, TxBatch};
 use crate::plan::device::{DeviceKind, DeviceSpec};
+use crate::plan::lab::Pacing;
 use crate::plan::pools::{DESCRIPTORS, LOOP_FRAMES, rx_pool};
 use crate::units::Rate;
 
@@ -41,6 +42,8 @@ pub struct PortSpec {
     pub promiscuous: bool,
     /// Queues each way, at least 1.
     pub queues: u16,
+    /// Who sees to it that frames leave at their times.
+    pub pacing: Pacing,
 }
 
 impl PortSpec {
@@ -187,6 +190,8 @@ pub struct EthPort {
     base: DeviceStats,
     /// Its clock, where it stamps arrivals.
     stamps: Option<StampClock>,
+    /// Its clock, where it sends frames at the times they carry.
+    paces: Option<StampClock>,
     /// Goes last.
     attached: Arc<Attached>,
 }
@@ -210,6 +215,24 @@ fn with_hint(spec: &PortSpec, e: DpdkError) -> DpdkError {
             DpdkError::Device { device, what, reason }
         }
         e => e,
+    }
+}
+
+/// What to write instead of `pacing = "hardware"`.
+const OTHER_PACING: &str = "use pacing = \"software\" or \"auto\" in [[port]]";
+
+/// Whether a device with these abilities is to send frames at the times they carry.
+fn takes_times(spec: &PortSpec, info: &rs_eth_info) -> Result<bool, DpdkError> {
+    match (spec.pacing, info.tx_pacing != 0) {
+        (Pacing::Hardware, false) => {
+            let why = format!(
+                "its driver {} does not offer it (RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP; mlx5 does with tx_pp=)",
+                zero_ended(&info.driver)
+            );
+            Err(refused(spec, "cannot send at given times", format!("{why}; {OTHER_PACING}")))
+        }
+        (Pacing::Software, _) => Ok(false),
+        (_, offered) => Ok(offered),
     }
 }
 
@@ -257,7 +280,7 @@ impl EthPort {
 
     /// Configures and starts an attached port; closes it again when that fails.
     fn adopt(
-        _eal: &Eal,
+        eal: &Eal,
         id: u16,
         spec: &PortSpec,
         rx: &MbufPool,
@@ -279,6 +302,7 @@ impl EthPort {
             carriers: carriers(&spec.device),
             base: DeviceStats::default(),
             stamps: None,
+            paces: None,
             attached: Arc::new(Attached::new(id, rx.clone(), cable)),
         };
         // SAFETY: the port exists and `info` is a struct of the layout the shim checks.
@@ -308,10 +332,14 @@ impl EthPort {
         // SAFETY: no arguments; registers a field of mbufs, once.
         let can_stamp = unsafe { dpdk_sys::rs_rx_stamps() } == 0;
         let stamps = can_stamp && i.rx_timestamps != 0;
+        let times = takes_times(spec, &port.info)?;
+        if times {
+            stamps::register_send_times(eal)?;
+        }
         // SAFETY: the port exists and is stopped; `rx` lives as long as the device, which keeps a clone.
         let code = unsafe {
-            let tx_descs = port.tx_descriptors;
-            dpdk_sys::rs_eth_configure(id, spec.queues, mtu, rx_descs, tx_descs, rx.raw(), i32::from(stamps))
+            let (tx_descs, stamps, times) = (port.tx_descriptors, i32::from(stamps), i32::from(times));
+            dpdk_sys::rs_eth_configure(id, spec.queues, mtu, rx_descs, tx_descs, rx.raw(), stamps, times)
         };
         check(spec, "could not be configured", code)?;
         // SAFETY: as above; it is configured.
@@ -331,6 +359,11 @@ impl EthPort {
         };
         // One that does not tell its clock has stamps that mean nothing to us.
         port.stamps = source.map(|s| StampClock::new(s, id)).filter(|c| c.clone().observe());
+        port.paces = times.then(|| StampClock::new(StampSource::Device, id)).filter(|c| c.clone().observe());
+        if times && port.paces.is_none() && spec.pacing == Pacing::Hardware {
+            let why = "it does not tell its clock (rte_eth_read_clock), against which times are laid";
+            return Err(refused(spec, "cannot send at given times", format!("{why}; {OTHER_PACING}")));
+        }
         port.observe_clock();
         if port.kind == DeviceKind::Pci {
             // A NIC's MAC takes pauses for itself; most count them. Software devices pass every frame.
@@ -352,6 +385,7 @@ impl EthPort {
             name: self.name.clone(),
             carriers: self.carriers.clone(),
             stamps: self.stamps.clone(),
+            paces: self.paces.clone(),
             attached: Arc::clone(&self.attached),
             ..self
         };
@@ -425,9 +459,14 @@ impl EthPort {
         self.info.mac
     }
 
-    /// The device can send frames at given times.
-    pub fn paces_in_hardware(&self) -> bool {
+    /// The device could send frames at given times.
+    pub fn could_pace(&self) -> bool {
         self.info.tx_pacing != 0
+    }
+
+    /// The device sends frames at the times they carry ([`Port::send_at`]).
+    pub fn paces(&self) -> bool {
+        self.paces.is_some()
     }
 
     /// Who stamps arrivals, and how far a stamp may be off, in ticks of the TSC. `None`: nobody.
@@ -435,9 +474,9 @@ impl EthPort {
         self.stamps.as_ref().map(|c| (c.source(), c.doubt_ticks()))
     }
 
-    /// Lays the clock that stamps arrivals against the TSC again. Ten times a second is enough.
+    /// Lays the clock of the device against the TSC again. Ten times a second is enough.
     pub fn observe_clock(&mut self) {
-        if let Some(clock) = &mut self.stamps {
+        for clock in self.stamps.iter_mut().chain(&mut self.paces) {
             clock.observe();
         }
     }
@@ -650,6 +689,14 @@ impl Port for EthPort {
         let clock = self.stamps.as_ref()?;
         // SAFETY: a frame owns a valid mbuf, which is only read.
         clock.tick_of(unsafe { dpdk_sys::rs_mbuf_rx_stamp(frame.mbuf()) })
+    }
+
+    #[inline]
+    fn send_at(&mut self, frame: &mut MbufFrame, tick: Option<u64>) -> bool {
+        let Some(clock) = &self.paces else { return false };
+        let time = tick.and_then(|tick| clock.stamp_of(tick));
+        frame.set_send_time(time);
+        time.is_some()
     }
 
     fn caps(&self) -> PortCaps {

@@ -49,6 +49,8 @@ pub struct LabPort {
     pub tx_backlog: Option<Bytes>,
     /// Queues each way; 0 and 1 are one.
     pub queues: u16,
+    /// Who sees to it that frames of streams leave at their times.
+    pub pacing: Pacing,
     /// Every so-manieth frame of a queue pair or stream is stamped; 0 and 1 are all.
     pub stamp_every: u32,
 }
@@ -64,6 +66,19 @@ pub enum PfcMode {
     Software,
     /// Nobody.
     Ignore,
+}
+
+/// Who sees to it that frames of streams leave at their times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pacing {
+    /// The device, where it can; otherwise the worker.
+    #[default]
+    Auto,
+    /// The worker.
+    Software,
+    /// The device; one that cannot is refused.
+    Hardware,
 }
 
 /// A network.

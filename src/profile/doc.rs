@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::fabric_doc::*;
 pub use super::pfc::{GenerateDoc, PfcKind, ReceiveDoc};
-pub use super::port_doc::{PfcDoc, PortDoc};
+pub use super::port_doc::{PacingDoc, PfcDoc, PortDoc};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 pub use super::rate_doc::{DcqcnDoc, OtgDoc, SwiftDoc, WindowDoc};
 pub use super::values::{Dilation, Files, Imix, PortRef, WatchdogDoc, WredCurve, WredDoc};

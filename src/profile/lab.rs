@@ -6,7 +6,7 @@ use crate::host::config::HostConfig;
 use crate::limits::{QUEUES_MAX, QUEUES_PER_PORT_MAX};
 use crate::plan::Mode;
 use crate::plan::device::DeviceSpec;
-use crate::plan::lab::{Lab, LabPort, PfcMode, Prefix};
+use crate::plan::lab::{Lab, LabPort, Pacing, PfcMode, Prefix};
 use crate::units::Span;
 
 /// Frames that a pool may have: shelves and batches of a worker want some, and each costs memory.
@@ -117,6 +117,7 @@ pub(super) fn build(doc: &ProfileDoc, hosts: &[HostConfig]) -> Result<Lab, Fault
             tx_backlog: p.tx_backlog.map(|s| s.0),
             queues,
             stamp_every,
+            pacing: p.pacing.map_or(Pacing::Auto, Pacing::from),
             device,
         });
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::doc::{Fec, ReceiveDoc, Role, absent, table};
 use super::quantity::{BitRate, Cable, Dur, Size};
+use crate::plan::lab::Pacing;
 
 table! {
     /// `[[port]]`: one tester port.
@@ -46,6 +47,8 @@ table! {
         dut_port: Option<String>,
         /// Queues of the device, each with ranks and a worker of its own.
         queues: Option<u16>,
+        /// Who sends frames of streams at their times; left out: the device where it can.
+        pacing: Option<PacingDoc>,
         /// Every so-manieth frame of each queue pair and stream carries a stamp; left out: all do.
         stamp_every: Option<u32>,
         /// Who obeys XOFF.
@@ -67,4 +70,26 @@ pub enum PfcDoc {
     Software,
     /// Nobody.
     Ignore,
+}
+
+/// `pacing = ...`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PacingDoc {
+    /// The device where it can, otherwise the tester's loop.
+    Auto,
+    /// The tester's loop.
+    Software,
+    /// The device.
+    Hardware,
+}
+
+impl From<PacingDoc> for Pacing {
+    fn from(p: PacingDoc) -> Pacing {
+        match p {
+            PacingDoc::Auto => Pacing::Auto,
+            PacingDoc::Software => Pacing::Software,
+            PacingDoc::Hardware => Pacing::Hardware,
+        }
+    }
 }

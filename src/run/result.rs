@@ -220,8 +220,12 @@ pub struct PortFigures {
     pub arrival_doubt_ns: Option<f64>,
     /// Arrivals that were stamped.
     pub arrivals_stamped: u64,
-    /// The device could send frames at given times; it is not made use of.
+    /// The device could send frames at given times.
     pub paces_in_hardware: bool,
+    /// Who sent frames of streams at their times: `hardware` (some at least; the device was given them before) or `software`.
+    pub pacing: String,
+    /// Frames that were handed over before their time, for the device to send at it.
+    pub tx_paced: u64,
     /// Link-level pauses (802.3x), as the device says: `off`, `obeys`, `sends`, `both`; `None` where it does not tell.
     pub flow_control: Option<String>,
     /// PFC frames that reached us; `None` where the device keeps them.

@@ -8,6 +8,7 @@
 mod alive;
 mod asked;
 mod figures;
+mod pace;
 mod port;
 #[cfg(test)]
 mod port_tests;

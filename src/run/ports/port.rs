@@ -4,6 +4,8 @@
 //! the headroom of a switch. So the wire is reckoned here: every frame handed over keeps it busy for its time at the
 //! port's rate, and no more is handed over than `backlog` ahead of it. That paces the port as well.
 //!
+//! **Times.** A device that sends frames at given times gets those of streams [`LabPort::ahead`] before theirs ([`pace`]).
+//!
 //! **Stamps.** Both times of a data frame travel in its payload ([`super::stamp`]). `start` is the moment the frame is
 //! handed over: what the device holds back, at most the backlog, is part of the network's delay.
 
@@ -12,6 +14,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 
 use super::asked::Asked;
+use super::pace::Given;
 use super::seen::{Seen, WireStats};
 use super::siblings::{News, Siblings};
 use super::stamp::Stamper;
@@ -70,6 +73,12 @@ impl Clock {
         self.at(ticks())
     }
 
+    /// The tick at this time.
+    #[inline]
+    pub fn tick_of(&self, at: Time) -> u64 {
+        self.origin.saturating_add(self.tsc.ticks_in(at.since(Time::ZERO)))
+    }
+
     /// The time at this tick.
     #[inline]
     pub fn at(&self, tick: u64) -> Time {
@@ -95,15 +104,19 @@ pub(super) struct LabPort<P: Port, L> {
     pub timing: LinkTiming,
     backlog: Span,
     frame_time: Span,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// The reckoned wire is busy until then.
     free_at: Time,
+    /// Where the device sends frames of streams at given times: so long after those they are meant for. Zero elsewhere.
+    pub ahead: Span,
+    /// The last of these times.
+    pub(super) paced_until: Time,
     /// When the device had nothing more for us: what comes later has arrived since.
     emptied_at: Time,
     /// What came last waited for us for no longer than the backlog lasts.
     sharp: bool,
     /// `None` where nothing ever arrives.
-    stamps: Option<Stamper>,
+    pub(super) stamps: Option<Stamper>,
     /// Packets whose acknowledgements are awaited.
     pub asked: Asked,
     /// The device says when a frame came.
@@ -112,7 +125,7 @@ pub(super) struct LabPort<P: Port, L> {
     taken_at: Time,
     answers: TxBatch<P::Frame>,
     /// Streams' frames have this number or a higher one as their `flow`.
-    streams_from: u32,
+    pub(super) streams_from: u32,
     /// How late the oldest stream's frame of each burst of the turn was handed over.
     pub lateness: ArrayVec<Span, TX_BURSTS>,
     /// Time in which frames were held, as they had been made ahead of theirs; for the owner to take.
@@ -162,6 +175,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             frame_time: wire.timing.wire_time(wire.frame_max),
             clock: wire.clock,
             free_at: Time::ZERO,
+            ahead: Span::ZERO,
+            paced_until: Time::ZERO,
             emptied_at: Time::ZERO,
             sharp: false,
             taken_at: Time::ZERO,
@@ -191,7 +206,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     /// Starts the port's time again at `origin`.
     pub fn clock_from(&mut self, origin: u64) {
         self.clock.origin = origin;
-        self.free_at = Time::ZERO;
+        (self.free_at, self.paced_until) = (Time::ZERO, Time::ZERO);
         if let Some(s) = &mut self.siblings {
             s.clock_from();
         }
@@ -243,7 +258,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
 
     /// Until when the wire is reckoned to be busy.
     #[inline]
-    fn free_at(&self) -> Time {
+    pub fn free_at(&self) -> Time {
         self.siblings.as_ref().map_or(self.free_at, |s| s.free_at())
     }
 
@@ -266,7 +281,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     #[inline(never)]
     fn begin_shared_turn(&mut self, now: Time) -> Option<News> {
         let s = self.siblings.as_mut()?;
-        s.begin_turn(now, self.backlog);
+        s.begin_turn(now, self.backlog + self.ahead);
         let (news, leaving) = s.pauses(now, self.timing.rate()).filter(|_| self.pfc == PfcMode::Software)?;
         if news.iter().any(|(_, quanta)| *quanta > 0) {
             self.stats.xoff_backlog = self.stats.xoff_backlog.max(leaving);
@@ -353,9 +368,14 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         if self.down {
             return self.lose(now, batch);
         }
-        let mut stamped = self.stamp(now, batch);
+        let mut given = Given::nothing(now);
+        if self.ahead == Span::ZERO {
+            given.stamped = self.stamp(now, batch);
+        } else {
+            given = self.pace(now, batch);
+        }
         if let Some(m) = batch.data.first().map(Frame::meta).filter(|m| m.flow >= self.streams_from) {
-            let _ = self.lateness.try_push(now.since(m.intended));
+            let _ = self.lateness.try_push(now.since(m.intended + self.ahead));
         }
         let (span, bytes) = self.on_wire(batch);
         let sent = self.device.tx_burst(batch);
@@ -364,14 +384,16 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             (left, left_bytes) = self.on_wire(batch);
             self.stats.refused += 1;
             let refused = batch.control.iter().chain(&batch.data);
-            stamped -= refused.filter(|f| Stamper::is_timed(*f)).count() as u64;
+            let again = refused.filter(|f| Stamper::is_timed(*f)).count() as u64;
+            given.stamped = given.stamped.saturating_sub(again);
         }
         if sent > 0 {
-            self.occupy(now, Span(span.0 - left.0));
+            self.occupy(given.last, Span(span.0 - left.0));
         }
         self.stats.tx_frames += sent as u64;
         self.stats.tx_bytes += bytes - left_bytes;
-        self.stats.tx_stamped += stamped;
+        self.stats.tx_stamped += given.stamped;
+        self.stats.tx_paced += given.paced_of(sent);
         sent
     }
 
@@ -638,7 +660,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         if self.down {
             return if ahead == Span::ZERO { BURST } else { 0 };
         }
-        let room = Span(self.backlog.0.saturating_sub(ahead.0));
+        let room = Span((self.backlog + self.ahead).0.saturating_sub(ahead.0));
         let room = self.siblings.as_ref().map_or(room, |s| s.part(room, self.frame_time));
         let frames = (room.0 / self.frame_time.0.max(1)) as usize;
         self.device.tx_room().min(if ahead == Span::ZERO { frames.max(1) } else { frames })

@@ -33,6 +33,8 @@ pub(super) struct WireStats {
     pub stamped: u64,
     /// Data frames handed over with a stamp of ours.
     pub tx_stamped: u64,
+    /// Frames handed over before their time, for the device to send at it.
+    pub tx_paced: u64,
 }
 
 /// What a port saw of the way its data frames came: delays by our own stamps, and marks.
@@ -67,6 +69,7 @@ impl WireStats {
             lost_down: self.lost_down + other.lost_down,
             stamped: self.stamped + other.stamped,
             tx_stamped: self.tx_stamped + other.tx_stamped,
+            tx_paced: self.tx_paced + other.tx_paced,
         };
     }
 }

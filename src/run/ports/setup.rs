@@ -20,6 +20,10 @@ use crate::sys::interface::{Interface, InterfaceError};
 use crate::units::{FrameLen, LinkTiming, Span};
 use crate::workload::config::{Action, StreamConfig};
 
+/// Where the device paces, frames leave so long after the time they are meant for: what a worker on a core of its own is late
+/// by at most, so that the device has each before its time. A frame that is later goes at once.
+const PACED_AHEAD: Span = Span::from_us(5);
+
 /// The devices of a run.
 pub(super) struct Open {
     /// In port order; those of a worker: one for each of its queues. Before the pools, as devices hold frames of them.
@@ -178,6 +182,7 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
             frame_bytes_max: frame_max,
             promiscuous: p.mac.is_some(),
             queues: p.queues.max(1),
+            pacing: p.pacing,
         })
         .collect();
     let sizes = Pools::of(plan);
@@ -313,8 +318,12 @@ pub(super) fn lab_port(
         clock,
     };
     device.observe_clock();
+    let paced = device.paces() && !host.stream_to.is_empty();
     let stamps = stamps.map(|s| s.select(Every::nth(lab.stamp_every)));
     let mut port = port::LabPort::new(device, pool, wire, stamps);
+    if paced {
+        port.ahead = PACED_AHEAD;
+    }
     port.asked = Asked::new(host.qps.len(), plan.classes.len());
     port
 }
