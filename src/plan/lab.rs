@@ -51,7 +51,7 @@ pub struct LabPort {
     pub queues: u16,
     /// Who sees to it that frames of streams leave at their times.
     pub pacing: Pacing,
-    /// Every so-manieth frame of a queue pair or stream is stamped; 0 and 1 are all.
+    /// Of each queue pair and stream one frame of so many is stamped; 0 and 1: all are.
     pub stamp_every: u32,
 }
 

@@ -49,7 +49,7 @@ table! {
         queues: Option<u16>,
         /// Who sends frames of streams at their times; left out: the device where it can.
         pacing: Option<PacingDoc>,
-        /// Every so-manieth frame of each queue pair and stream carries a stamp; left out: all do.
+        /// Of each queue pair and stream one frame of so many carries a stamp; left out: all do.
         stamp_every: Option<u32>,
         /// Who obeys XOFF.
         pfc: Option<PfcDoc>,
