@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use rankstorm::dpdk::{
-    Eal, EalOptions, EthPort, LoopCable, MbufFrame, MbufFrames, MbufPool, PoolSpec, PortSpec, ethdev,
+    Eal, EalOptions, EthPort, LoopCable, MbufFrame, MbufFrames, MbufPool, PoolSpec, PortSpec, ethdev, stamps,
 };
 use rankstorm::frame::{Burst, Fill, Frame, FramePool, Port, TxBatch};
 use rankstorm::plan::device::DeviceSpec;
+use rankstorm::plan::lab::Pacing;
 use rankstorm::units::FrameLen;
 use rankstorm::wire::headers::{Ext, Opcode};
 use rankstorm::wire::icrc;
@@ -17,7 +18,7 @@ const FRAME_MAX: u16 = 4_178;
 
 fn spec(device: &str) -> PortSpec {
     let device = DeviceSpec::parse(device).unwrap();
-    PortSpec { device, frame_bytes_max: FRAME_MAX, promiscuous: true, queues: 1 }
+    PortSpec { device, frame_bytes_max: FRAME_MAX, promiscuous: true, queues: 1, pacing: Pacing::Auto }
 }
 
 struct Lab {
@@ -104,6 +105,7 @@ fn devices_carry_frames_and_go_away_again() {
     let mut lab = Lab { eal, control, data, pool: frames, template: template.unwrap(), psn: 0 };
 
     two_ends_of_a_cable(&mut lab);
+    times_to_send_at_travel_in_the_frame(&mut lab);
     memif_both_ends_in_one_process(&mut lab);
     captures_are_played_and_written(&mut lab);
     a_sink_takes_all(&mut lab);
@@ -140,6 +142,57 @@ fn two_ends_of_a_cable(lab: &mut Lab) {
         drop((a, b, cable));
         lab.nothing_is_lent();
     }
+}
+
+/// A ring hands on the very mbuf, so that its other end sees what a device that paces would be given.
+fn times_to_send_at_travel_in_the_frame(lab: &mut Lab) {
+    let cable = LoopCable::create(lab.eal, "times", 1).unwrap();
+    let s = spec("loop:times");
+    let rx = lab.rx(&s, "times-rx");
+    let (mut a, mut b) = (cable.open(lab.eal, 0, &s, &rx).unwrap(), cable.open(lab.eal, 1, &s, &rx).unwrap());
+    assert!(!a.could_pace() && !a.paces(), "no ring offers it, and nothing is pretended");
+    let mut frame = lab.frame(100);
+    assert!(!a.send_at(&mut frame, Some(1 << 40)) && frame.send_time().is_none());
+    lab.pool.give(frame);
+
+    stamps::register_send_times(lab.eal).unwrap();
+    stamps::register_send_times(lab.eal).unwrap();
+    let times = [Some(1), None, Some(1_700_000_000_123_456_789), Some(u64::MAX)];
+    // Twice: the second time in memory that has times of the first.
+    for round in 0..2 {
+        let mut batch = TxBatch::new();
+        for time in times.iter().cycle().skip(round).take(4) {
+            let mut frame = lab.frame(1024);
+            frame.set_send_time(*time);
+            assert_eq!(frame.send_time(), *time);
+            batch.data.push(frame);
+        }
+        a.tx_burst(&mut batch);
+        let mut arrived: Burst<MbufFrame> = Burst::new();
+        b.rx_burst(&mut arrived);
+        let got: Vec<Option<u64>> = arrived.iter().map(MbufFrame::send_time).collect();
+        assert_eq!(got, times.into_iter().cycle().skip(round).take(4).collect::<Vec<_>>());
+        assert!(arrived.iter().all(|f| icrc::verify(f.bytes()) == Ok(true)), "the frame is as it was");
+        arrived.drain(..).for_each(|f| lab.pool.give(f));
+    }
+    drop((a, b, cable));
+
+    // Asked for by name, a device that cannot is refused; left open, it is taken without.
+    for (device, driver) in [("net_null7", "net_null"), ("loop:no", "net_ring")] {
+        let s = PortSpec { pacing: Pacing::Hardware, ..spec(device) };
+        let rx = lab.rx(&s, "no-times");
+        let e = match device.strip_prefix("loop:") {
+            Some(name) => LoopCable::create(lab.eal, name, 1).unwrap().open(lab.eal, 0, &s, &rx),
+            None => EthPort::open(lab.eal, &s, &rx),
+        };
+        let e = e.unwrap_err().to_string();
+        assert!(
+            e.starts_with(&format!("device {device} cannot send at given times: its driver {driver}")),
+            "{e}"
+        );
+        assert!(e.contains("SEND_ON_TIMESTAMP") && e.contains("pacing = \"software\" or \"auto\""), "{e}");
+    }
+    lab.nothing_is_lent();
 }
 
 fn memif_both_ends_in_one_process(lab: &mut Lab) {

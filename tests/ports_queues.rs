@@ -161,7 +161,8 @@ fn a_pause_that_comes_to_one_queue_silences_its_priority_on_all() {
     assert_eq!(roce.transmissions, 0, "both queues stand still");
     assert!(other.transmissions > 0, "and other priorities do not: {other:?}");
     let paused = roce.paused_ns.unwrap() / 1e6;
-    assert!(paused > 200.0 && paused < 800.0, "counted once for the port: {paused} ms");
+    // The pause outlasts the run: it ends with it, and not with the wait for frames on their way that follows.
+    assert!(paused > 200.0 && paused < 499.1, "counted once for the port, from 1 ms to 500 ms: {paused} ms");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rankstorm::plan::Plan;
+use rankstorm::plan::{Mode, Plan};
 use rankstorm::profile::{self, Overrides};
 
 fn shipped() -> Vec<PathBuf> {
@@ -264,4 +264,42 @@ fn a_thousand_ranks_plan_quickly() {
     assert_eq!(plan.hosts.iter().map(|h| h.qps.len()).sum::<usize>(), 2048);
     assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
     println!("{:?}", start.elapsed());
+}
+
+/// Two ports whose cables are so long that a switch of the model would need more headroom than it has.
+const FAR: &str = "[run]\non = \"ports\"\n[[workload]]\nkind = \"incast\"\nsenders = 1\nmessage = \"64 KiB\"\n\
+    [[port]]\ndevice = \"eth1\"\nrate = \"100G\"\ncable = \"20 km\"\n\
+    [[port]]\ndevice = \"eth2\"\nrate = \"100G\"\ncable = \"20 km\"\n";
+
+#[test]
+fn of_a_real_switch_that_nobody_described_nothing_is_predicted() {
+    let plan = |text: &str, on| {
+        let overrides = Overrides { on, ..Overrides::default() };
+        profile::from_str("far.toml", text, &overrides).unwrap()
+    };
+    let headroom = |p: &Plan| {
+        let said = rankstorm::cli::check::check_text(p);
+        (
+            p.warnings.iter().any(|w| w.0.contains("headroom")),
+            said.contains("headroom"),
+            said.contains("XOFF"),
+        )
+    };
+    let real = plan(FAR, None);
+    assert_eq!(headroom(&real), (false, false, false), "{:?}", real.warnings);
+    let said = rankstorm::cli::check::check_text(&real);
+    assert!(
+        said.contains("fabric    a real one, of which the profile says nothing; 2 x 100G ports"),
+        "{said}"
+    );
+    assert!(!real.effective.contains("[switch") && !real.effective.contains("[fabric"), "{}", real.effective);
+    let again = plan(&real.effective, None);
+    assert_eq!((again.warnings, &again.effective), (real.warnings, &real.effective), "a run repeated");
+    // Where a switch is modelled, because the run is virtual or the profile describes one to compare with, it is short.
+    assert_eq!(headroom(&plan(FAR, Some(Mode::Virtual))), (true, true, true));
+    assert_eq!(headroom(&plan(&real.effective, Some(Mode::Virtual))), (true, true, true));
+    assert_eq!(
+        headroom(&plan(&format!("{FAR}[switch]\npreset = \"generic-32mib\"\n"), None)),
+        (true, true, true)
+    );
 }

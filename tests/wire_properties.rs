@@ -15,13 +15,14 @@ use proptest::prelude::*;
 use rankstorm::frame::boxed::BoxPool;
 use rankstorm::frame::bytes::materialise;
 use rankstorm::frame::{Fill, Frame, FramePool};
-use rankstorm::units::FrameLen;
+use rankstorm::units::{FrameLen, Time};
 use rankstorm::wire::capture::CaptureReader;
 use rankstorm::wire::dissect::{Body, Dissected, Net, Roce, dissect, encode};
 use rankstorm::wire::fast::{self, Kind};
 use rankstorm::wire::headers::{Aeth, AtomicAckEth, AtomicEth, Bth, Deth, Ext, Ieth, ImmDt, Opcode, Reth};
 use rankstorm::wire::icrc::{self, ConstPayload};
 use rankstorm::wire::pfc::PfcFrame;
+use rankstorm::wire::stamp::{STAMP, Signature, Stamp};
 use rankstorm::wire::template::{
     BthFields, Entropy, FrameSpec, Marking, SpecError, Template, udp_sport_kernel,
 };
@@ -241,6 +242,50 @@ fn survive(bytes: &[u8], wire_len: usize) -> Result<(), TestCaseError> {
         prop_assert_eq!(&again, bytes, "{:?}", d);
     }
     Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_survived_as_a_stamp(
+        bytes in proptest::collection::vec(any::<u8>(), HEAD_MAX),
+        (run, port, now) in any::<(u32, u8, u64)>(),
+        (at, payload_len) in (0..2 * HEAD_MAX, any::<u16>()),
+    ) {
+        let head: &[u8; HEAD_MAX] = bytes.first_chunk().unwrap();
+        let theirs = Signature { run, port }.read(Time(now), head, at, payload_len);
+        // Nobody draws our number by chance in so few cases.
+        prop_assert_eq!(theirs, None);
+        let Some(first) = bytes.get(at..at + 4) else { return Ok(()) };
+        // With their number as ours it is one if it lies inside and does not come from the future.
+        let ours = Signature { run: u32::from_le_bytes([first[0], first[1], first[2], first[3]]), port };
+        let read = ours.read(Time(now), head, at, payload_len);
+        let inside = at + STAMP <= HEAD_MAX && usize::from(payload_len) >= STAMP;
+        let past = |b: &[u8]| u64::from_le_bytes(*b.first_chunk().unwrap()) <= now.saturating_add(1_000_000);
+        prop_assert_eq!(read.is_some(), inside && past(&bytes[at + 8..]));
+    }
+
+    #[test]
+    fn stamps_are_read_as_they_were_written_by_their_own_run_alone(
+        (run, port, sender, other_bit) in (any::<u32>(), any::<u8>(), 0..1u32 << 24, 0..32u32),
+        (wire_out, intended, later) in (0..1u64 << 60, any::<u64>(), 0..1u64 << 60),
+        (at, payload_len) in (0..=HEAD_MAX - STAMP, STAMP as u16..9_000),
+    ) {
+        let ours = Signature { run, port };
+        let mut head = [PAYLOAD_BYTE; HEAD_MAX];
+        let words = [ours.first_word(sender), wire_out, intended].map(u64::to_le_bytes);
+        head[at..at + STAMP].copy_from_slice(words.as_flattened());
+        let stamp = Stamp { wire_out: Time(wire_out), intended: Time(intended), port, sender };
+        let now = Time(wire_out + later);
+        prop_assert_eq!(ours.read(now, &head, at, payload_len), Some(stamp));
+        let other = Signature { run: run ^ 1 << other_bit, port };
+        prop_assert_eq!(other.read(now, &head, at, payload_len), None, "of another run");
+        prop_assert_eq!(ours.read(now, &head, at, STAMP as u16 - 1), None, "no room for one");
+        if let Some(before) = wire_out.checked_sub(1_000_001) {
+            prop_assert_eq!(ours.read(Time(before), &head, at, payload_len), None, "from the future");
+        }
+    }
 }
 
 fn frames_of_captures() -> Vec<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::plan::pools::Pools;
 use crate::plan::{Mode, Plan, PortHeadroom};
 use crate::profile::quantity::{size_text, span_text};
 use crate::switch::config::{Limit, SwitchConfig};
@@ -148,31 +149,52 @@ fn predictions(plan: &Plan, s: &mut Screen) {
         "duration",
         &format!("{} nominal, {:.2} % of the limit", p.duration, percent(p.duration.0, plan.limit.0)),
     );
-    let m = &p.memory;
+    s.line("memory", &memory_text(plan));
+}
+
+/// The parts of the predicted memory.
+fn memory_text(plan: &Plan) -> String {
+    let m = &plan.predicted.memory;
     let qps: usize = plan.hosts.iter().map(|h| h.qps.len()).sum();
     let bytes = |n: u64| bytes_text(Bytes(n));
-    s.line(
-        "memory",
-        &format!(
-            "{} in virtual time: queue pairs {} ({} x {} B and the plan's list), ranks and ports {}, recorder {}, \
-             network {}, flows {}, frames {} ({} x {} B; {} with full buffers), switches {}, schedule {}, program {}",
-            bytes(m.peak_bytes),
-            bytes(m.queue_pairs_bytes),
-            grouped(qps as u64),
-            m.bytes_per_qp,
-            bytes(m.ranks_bytes),
-            bytes(m.recorder_bytes),
+    let (mode, frames) = if plan.mode == Some(Mode::Ports) {
+        let pools = Pools::of(plan);
+        let queues: u64 = (0..plan.hosts.len()).map(|i| u64::from(plan.lab.queues(i))).sum();
+        let rx: u64 = pools.rx.iter().map(|p| u64::from(p.frames)).sum();
+        let frames = format!(
+            "queues of ports {} ({} with 2 x {} frames to send, of up to {} B, and {} to receive)",
+            bytes(m.ports_bytes),
+            grouped(queues),
+            grouped(pools.data.frames.into()),
+            grouped(pools.data.frame_bytes_max.into()),
+            grouped(rx),
+        );
+        ("on ports, without huge pages", frames)
+    } else {
+        let frames = format!(
+            "network {}, frames {} ({} x {} B; {} with full buffers)",
             bytes(m.network_bytes),
-            bytes(m.flows_bytes),
             bytes(m.frames_bytes),
             grouped(m.frames),
             m.bytes_per_frame,
             bytes(m.frames_max * m.bytes_per_frame),
-            bytes(m.switches_bytes),
-            bytes(m.schedule_bytes),
-            bytes(m.program_bytes),
-        ),
-    );
+        );
+        ("in virtual time", frames)
+    };
+    format!(
+        "{} {mode}: queue pairs {} ({} x {} B and the plan's list), ranks and ports {}, recorder {}, flows {}, {frames}, \
+         switches {}, schedule {}, program {}",
+        bytes(m.peak_bytes),
+        bytes(m.queue_pairs_bytes),
+        grouped(qps as u64),
+        m.bytes_per_qp,
+        bytes(m.ranks_bytes),
+        bytes(m.recorder_bytes),
+        bytes(m.flows_bytes),
+        bytes(m.switches_bytes),
+        bytes(m.schedule_bytes),
+        bytes(m.program_bytes),
+    )
 }
 
 /// Headroom needed and configured: ports with equal figures on one line, those with least margin first.
@@ -259,6 +281,9 @@ pub fn plan_text(plan: &Plan) -> String {
 
 fn fabric_text(plan: &Plan) -> String {
     let f = &plan.fabric;
+    if plan.lab.no_model {
+        return format!("a real one, of which the profile says nothing; {}", ports_text(plan));
+    }
     let Some(sw) = f.switches.first() else { return "no embedded switch".into() };
     let shared = sw.shared_size().map_or_else(|_| "?".into(), bytes_text);
     format!(

@@ -73,9 +73,9 @@ int rs_eth_info(uint16_t port, struct rs_eth_info *out)
 }
 
 /* So many queues each way. mtu: largest IP packet, already within what the device says. stamps: arrivals get the device's
- * time. */
+ * time. times: frames are sent at the times they carry. */
 int rs_eth_configure(uint16_t port, uint16_t queues, uint16_t mtu, uint16_t rx_descs, uint16_t tx_descs,
-		     struct rte_mempool *pool, int stamps)
+		     struct rte_mempool *pool, int stamps, int times)
 {
 	struct rte_eth_conf conf;
 	int rc;
@@ -84,6 +84,8 @@ int rs_eth_configure(uint16_t port, uint16_t queues, uint16_t mtu, uint16_t rx_d
 	conf.rxmode.mtu = mtu;
 	if (stamps)
 		conf.rxmode.offloads = RTE_ETH_RX_OFFLOAD_TIMESTAMP;
+	if (times)
+		conf.txmode.offloads = RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP;
 	rc = rte_eth_dev_configure(port, queues, queues, &conf);
 	for (uint16_t q = 0; rc == 0 && q < queues; q++)
 		rc = rte_eth_rx_queue_setup(port, q, rx_descs, SOCKET_ID_ANY, NULL, pool);
@@ -313,6 +315,37 @@ uint64_t rs_mbuf_rx_stamp(const struct rte_mbuf *m)
 	if (stamp_at < 0 || (m->ol_flags & stamp_flag) == 0)
 		return 0;
 	return *RTE_MBUF_DYNFIELD(m, stamp_at, const rte_mbuf_timestamp_t *);
+}
+
+/* Where mbufs carry the time at which they are to be sent, and the flag that says so. */
+static int send_at = -1;
+static uint64_t send_flag;
+
+int rs_send_times(void)
+{
+	if (send_at >= 0)
+		return 0;
+	return rte_mbuf_dyn_tx_timestamp_register(&send_at, &send_flag) == 0 ? 0 : -rte_errno;
+}
+
+/* To be sent at `time`, in the device's own unit; 0: as soon as may be. Nothing before rs_send_times. */
+void rs_mbuf_set_send_time(struct rte_mbuf *m, uint64_t time)
+{
+	if (send_at < 0)
+		return;
+	m->ol_flags &= ~send_flag;
+	if (time == 0)
+		return;
+	m->ol_flags |= send_flag;
+	*RTE_MBUF_DYNFIELD(m, send_at, rte_mbuf_timestamp_t *) = time;
+}
+
+/* 0: none. */
+uint64_t rs_mbuf_send_time(const struct rte_mbuf *m)
+{
+	if (send_at < 0 || (m->ol_flags & send_flag) == 0)
+		return 0;
+	return *RTE_MBUF_DYNFIELD(m, send_at, const rte_mbuf_timestamp_t *);
 }
 
 int rs_eth_read_clock(uint16_t port, uint64_t *now) { return rte_eth_read_clock(port, now); }

@@ -19,20 +19,14 @@ use arrayvec::ArrayVec;
 use dpdk_sys::{rs_eth_info, rs_eth_stats, rs_eth_xstat};
 
 use super::attached::Attached;
-use super::stamps::{StampClock, StampSource};
+use super::stamps::{self, StampClock, StampSource};
 use super::{DpdkError, Eal, FrameRing, MbufFrame, MbufPool, PoolSpec, RingRx, RingTx, c_name, text_of};
 use crate::frame::{Arrived, Burst, Fill, FrameMeta, PfcSeen, Port, PortCaps, TxBatch};
 use crate::plan::device::{DeviceKind, DeviceSpec};
+use crate::plan::lab::Pacing;
+use crate::plan::pools::{DESCRIPTORS, LOOP_FRAMES, rx_pool};
 use crate::units::{Rate, Time};
 
-/// Descriptors per ring asked for; the device may want fewer or more.
-const DESCRIPTORS: u16 = 1_024;
-/// Receive buffers of a port: its ring, and bursts on their way. AF_XDP keeps two rings more.
-const RX_FRAMES: u32 = 4_095;
-/// Buffers of a port whose ring may be longer.
-const RX_FRAMES_LONG: u32 = 8_191;
-/// Frames a loop holds in each direction.
-const LOOP_FRAMES: u32 = 1_024;
 /// Bytes of what a device says about a rule.
 const WHY_BYTES: usize = 160;
 /// Extended counters read at most.
@@ -49,6 +43,8 @@ pub struct PortSpec {
     pub promiscuous: bool,
     /// Queues each way, at least 1.
     pub queues: u16,
+    /// Who sees to it that frames leave at their times.
+    pub pacing: Pacing,
 }
 
 impl PortSpec {
@@ -58,19 +54,7 @@ impl PortSpec {
     /// The device cannot carry such frames.
     pub fn rx_pool(&self, name: String) -> Result<PoolSpec, DpdkError> {
         let (_, room) = self.arguments()?;
-        let frames = match self.device.driver() {
-            "pci" | "net_af_xdp" => RX_FRAMES_LONG,
-            "loop" | "net_ring" => 511,
-            _ => RX_FRAMES,
-        };
-        // One less than a power of two wastes no memory.
-        let frames = (frames + 1) * u32::from(self.queues) - 1;
-        Ok(PoolSpec { name, frames, frame_bytes_max: room, cache: if frames > 600 { 256 } else { 0 } })
-    }
-
-    /// Frames the device may hold on their way out.
-    pub fn tx_frames(&self) -> u32 {
-        (u32::from(DESCRIPTORS) + LOOP_FRAMES) * u32::from(self.queues)
+        Ok(PoolSpec::of(&name, rx_pool(&self.device, self.queues, room)))
     }
 
     fn arguments(&self) -> Result<(String, u16), DpdkError> {
@@ -207,6 +191,8 @@ pub struct EthPort {
     base: DeviceStats,
     /// Its clock, where it stamps arrivals.
     stamps: Option<StampClock>,
+    /// Its clock, where it sends frames at the times they carry.
+    paces: Option<StampClock>,
     /// Goes last.
     attached: Arc<Attached>,
 }
@@ -230,6 +216,24 @@ fn with_hint(spec: &PortSpec, e: DpdkError) -> DpdkError {
             DpdkError::Device { device, what, reason }
         }
         e => e,
+    }
+}
+
+/// What to write instead of `pacing = "hardware"`.
+const OTHER_PACING: &str = "use pacing = \"software\" or \"auto\" in [[port]]";
+
+/// Whether a device with these abilities is to send frames at the times they carry.
+fn takes_times(spec: &PortSpec, info: &rs_eth_info) -> Result<bool, DpdkError> {
+    match (spec.pacing, info.tx_pacing != 0) {
+        (Pacing::Hardware, false) => {
+            let why = format!(
+                "its driver {} does not offer it (RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP; mlx5 does with tx_pp=)",
+                zero_ended(&info.driver)
+            );
+            Err(refused(spec, "cannot send at given times", format!("{why}; {OTHER_PACING}")))
+        }
+        (Pacing::Software, _) => Ok(false),
+        (_, offered) => Ok(offered),
     }
 }
 
@@ -277,7 +281,7 @@ impl EthPort {
 
     /// Configures and starts an attached port; closes it again when that fails.
     fn adopt(
-        _eal: &Eal,
+        eal: &Eal,
         id: u16,
         spec: &PortSpec,
         rx: &MbufPool,
@@ -299,6 +303,7 @@ impl EthPort {
             carriers: carriers(&spec.device),
             base: DeviceStats::default(),
             stamps: None,
+            paces: None,
             attached: Arc::new(Attached::new(id, rx.clone(), cable)),
         };
         // SAFETY: the port exists and `info` is a struct of the layout the shim checks.
@@ -328,10 +333,14 @@ impl EthPort {
         // SAFETY: no arguments; registers a field of mbufs, once.
         let can_stamp = unsafe { dpdk_sys::rs_rx_stamps() } == 0;
         let stamps = can_stamp && i.rx_timestamps != 0;
+        let times = takes_times(spec, &port.info)?;
+        if times {
+            stamps::register_send_times(eal)?;
+        }
         // SAFETY: the port exists and is stopped; `rx` lives as long as the device, which keeps a clone.
         let code = unsafe {
-            let tx_descs = port.tx_descriptors;
-            dpdk_sys::rs_eth_configure(id, spec.queues, mtu, rx_descs, tx_descs, rx.raw(), i32::from(stamps))
+            let (tx_descs, stamps, times) = (port.tx_descriptors, i32::from(stamps), i32::from(times));
+            dpdk_sys::rs_eth_configure(id, spec.queues, mtu, rx_descs, tx_descs, rx.raw(), stamps, times)
         };
         check(spec, "could not be configured", code)?;
         // SAFETY: as above; it is configured.
@@ -351,6 +360,11 @@ impl EthPort {
         };
         // One that does not tell its clock has stamps that mean nothing to us.
         port.stamps = source.map(|s| StampClock::new(s, id)).filter(|c| c.clone().observe());
+        port.paces = times.then(|| StampClock::new(StampSource::Device, id)).filter(|c| c.clone().observe());
+        if times && port.paces.is_none() && spec.pacing == Pacing::Hardware {
+            let why = "it does not tell its clock (rte_eth_read_clock), against which times are laid";
+            return Err(refused(spec, "cannot send at given times", format!("{why}; {OTHER_PACING}")));
+        }
         port.observe_clock();
         if port.kind == DeviceKind::Pci {
             // A NIC's MAC takes pauses for itself; most count them. Software devices pass every frame.
@@ -372,6 +386,7 @@ impl EthPort {
             name: self.name.clone(),
             carriers: self.carriers.clone(),
             stamps: self.stamps.clone(),
+            paces: self.paces.clone(),
             attached: Arc::clone(&self.attached),
             ..self
         };
@@ -445,9 +460,14 @@ impl EthPort {
         self.info.mac
     }
 
-    /// The device can send frames at given times.
-    pub fn paces_in_hardware(&self) -> bool {
+    /// The device could send frames at given times.
+    pub fn could_pace(&self) -> bool {
         self.info.tx_pacing != 0
+    }
+
+    /// The device sends frames at the times they carry ([`Port::send_at`]).
+    pub fn paces(&self) -> bool {
+        self.paces.is_some()
     }
 
     /// Who stamps arrivals, and how far a stamp may be off, in ticks of the TSC. `None`: nobody.
@@ -455,9 +475,9 @@ impl EthPort {
         self.stamps.as_ref().map(|c| (c.source(), c.doubt_ticks()))
     }
 
-    /// Lays the clock that stamps arrivals against the TSC again. Ten times a second is enough.
+    /// Lays the clock of the device against the TSC again. Ten times a second is enough.
     pub fn observe_clock(&mut self) {
-        if let Some(clock) = &mut self.stamps {
+        for clock in self.stamps.iter_mut().chain(&mut self.paces) {
             clock.observe();
         }
     }
@@ -690,6 +710,14 @@ impl Port for EthPort {
         let clock = self.stamps.as_ref()?;
         // SAFETY: a frame owns a valid mbuf, which is only read.
         clock.tick_of(unsafe { dpdk_sys::rs_mbuf_rx_stamp(frame.mbuf()) })
+    }
+
+    #[inline]
+    fn send_at(&mut self, frame: &mut MbufFrame, tick: Option<u64>) -> bool {
+        let Some(clock) = &self.paces else { return false };
+        let time = tick.and_then(|tick| clock.stamp_of(tick));
+        frame.set_send_time(time);
+        time.is_some()
     }
 
     fn caps(&self) -> PortCaps {

@@ -13,9 +13,13 @@ use super::frame::{Buffer, DATA_AT};
 use super::seal::ROOM_BYTES_MIN;
 use super::{DpdkError, Eal, c_name, eal, last_error};
 use crate::frame::{FrameMeta, PAYLOAD_BYTE};
+use crate::plan::pools::{self, PoolSize};
 
 /// Largest cache a pool keeps per thread (`RTE_MEMPOOL_CACHE_MAX_SIZE`).
 pub const CACHE_MAX: u32 = 512;
+
+// What is predicted of a buffer is what it is.
+const _: () = assert!(pools::DATA_AT == DATA_AT && pools::ROOM_BYTES_MIN == ROOM_BYTES_MIN);
 
 /// A pool to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,28 +38,19 @@ pub struct PoolSpec {
 }
 
 impl PoolSpec {
-    /// Data bytes of each mbuf: the frame, and at least the head that hosts and switches may write.
-    fn data_bytes(&self) -> usize {
-        usize::from(self.frame_bytes_max).next_multiple_of(64).max(ROOM_BYTES_MIN)
+    /// A pool of this size.
+    pub fn of(name: &str, size: PoolSize) -> PoolSpec {
+        let PoolSize { frames, frame_bytes_max, cache } = size;
+        PoolSpec { name: name.to_owned(), frames, frame_bytes_max, cache }
+    }
+
+    fn size(&self) -> PoolSize {
+        PoolSize { frames: self.frames, frame_bytes_max: self.frame_bytes_max, cache: self.cache }
     }
 
     /// Memory the pool takes of EAL, in bytes; slightly more than it will.
     pub fn memory_bytes(&self) -> u64 {
-        // Per object: its header in the pool, the mbuf, the spread over memory channels, its slot in the
-        // pool's ring of a power of two. Then caches, two lists of pointers for each thread that EAL knows.
-        let object = in_pages((64 + DATA_AT + self.data_bytes() + 64) as u64) + 16;
-        let caches = if self.cache == 0 { 0 } else { 128 * (u64::from(CACHE_MAX) * 2 * 8 + 64) };
-        u64::from(self.frames) * object + caches + (64 << 10)
-    }
-}
-
-/// Bytes an object takes of ordinary pages, on average: DPDK lets none cross a page border, and one that is longer than
-/// a page takes whole ones (`rte_mempool_op_calc_mem_size_helper`). Huge pages waste nothing to speak of.
-fn in_pages(object: u64) -> u64 {
-    const PAGE: u64 = 4_096;
-    match PAGE / object.max(1) {
-        0 => object.next_multiple_of(PAGE),
-        fit => PAGE.div_ceil(fit),
+        self.size().memory_bytes(false)
     }
 }
 
@@ -103,7 +98,7 @@ impl MbufPool {
             frame_bytes_max: spec.frame_bytes_max,
             reason,
         };
-        let room = MBUF_HEADROOM_BYTES + spec.data_bytes();
+        let room = MBUF_HEADROOM_BYTES + spec.size().data_bytes();
         let Ok(room) = u16::try_from(room) else {
             return Err(refuse(format!(
                 "an mbuf holds {} B at most",
@@ -187,17 +182,5 @@ unsafe extern "C" fn prepare(_: *mut rte_mempool, misfits: *mut c_void, object: 
         }
         buffer.add(data_off).write_bytes(PAYLOAD_BYTE, buf_len - data_off);
         mbuf.add(MBUF_USER).cast::<u32>().write(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn objects_are_counted_in_whole_pages() {
-        // One to a page, two to a page, two pages each.
-        assert_eq!([2_600, 1_500, 4_600].map(in_pages), [4_096, 2_048, 8_192]);
-        assert_eq!(in_pages(448), 456);
     }
 }

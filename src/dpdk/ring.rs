@@ -51,7 +51,7 @@ impl FrameRing {
 
     /// Memory a ring of `frames` frames takes of EAL, in bytes.
     pub fn memory_bytes(frames: u32) -> u64 {
-        (u64::from(frames) + 1).next_power_of_two() * 8 + 1024
+        crate::plan::pools::ring_bytes(frames)
     }
 
     fn len(&self) -> usize {

@@ -370,6 +370,12 @@ pub trait Port {
     fn arrived_at(&self, _frame: &Self::Frame) -> Option<u64> {
         None
     }
+    /// Has the device send the frame, once it is handed over, at this tick of the TSC; `None`: as soon as what is before it has
+    /// left. False where it goes at once, as all frames do on devices that have no such times.
+    #[inline]
+    fn send_at(&mut self, _frame: &mut Self::Frame, _tick: Option<u64>) -> bool {
+        false
+    }
     /// What the port can do.
     fn caps(&self) -> PortCaps;
 }

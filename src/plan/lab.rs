@@ -18,8 +18,12 @@ pub struct Lab {
     pub allow_pfc: bool,
     /// Longest time a worker may be away from its ports before the result is not trusted.
     pub stall_max: Span,
+    /// Every next hop of a port is asked for its MAC again once in so long; zero: never.
+    pub keep_alive: Span,
     /// Frames that each pool of the run may have out besides what ports receive into; `None`: as many as ports can hold.
     pub pool_frames: Option<u32>,
+    /// The profile describes no switch, and the run goes through a real one: nothing is said of the model's.
+    pub no_model: bool,
     /// Worker threads; `None`: one per queue as far as cores go, less one for the control plane.
     pub workers: Option<u16>,
 }
@@ -45,6 +49,10 @@ pub struct LabPort {
     pub tx_backlog: Option<Bytes>,
     /// Queues each way; 0 and 1 are one.
     pub queues: u16,
+    /// Who sees to it that frames of streams leave at their times.
+    pub pacing: Pacing,
+    /// Of each queue pair and stream one frame of so many is stamped; 0 and 1: all are.
+    pub stamp_every: u32,
 }
 
 /// Who obeys pauses.
@@ -58,6 +66,19 @@ pub enum PfcMode {
     Software,
     /// Nobody.
     Ignore,
+}
+
+/// Who sees to it that frames of streams leave at their times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pacing {
+    /// The device, where it can; otherwise the worker.
+    Auto,
+    /// The worker.
+    #[default]
+    Software,
+    /// The device; one that cannot is refused.
+    Hardware,
 }
 
 /// A network.

@@ -1,10 +1,11 @@
 //! What a run takes in memory, by parts, before it runs: what is touched for certain, and what full buffers would add.
 //!
-//! The figures are those of virtual time. A rings run has its frames in mbufs of the size of the longest frame instead;
-//! what they take is asked for, and refused, at its start.
+//! The figures are those of virtual time, or of real ports where the profile runs on them. A rings run has its frames in
+//! mbufs of the size of the longest frame instead; what they take is asked for, and refused, at its start.
 
-use super::MemoryPrediction;
+use super::pools::Pools;
 use super::predict::Basis;
+use super::{MemoryPrediction, Plan};
 use crate::frame::boxed;
 use crate::host::Host;
 use crate::host::config::{HostConfig, RankAddr};
@@ -24,6 +25,12 @@ use crate::workload::schedule::Op;
 
 /// The program, its libraries and the C library's own: measured on a run of two ports.
 const PROGRAM_BYTES: u64 = 14 << 20;
+/// The same with DPDK, its drivers and what EAL keeps for itself: measured on runs over net_null and over cables of rings.
+const PROGRAM_DPDK_BYTES: u64 = 30 << 20;
+/// Besides pools, what a worker keeps for a queue: delays, round trips, checksums prepared.
+const PORT_QUEUE_BYTES: u64 = 512 << 10;
+/// What a worker keeps besides a recorder: lateness, and its stack.
+const WORKER_BYTES: u64 = 512 << 10;
 /// Frames in buffers that are allocated before the start; more come when queues grow so long.
 const READY_FRAMES: usize = 1 << 16;
 /// One queue of a switch port, with its priority group.
@@ -131,6 +138,7 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
         switches_bytes,
         schedule_bytes,
         program_bytes: PROGRAM_BYTES,
+        ports_bytes: 0,
         peak_bytes: queue_pairs_bytes
             + ranks_bytes
             + recorder_bytes
@@ -140,6 +148,36 @@ pub(super) fn predict(b: &Basis<'_>) -> MemoryPrediction {
             + switches_bytes
             + schedule_bytes
             + PROGRAM_BYTES,
+    }
+}
+
+/// What `plan` takes on real ports: no simulated frames and nothing of switches but their share of the plan; instead the
+/// pools and rings of every queue, a recorder for each worker, and DPDK. Workers that the profile leaves open are counted
+/// as one per queue; a machine with fewer cores has fewer.
+pub fn on_ports(plan: &Plan) -> MemoryPrediction {
+    let m = plan.predicted.memory;
+    let queues: usize = (0..plan.hosts.len()).map(|i| usize::from(plan.lab.queues(i))).sum();
+    let workers = plan.lab.workers.map_or(queues, |w| usize::from(w).min(queues)).max(1) as u64;
+    let recorder_bytes = m.recorder_bytes * workers + workers * WORKER_BYTES;
+    let ports_bytes = Pools::of(plan).memory_bytes() + queues as u64 * PORT_QUEUE_BYTES;
+    let program_bytes = PROGRAM_DPDK_BYTES;
+    MemoryPrediction {
+        frames: 0,
+        frames_max: 0,
+        frames_bytes: 0,
+        network_bytes: 0,
+        recorder_bytes,
+        ports_bytes,
+        program_bytes,
+        peak_bytes: m.queue_pairs_bytes
+            + m.ranks_bytes
+            + recorder_bytes
+            + m.flows_bytes
+            + m.switches_bytes
+            + m.schedule_bytes
+            + ports_bytes
+            + program_bytes,
+        ..m
     }
 }
 

@@ -8,6 +8,7 @@ pub mod lab;
 pub mod links;
 pub mod memory;
 pub mod path;
+pub mod pools;
 pub mod predict;
 pub mod shards;
 mod steer;
@@ -173,6 +174,9 @@ pub struct Prediction {
     pub local_messages: u64,
 }
 
+/// Warnings about the embedded switch.
+const OF_THE_MODEL: [&str; 3] = ["headroom_too_small", "shared_headroom_too_small", "ecmp_collisions"];
+
 /// When XOFF comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct XoffPrediction {
@@ -210,7 +214,7 @@ pub struct PortHeadroom {
     pub headroom: HeadroomPrediction,
 }
 
-/// Memory arithmetic, for virtual time ([`memory`]).
+/// Memory arithmetic, for virtual time, or for real ports where the profile runs on them ([`memory`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryPrediction {
     /// Bytes of one queue pair (hot rows and cold state).
@@ -239,8 +243,10 @@ pub struct MemoryPrediction {
     pub switches_bytes: u64,
     /// Captured programs.
     pub schedule_bytes: u64,
-    /// The program itself.
+    /// The program itself, with DPDK on real ports.
     pub program_bytes: u64,
+    /// Pools of mbufs and rings of real ports, by queue ([`pools`]), and what the tester keeps for each; 0 in the other modes.
+    pub ports_bytes: u64,
     /// The sum of the parts: what is touched without a buffer being fuller than `frames`.
     pub peak_bytes: u64,
 }
@@ -250,6 +256,15 @@ impl Plan {
     pub fn pfc_generators(&self) -> Vec<&str> {
         let generates = |a: &TimedAction| matches!(a.action, Action::Pfc { .. });
         self.hosts.iter().filter(|h| h.actions.iter().any(generates)).map(|h| h.name.as_str()).collect()
+    }
+
+    /// Takes back what was predicted of a switch that nobody described: its headroom, its pauses, and warnings of them.
+    pub fn without_model(&mut self) {
+        self.lab.no_model = true;
+        self.predicted.xoff = None;
+        self.predicted.headroom = None;
+        self.predicted.headrooms.clear();
+        self.warnings.retain(|(code, _)| !OF_THE_MODEL.contains(&code.as_str()));
     }
 
     /// Nominal time at which the run is cut off.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::fabric_doc::*;
 pub use super::pfc::{GenerateDoc, PfcKind, ReceiveDoc};
+pub use super::port_doc::{PacingDoc, PfcDoc, PortDoc};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
 pub use super::rate_doc::{DcqcnDoc, OtgDoc, SwiftDoc, WindowDoc};
 pub use super::values::{Dilation, Files, Imix, PortRef, WatchdogDoc, WredCurve, WredDoc};
@@ -123,6 +124,8 @@ table! {
         allow_pfc: Option<bool>,
         /// ports: longest absence of a worker from its ports before the result is not trusted.
         stall_max: Option<Dur>,
+        /// ports: neighbours are asked again, and switches reminded of us, once in so long.
+        keep_alive: Option<Dur>,
         /// ports: worker threads, each on a core of its own with its ports; left out: one per port as far as cores go, less
         /// one for the control plane.
         workers: Option<u16>,
@@ -669,68 +672,6 @@ impl From<FlowControlDoc> for FlowControl {
             FlowControlDoc::Global => FlowControl::Global,
         }
     }
-}
-
-table! {
-    /// `[[port]]`: one tester port.
-    PortDoc {
-        /// Name in reports.
-        name: Option<String>,
-        /// Machine that owns it.
-        host: Option<String>,
-        /// PCI address, interface or vdev.
-        device: Option<String>,
-        /// Whether its ranks send or receive.
-        role: Option<Role>,
-        /// Rate.
-        rate: Option<BitRate>,
-        /// Cable to the switch.
-        cable: Option<Cable>,
-        /// FEC; must be that of `[switch] ports` on an embedded switch.
-        fec: Option<Fec>,
-        /// MAC to use instead of the device's.
-        mac: Option<String>,
-        /// Test traffic may go out on an interface that others use.
-        allow_in_use: Option<bool>,
-        /// The device's own flow control may be set to what `pfc` needs.
-        set_flow_control: Option<bool>,
-        /// Most bytes handed to the device ahead of the wire.
-        tx_backlog: Option<Size>,
-        /// Our side of the link.
-        address: Option<String>,
-        /// Next hop.
-        gateway: Option<String>,
-        /// Network of the ranks behind it.
-        ranks: Option<String>,
-        /// Ranks behind it.
-        ranks_per_port: Option<u32>,
-        /// Headroom of the switch's side; left out: that of `[switch]`.
-        xoff_headroom: Option<Size>,
-        /// By how much its clock is off, in millionths.
-        clock_ppm: Option<i64>,
-        /// Name on the switch's side.
-        dut_port: Option<String>,
-        /// Queues of the device, each with ranks and a worker of its own.
-        queues: Option<u16>,
-        /// Who obeys XOFF.
-        pfc: Option<PfcDoc>,
-        /// Span between a PFC frame's arrival and the port obeying it.
-        pfc_response: Option<Dur>,
-        /// A machine behind the port that is slower than the link.
-        receive: Option<ReceiveDoc>,
-    }
-}
-
-/// `pfc = ...`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PfcDoc {
-    /// The device.
-    Hardware,
-    /// The tester's loop.
-    Software,
-    /// Nobody.
-    Ignore,
 }
 
 table! {

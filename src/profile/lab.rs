@@ -6,15 +6,25 @@ use crate::host::config::HostConfig;
 use crate::limits::{QUEUES_MAX, QUEUES_PER_PORT_MAX};
 use crate::plan::Mode;
 use crate::plan::device::DeviceSpec;
-use crate::plan::lab::{Lab, LabPort, PfcMode, Prefix};
+use crate::plan::lab::{Lab, LabPort, Pacing, PfcMode, Prefix};
 use crate::units::Span;
 
 /// Frames that a pool may have: shelves and batches of a worker want some, and each costs memory.
 const POOL_FRAMES_MIN: u32 = 256;
 const POOL_FRAMES_MAX: u32 = 1 << 20;
 
+/// Frames of a queue pair or stream of which at least one is stamped: PSNs have 24 bits, and a run without any stamp has no
+/// latency.
+const STAMP_EVERY_MAX: u32 = 1 << 20;
+
 /// Longest absence of a worker unless the profile says otherwise.
 const STALL_MAX: Span = Span::from_ms(1);
+
+/// Neighbours are asked again so often unless the profile says otherwise: well within the 300 s after which switches forget
+/// an address (IEEE 802.1Q), and what Linux takes an answer to be good for (15 to 45 s).
+const KEEP_ALIVE: Span = Span::from_ms(20_000);
+/// Links are looked at as often; and a word an hour keeps nothing alive.
+const KEEP_ALIVE_RANGE: [Span; 2] = [Span::from_ms(100), Span::from_ms(3_600_000)];
 
 /// Devices and addresses of the filled document, for the tester ports `hosts`.
 pub(super) fn build(doc: &ProfileDoc, hosts: &[HostConfig]) -> Result<Lab, Fault> {
@@ -27,6 +37,10 @@ pub(super) fn build(doc: &ProfileDoc, hosts: &[HostConfig]) -> Result<Lab, Fault
             return fault(format!("run.allow[{i}]"), "must be a network like \"10.1.0.0/16\"");
         };
         lab.allow.push(prefix);
+    }
+    lab.keep_alive = run.and_then(|r| r.keep_alive).map_or(KEEP_ALIVE, |d| d.0);
+    if !(KEEP_ALIVE_RANGE[0]..=KEEP_ALIVE_RANGE[1]).contains(&lab.keep_alive) {
+        return fault("run.keep_alive", "must be from 100 ms to 1 h; leave it out for 20 s");
     }
     lab.workers = run.and_then(|r| r.workers);
     if lab.workers == Some(0) {
@@ -67,6 +81,13 @@ pub(super) fn build(doc: &ProfileDoc, hosts: &[HostConfig]) -> Result<Lab, Fault
         if queues > 1 && p.receive.is_some() {
             return fault(key("receive"), "a receive buffer has one drain; leave it out, or queues");
         }
+        let stamp_every = p.stamp_every.unwrap_or(1);
+        if !(1..=STAMP_EVERY_MAX).contains(&stamp_every) {
+            let text = format!(
+                "must be from 1 (every frame has a stamp) to {STAMP_EVERY_MAX}; leave it out for stamps in all frames"
+            );
+            return fault(key("stamp_every"), text);
+        }
         let ip = |k: &str, text: &Option<String>| {
             let parse = |t: &String| t.split('/').next().unwrap_or(t).parse();
             text.as_ref().map(parse).transpose().map_err(|_| Fault {
@@ -95,6 +116,8 @@ pub(super) fn build(doc: &ProfileDoc, hosts: &[HostConfig]) -> Result<Lab, Fault
             set_flow_control: p.set_flow_control.unwrap_or(false),
             tx_backlog: p.tx_backlog.map(|s| s.0),
             queues,
+            stamp_every,
+            pacing: p.pacing.map_or(Pacing::default(), Pacing::from),
             device,
         });
     }

@@ -19,6 +19,7 @@ mod faults;
 mod lab;
 mod links;
 mod pfc;
+mod port_doc;
 mod ports;
 pub mod preset;
 pub mod quantity;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 
 pub use source::ProfileError;
 
-use crate::plan::{Mode, Plan};
+use crate::plan::{Mode, Plan, memory};
 use crate::workload::import::{self, Format, Replay};
 use crate::workload::schedule::Schedule;
 use doc::{Dilation, KindDoc, ProfileDoc, RunDoc, TimingDoc, WorkloadDoc};
@@ -95,11 +96,22 @@ fn make(name: &str, text: &str, overrides: &Overrides, path: Option<PathBuf>) ->
     let schedules = schedules(&mut doc, overrides, path.as_deref()).map_err(locate)?;
     let ranks: Vec<u32> = schedules.iter().map(|s| s.as_ref().map_or(0, |s| s.ranks.len() as u32)).collect();
     let configuration = sonic::read(&mut doc, path.as_deref()).map_err(locate)?;
+    // Where a real switch carries the frames, one is modelled only when the profile describes it, to be compared with.
+    let described = doc.switch.is_some() || doc.fabric.is_some();
+    let modelled = described || doc.run.as_ref().and_then(|r| r.on) != Some(Mode::Ports);
     defaults::fill(&mut doc, &ranks).map_err(locate)?;
     let imported = configuration.map(|c| c.resolve(&doc)).transpose().map_err(locate)?;
     defaults::classes(&mut doc, imported.as_ref());
     rate::fill(&mut doc).map_err(locate)?;
     let mut plan = build::build(&doc, &schedules, imported.as_ref(), path).map_err(locate)?;
+    if plan.mode == Some(Mode::Ports) {
+        plan.predicted.memory = memory::on_ports(&plan);
+    }
+    if !modelled {
+        plan.without_model();
+        // Loaded again it is to be the same.
+        (doc.switch, doc.fabric) = (None, None);
+    }
     plan.effective = effective(&doc, name)?;
     if imported.is_some() {
         plan.effective.push_str(&sonic::summary(&plan));

@@ -10,7 +10,7 @@ use crate::measure::distribution::{Distribution, Percentiles};
 use crate::measure::iterations::WorkloadIterations;
 use crate::measure::stats::{HostStats, PfcStats, SwitchPortStats, WatchdogStats};
 use crate::plan::{Mode, Plan};
-use crate::run::result::{RunResult, WorkerStats};
+use crate::run::result::{PortFigures, RunResult, WorkerStats};
 use crate::switch::config::SwitchConfig;
 use crate::topology::End;
 use crate::transport::config::Verb;
@@ -29,6 +29,17 @@ pub struct Meta {
     pub started: String,
     /// The command that repeats it.
     pub repeat: Option<String>,
+}
+
+/// Where lateness was measured: where the device sends all frames of streams at their times, it is that of handing them over
+/// in time for that.
+fn pacing_point(mode: Mode, ports: &[PortFigures]) -> &'static str {
+    let mut streams = ports.iter().filter(|p| p.rate_error.is_some()).peekable();
+    match mode {
+        Mode::Ports if streams.peek().is_some() && streams.all(|p| p.pacing == "hardware") => "device",
+        Mode::Ports => "enqueue",
+        Mode::Rings | Mode::Virtual => "wire",
+    }
 }
 
 /// Percentiles in nanoseconds of those in picoseconds.
@@ -562,10 +573,7 @@ impl Builder<'_> {
             matches!(self.plan.clock, crate::plan::Clock::Free { .. }) && self.result.mode == Mode::Rings;
         Tester {
             pacing_error_ns: t.lateness_ps.map(pacing),
-            pacing_point: t.lateness_ps.map(|_| {
-                let at = if self.result.mode == Mode::Ports { "enqueue" } else { "wire" };
-                at.into()
-            }),
+            pacing_point: t.lateness_ps.map(|_| pacing_point(self.result.mode, &t.ports).into()),
             preflight: t.preflight.clone(),
             stop_ns: t.stop_ps.map(|ps| ps as f64 / 1e3),
             ports: t.ports.clone(),

@@ -506,7 +506,7 @@ impl Screen {
         if t.trustworthy {
             parts.extend(r.dilation.map(|k| format!("time ran {}x slower", significant(k))));
             if let Some(p) = &t.pacing_error_ns {
-                let point = t.pacing_point.as_deref().filter(|p| *p == "enqueue").unwrap_or("nominal");
+                let point = t.pacing_point.as_deref().filter(|p| *p != "wire").unwrap_or("nominal");
                 parts.push(format!("lateness p99 {} {point}", time(p.p99)));
             }
             parts.extend(t.rate_error.map(|e| format!("rate off by {} %", significant(e * 100.0))));
@@ -555,6 +555,16 @@ impl Screen {
             }
             if let Some(doubt) = p.arrival_doubt_ns {
                 parts.push(format!("arrivals stamped by the {}, to {}", p.arrival_point, time(doubt)));
+            }
+            if p.pacing == "hardware" {
+                parts.push(format!("{} frames sent at their times by the device", grouped(p.tx_paced)));
+            }
+            if let Some(n) = p.stamp_every.filter(|n| *n > 1) {
+                parts.push(format!(
+                    "{} frames with stamps, 1 of {}",
+                    grouped(p.tx_stamped),
+                    grouped(n.into())
+                ));
             }
             // What the way itself adds varies by a few frames.
             if let Some(depth) = p.queue_bytes_inferred.max.filter(|b| *b > QUEUE_TOLD_MIN) {

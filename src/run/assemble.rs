@@ -6,7 +6,7 @@ use super::RunError;
 use super::engine::{Engine, Parts, Tee};
 use super::phases::{Phases, Shared};
 use super::result::{Conservation, RunResult, SimStats, Snapshot, TesterStats};
-use crate::frame::{Frame, FramePool, HEAD_MAX};
+use crate::frame::{Frame, FramePool};
 use crate::host::Host;
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
@@ -14,8 +14,7 @@ use crate::plan::{Mode, Plan, memory};
 use crate::switch::{AddressMap, Switch};
 use crate::sys;
 use crate::units::{PortId, Time};
-use crate::workload::config::{Action, WorkloadKind};
-use crate::workload::schedule::OpKind;
+use crate::workload::config::Action;
 
 /// The part of a plan that one engine runs.
 #[derive(Clone, Debug)]
@@ -42,47 +41,6 @@ pub fn agreement(plan: &Plan, engines: u32) -> Arc<Shared> {
 /// Frames that can be in flight at most (every buffer full, every link full) and how many to allocate at the start.
 pub fn pool_frames(plan: &Plan) -> (usize, usize) {
     memory::pool_frames(&plan.fabric, &plan.hosts, &plan.classes)
-}
-
-/// Data frames of a plan, in bytes with FCS where it matters for cells: the smallest full one, the longest (without
-/// FCS), and whether messages end in shorter ones.
-pub fn data_frame_bytes(plan: &Plan) -> (u64, u64, bool) {
-    let overhead = HEAD_MAX as u64 + 8;
-    let (mut smallest, mut longest, mut tails) = (u64::MAX, 128, false);
-    let mut message = |bytes: u64, mtu: u64| {
-        smallest = smallest.min(bytes.min(mtu) + 58 + 4);
-        longest = longest.max(mtu + overhead);
-        tails |= !bytes.is_multiple_of(mtu);
-    };
-    for w in plan.workloads.iter() {
-        let mtu = u64::from(plan.classes[usize::from(w.class.0)].mtu);
-        match &w.kind {
-            WorkloadKind::Incast { message: m } => message(m.0, mtu),
-            WorkloadKind::RingAllReduce { vector, chunk, .. } => {
-                let part = vector.0 / w.ranks.len().max(1) as u64;
-                message(part.min(chunk.0), mtu);
-                message(part % chunk.0.max(1) + mtu, mtu);
-            }
-            WorkloadKind::Replay(schedule) => {
-                for op in schedule.ranks.iter().flatten() {
-                    if let OpKind::Send { bytes, .. } | OpKind::Read { bytes, .. } = op.kind {
-                        message(bytes, mtu);
-                    }
-                }
-            }
-        }
-    }
-    let bursts = plan.hosts.iter().flat_map(|h| &h.actions).filter_map(|a| match &a.action {
-        Action::Burst(s) => Some(s),
-        _ => None,
-    });
-    for s in plan.hosts.iter().flat_map(|h| &h.streams).chain(bursts) {
-        for (bytes, _) in &s.sizes {
-            smallest = smallest.min(u64::from(*bytes));
-            longest = longest.max(u64::from(*bytes));
-        }
-    }
-    (smallest.clamp(64, 16_384), longest.min(16_384), tails)
 }
 
 /// Builds the engine of one share.

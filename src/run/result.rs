@@ -220,8 +220,12 @@ pub struct PortFigures {
     pub arrival_doubt_ns: Option<f64>,
     /// Arrivals that were stamped.
     pub arrivals_stamped: u64,
-    /// The device could send frames at given times; it is not made use of.
+    /// The device could send frames at given times.
     pub paces_in_hardware: bool,
+    /// Who sent frames of streams at their times: `hardware` (some at least; the device was given them before) or `software`.
+    pub pacing: String,
+    /// Frames that were handed over before their time, for the device to send at it.
+    pub tx_paced: u64,
     /// Link-level pauses (802.3x), as the device says: `off`, `obeys`, `sends`, `both`; `None` where it does not tell.
     pub flow_control: Option<String>,
     /// PFC frames that reached us; `None` where the device keeps them.
@@ -260,7 +264,15 @@ pub struct PortFigures {
     pub delay_ns: Percentiles,
     /// Data frames whose delay is left out, as the tester was away from its port for longer than its backlog lasts.
     pub delay_blurred: u64,
-    /// Data frames that carried no stamps of this run (short payloads, other senders): their latency is not known.
+    /// Of every queue pair and stream that sends here, the frames whose PSN is a multiple of this carry a stamp; `None` where
+    /// none does, as nobody is behind the device.
+    #[serde(default)]
+    pub stamp_every: Option<u32>,
+    /// Data frames sent with a stamp.
+    #[serde(default)]
+    pub tx_stamped: u64,
+    /// Data frames that came without stamps of this run (not selected, short payloads, other senders): their latency is not
+    /// known.
     #[serde(default)]
     pub unstamped: u64,
     /// Depth of the queue that feeds this port, inferred: delay above the least one, at this port's rate, bytes with FCS.

@@ -29,6 +29,7 @@ use crate::frame::{Burst, Frame as _};
 use crate::hint::prefetch;
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
+use crate::plan::pools::data_frame_bytes;
 use crate::plan::{Clock, Mode, Plan};
 use crate::sys;
 use crate::sys::signals::StopFlag;
@@ -313,7 +314,7 @@ impl PoolSizes {
                 })
                 .sum()
         };
-        let (smallest, largest, tails) = assemble::data_frame_bytes(plan);
+        let (smallest, largest, tails) = data_frame_bytes(plan);
         let data = fit(smallest) * if tails { 2 } else { 1 };
         let count = |n: u64| u32::try_from(n + spare as u64).unwrap_or(u32::MAX);
         let spec = |name: &str, frames: u32, bytes: u64| PoolSpec {

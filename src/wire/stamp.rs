@@ -7,8 +7,9 @@
 //! Times are picoseconds since the start of the run.
 
 use super::icrc::of_u64;
-use super::{ICRC_LEN, PAYLOAD_BYTE, psn};
-use crate::units::Time;
+use super::{HEAD_MAX, ICRC_LEN, PAYLOAD_BYTE, bytes_at, psn};
+use crate::limits::QUEUES_MAX;
+use crate::units::{Span, Time};
 
 /// Bytes of a stamp.
 pub const STAMP: usize = 24;
@@ -17,12 +18,28 @@ pub const BEHIND_MIN: usize = 4;
 /// What a payload is before it is stamped.
 pub const BEFORE: u64 = u64::from_ne_bytes([PAYLOAD_BYTE; 8]);
 
+/// Two cores may read the counter so far apart.
+const SKEW: Span = Span::from_us(1);
+
+/// What a stamp says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// When the frame was handed over.
+    pub wire_out: Time,
+    /// When the job wanted it on the wire.
+    pub intended: Time,
+    /// Port that sent the frame.
+    pub port: u8,
+    /// Its queue pair or stream there, 24 bits.
+    pub sender: u32,
+}
+
 /// What all stamps of one port have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature {
     /// Number of the run; not [`BEFORE`] in its lower half.
     pub run: u32,
-    /// The port.
+    /// The port, or queue of one, by its number among all of the run.
     pub port: u8,
 }
 
@@ -31,6 +48,24 @@ impl Signature {
     #[inline(always)]
     pub fn first_word(&self, sender: u32) -> u64 {
         u64::from(self.run) | u64::from(sender & psn::MASK) << 32 | u64::from(self.port) << 56
+    }
+
+    /// The stamp at `at` of a frame with so much payload that came in at `now`, when it has one of this run: whatever others
+    /// put there has another number, or a time that has not come.
+    #[inline(always)]
+    pub fn read(&self, now: Time, head: &[u8; HEAD_MAX], at: usize, payload_len: u16) -> Option<Stamp> {
+        if usize::from(payload_len) < STAMP {
+            return None;
+        }
+        let [first, wire_out, intended] = words_of(bytes_at(head, at)?);
+        let (wire_out, intended) = (Time(wire_out), Time(intended));
+        let ours = first as u32 == self.run && wire_out <= now + SKEW;
+        ours.then_some(Stamp {
+            wire_out,
+            intended,
+            port: (first >> 56) as u8,
+            sender: (first >> 32) as u32 & psn::MASK,
+        })
     }
 
     /// What a stamp changes in the CRC register behind it, where constant payload was.
@@ -50,4 +85,12 @@ pub const fn behind(payload_and_pad: u16) -> Option<u16> {
     }
 }
 
+#[inline(always)]
+fn words_of(stamp: &[u8; STAMP]) -> [u64; 3] {
+    let word = |i: usize| bytes_at(stamp, 8 * i).map_or(0, |b| u64::from_le_bytes(*b));
+    [word(0), word(1), word(2)]
+}
+
+// Every queue of a run has its number in a stamp.
+const _: () = assert!(QUEUES_MAX <= 1 << u8::BITS);
 const _: () = assert!(STAMP + BEHIND_MIN + ICRC_LEN <= 64);

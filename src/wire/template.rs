@@ -10,7 +10,7 @@ use super::headers::{Ext, Opcode, PKEY_DEFAULT};
 use super::icrc;
 use super::{
     BTH_LEN, ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, HEAD_MAX, ICRC_LEN, IPV4_LEN, IPV6_LEN,
-    PROTO_UDP, ROCE_UDP_PORT, UDP_LEN, VLAN_LEN, put,
+    PROTO_UDP, ROCE_UDP_PORT, UDP_LEN, VLAN_LEN, be16, put,
 };
 
 /// Hop limit of generated frames.
@@ -363,6 +363,16 @@ impl Template {
         }
         WireLen { head_len: (ext_off + ext_len) as u8, len: FrameLen((udp_off as u32 + udp_len) as u16) }
     }
+}
+
+/// Where the BTH of a head lies that a template has written: untagged or tagged, IPv4 without options or IPv6.
+#[inline(always)]
+pub fn bth_offset(head: &[u8; HEAD_MAX]) -> usize {
+    let (at, kind) = match be16(head, 12) {
+        ETHERTYPE_VLAN => (ETH_LEN + VLAN_LEN, be16(head, 16)),
+        kind => (ETH_LEN, kind),
+    };
+    at + UDP_LEN + if kind == ETHERTYPE_IPV4 { IPV4_LEN } else { IPV6_LEN }
 }
 
 fn range(field: &'static str, value: u16, limit: u16) -> Result<(), SpecError> {

@@ -112,7 +112,8 @@ unsafe extern "C" {
 
     /// Fills `out`. Negative errno on failure.
     pub fn rs_eth_info(port: u16, out: *mut rs_eth_info) -> c_int;
-    /// Configures so many queues each way; `stamps`: arrivals get the device's time. Negative errno on failure.
+    /// Configures so many queues each way; `stamps`: arrivals get the device's time; `times`: frames are sent at the times they
+    /// carry. Negative errno on failure.
     pub fn rs_eth_configure(
         port: u16,
         queues: u16,
@@ -121,6 +122,7 @@ unsafe extern "C" {
         tx_descs: u16,
         pool: *mut rte_mempool,
         stamps: c_int,
+        times: c_int,
     ) -> c_int;
     /// Has frames whose IP destination equals `ip` where `mask` has ones (4 or 16 bytes each) arrive at `queue`. Negative
     /// errno, and at most `room` bytes of text in `why`, zero terminated.
@@ -161,6 +163,12 @@ unsafe extern "C" {
     pub fn rs_rx_stamps() -> c_int;
     /// The time of arrival in the device's unit; 0 when there is none.
     pub fn rs_mbuf_rx_stamp(mbuf: *const c_void) -> u64;
+    /// Finds where mbufs carry the time at which they are to be sent. Negative errno on failure.
+    pub fn rs_send_times() -> c_int;
+    /// Has the device send the frame at this time of its own clock; 0: as soon as may be. Nothing before [`rs_send_times`].
+    pub fn rs_mbuf_set_send_time(mbuf: *mut c_void, time: u64);
+    /// That time; 0 when there is none.
+    pub fn rs_mbuf_send_time(mbuf: *const c_void) -> u64;
     /// The device's clock now, in the unit of its stamps. Negative errno on failure.
     pub fn rs_eth_read_clock(port: u16, now: *mut u64) -> c_int;
     /// Has the device obey PFC of a priority by itself, or not. Negative errno on failure.

@@ -4,16 +4,13 @@
 //! a packet at once, so the time is that of the network both ways and of the far end, not of its coalescing. What is sent
 //! again is not timed, as nobody can tell which of the two is acknowledged (RFC 6298, 3).
 
-use super::port::DELAY_NS_MAX;
+use super::seen::DELAY_NS_MAX;
 use crate::frame::{Frame, flags};
 use crate::measure::distribution::Distribution;
 use crate::transport::config::QPN_FIRST;
 use crate::units::Time;
-use crate::wire::fast;
-use crate::wire::{ETHERTYPE_IPV4, be16, be32, psn};
-
-/// Offset of a BTH behind untagged IPv4 without options.
-const BTH_USUAL: usize = 42;
+use crate::wire::template::bth_offset;
+use crate::wire::{be32, psn};
 
 /// A packet that is timed.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +48,7 @@ impl Asked {
     #[inline(always)]
     pub fn sent<F: Frame>(&mut self, now: Time, frame: &F) {
         let (head, meta) = (frame.head(), frame.meta());
-        let usual = be16(head, 12) == ETHERTYPE_IPV4 && head[14] == 0x45;
-        let bth = if usual { BTH_USUAL } else { bth_of(frame) };
-        let word = be32(head, bth + 8);
+        let word = be32(head, bth_offset(head) + 8);
         let again = meta.flags & flags::RETRANSMITTED != 0;
         if word >> 31 == 0 && !again {
             return;
@@ -83,9 +78,4 @@ impl Asked {
     pub fn round_trip_ns(&self) -> &[Distribution<u32>] {
         &self.round_trip_ns
     }
-}
-
-#[cold]
-fn bth_of<F: Frame>(frame: &F) -> usize {
-    fast::parse(frame.head(), frame.len()).map_or(BTH_USUAL, |f| f.bth_off.into())
 }

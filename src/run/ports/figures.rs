@@ -1,11 +1,12 @@
 //! What a port did, from what its queues leave.
 
-use super::port::{Seen, WireStats};
+use super::seen::{Seen, WireStats};
 use super::setup;
 use crate::dpdk::{EthPort, StampSource};
 use crate::frame::{PfcSeen, Port};
 use crate::measure::stats::HostStats;
 use crate::plan::Plan;
+use crate::plan::device::DeviceSpec;
 use crate::run::result::PortFigures;
 use crate::sys::tsc::Tsc;
 use crate::units::{LinkTiming, Span, Time};
@@ -118,7 +119,9 @@ pub(super) fn figures(
         .into(),
         arrival_doubt_ns: device.stamps().map(|(_, ticks)| tsc.span(ticks).as_ns_f64()),
         arrivals_stamped: s.stamped,
-        paces_in_hardware: device.paces_in_hardware(),
+        paces_in_hardware: device.could_pace(),
+        pacing: if s.tx_paced > 0 { "hardware" } else { "software" }.into(),
+        tx_paced: s.tx_paced,
         flow_control: device.flow_control().map(|f| word(&format!("{f:?}"))),
         pfc_frames: (seen == PfcSeen::Frames).then_some(s.pfc_seen),
         xoff_response_ns: (s.xoff_backlog > Span::ZERO).then(|| s.xoff_backlog.as_ns_f64()),
@@ -138,6 +141,8 @@ pub(super) fn figures(
         delay_ns,
         delay_blurred: left.seen.blurred,
         queue_bytes_inferred,
+        stamp_every: (!lab.device.as_ref().is_some_and(DeviceSpec::is_sink)).then(|| lab.stamp_every.max(1)),
+        tx_stamped: s.tx_stamped,
         unstamped: s.unstamped,
         rx_other: s.other,
         answered: s.answered,

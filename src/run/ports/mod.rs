@@ -5,12 +5,15 @@
 //! modelled here, so there are no switch counters and no outcome hash; what the tester itself did wrong is measured and
 //! makes the result untrustworthy.
 
+mod alive;
 mod asked;
 mod figures;
+mod pace;
 mod port;
 #[cfg(test)]
 mod port_tests;
 mod preflight;
+mod seen;
 mod setup;
 mod siblings;
 mod stamp;

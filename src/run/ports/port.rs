@@ -4,6 +4,8 @@
 //! the headroom of a switch. So the wire is reckoned here: every frame handed over keeps it busy for its time at the
 //! port's rate, and no more is handed over than `backlog` ahead of it. That paces the port as well.
 //!
+//! **Times.** A device that sends frames at given times gets those of streams [`LabPort::ahead`] before theirs ([`pace`]).
+//!
 //! **Stamps.** Both times of a data frame travel in its payload ([`super::stamp`]). `start` is the moment the frame is
 //! handed over: what the device holds back, at most the backlog, is part of the network's delay.
 
@@ -12,28 +14,27 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 
 use super::asked::Asked;
+use super::pace::Given;
+use super::seen::{Seen, WireStats};
 use super::siblings::{News, Siblings};
 use super::stamp::Stamper;
 use crate::frame::{Arrived, Burst, Fill, Frame, FramePool, Port, PortCaps, STAMPED, TxBatch, flags};
 use crate::limits::BURST;
-use crate::measure::distribution::{Distribution, Percentiles};
 use crate::plan::lab::PfcMode;
 use crate::run::realtime::TX_BURSTS;
 use crate::sys::tsc::{Tsc, ticks};
 use crate::units::{FrameLen, LinkTiming, Span, Time};
-use crate::wire::HEAD_MAX;
 use crate::wire::fast::{self, Fast, IpKey, Kind};
 use crate::wire::headers::{Deth, Ext, Opcode};
 use crate::wire::icrc;
 use crate::wire::neighbour::{self, Neighbour};
 use crate::wire::pfc::{PfcFrame, global_pause};
 use crate::wire::stamp::Signature;
-use crate::wire::template::{BthFields, Template};
+use crate::wire::template::{BthFields, Template, bth_offset};
+use crate::wire::{HEAD_MAX, be32, psn};
 
 /// Answers to neighbours that wait for room.
-const ANSWERS_MAX: usize = BURST;
-/// Longest delay told apart, nanoseconds.
-pub(super) const DELAY_NS_MAX: u64 = 10_000_000_000;
+pub(super) const ANSWERS_MAX: usize = BURST;
 /// Neighbours remembered.
 const TOLD_MAX: usize = 1 << 16;
 
@@ -72,145 +73,16 @@ impl Clock {
         self.at(ticks())
     }
 
+    /// The tick at this time.
+    #[inline]
+    pub fn tick_of(&self, at: Time) -> u64 {
+        self.origin.saturating_add(self.tsc.ticks_in(at.since(Time::ZERO)))
+    }
+
     /// The time at this tick.
     #[inline]
     pub fn at(&self, tick: u64) -> Time {
         Time::ZERO + self.tsc.span(tick.saturating_sub(self.origin))
-    }
-}
-
-/// What a port counted on top of host and device.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct WireStats {
-    /// Frames and bytes (with FCS) handed over.
-    pub tx_frames: u64,
-    pub tx_bytes: u64,
-    /// Frames taken from the device, and bytes.
-    pub rx_frames: u64,
-    pub rx_bytes: u64,
-    /// Times the device took less than it was offered.
-    pub refused: u64,
-    /// PFC frames seen.
-    pub pfc_seen: u64,
-    /// Longest span from an XOFF to the end of the last frame that was handed over before.
-    pub xoff_backlog: Span,
-    /// Neighbours answered.
-    pub answered: u64,
-    /// Frames that are neither RoCEv2 nor PFC nor about neighbours.
-    pub other: u64,
-    /// Data frames that came without stamps of this run.
-    pub unstamped: u64,
-    /// Frames lost because the link was down.
-    pub lost_down: u64,
-    /// Arrivals that the device had stamped.
-    pub stamped: u64,
-}
-
-/// What a port saw of the way its data frames came: delays by our own stamps, and marks.
-#[derive(Debug)]
-pub(super) struct Seen {
-    /// From being handed over to being taken in, nanoseconds.
-    delay_ns: Distribution<u32>,
-    /// Bytes of these frames with FCS.
-    bytes: u64,
-    /// Data frames with CE.
-    pub ce: u64,
-    /// Data frames that were taken in too late for their delay to say anything about the way.
-    pub blurred: u64,
-    /// The last delay, and how many have it that are not counted yet: those of a burst often have the same.
-    last: (Span, u64),
-}
-
-impl WireStats {
-    /// Adds what another queue of the port counted.
-    pub fn add(&mut self, other: &WireStats) {
-        *self = WireStats {
-            tx_frames: self.tx_frames + other.tx_frames,
-            tx_bytes: self.tx_bytes + other.tx_bytes,
-            rx_frames: self.rx_frames + other.rx_frames,
-            rx_bytes: self.rx_bytes + other.rx_bytes,
-            refused: self.refused + other.refused,
-            pfc_seen: self.pfc_seen + other.pfc_seen,
-            xoff_backlog: self.xoff_backlog.max(other.xoff_backlog),
-            answered: self.answered + other.answered,
-            other: self.other + other.other,
-            unstamped: self.unstamped + other.unstamped,
-            lost_down: self.lost_down + other.lost_down,
-            stamped: self.stamped + other.stamped,
-        };
-    }
-}
-
-impl Seen {
-    /// Adds what another queue of the port saw.
-    pub fn add(&mut self, mut other: Seen) {
-        self.settle(Span::ZERO);
-        other.settle(Span::ZERO);
-        self.delay_ns.merge(&other.delay_ns);
-        self.bytes += other.bytes;
-        self.ce += other.ce;
-        self.blurred += other.blurred;
-    }
-
-    fn new() -> Seen {
-        Seen {
-            delay_ns: Distribution::new(DELAY_NS_MAX, 3),
-            bytes: 0,
-            ce: 0,
-            blurred: 0,
-            last: (Span::ZERO, 0),
-        }
-    }
-
-    /// A data frame that took so long; not `sharp`: it may have waited for us.
-    #[inline(always)]
-    fn frame(&mut self, took: Span, sharp: bool, bytes: u64, ce: bool) {
-        self.ce += u64::from(ce);
-        if sharp {
-            if took != self.last.0 {
-                self.settle(took);
-            }
-            self.last.1 += 1;
-            self.bytes += bytes;
-        } else {
-            self.blurred += 1;
-        }
-    }
-
-    /// Counts those of the last delay; others follow.
-    #[inline(never)]
-    fn settle(&mut self, next: Span) {
-        let (took, n) = std::mem::replace(&mut self.last, (next, 0));
-        self.delay_ns.record_n(took.0 / 1_000, n);
-    }
-
-    /// Delay by our own stamps.
-    pub fn delay_ns(&mut self) -> Percentiles {
-        self.settle(Span::ZERO);
-        self.delay_ns.percentiles()
-    }
-
-    /// Depth of the queue that the frames waited in, as the delay above the least of them says when it drains at the
-    /// rate of `timing`: bytes with FCS.
-    pub fn queue_bytes(&mut self, timing: &LinkTiming) -> Percentiles {
-        let p = self.delay_ns();
-        let (Some(least), Some(mean)) = (p.min, (p.n > 0).then(|| self.bytes as f64 / p.n as f64)) else {
-            return p;
-        };
-        let per_ns = timing.rate().bits_per_s as f64 / 8e9 * mean / (mean + 20.0);
-        let bytes = |ns: Option<f64>| ns.map(|ns| ((ns - least) * per_ns).round());
-        Percentiles {
-            n: p.n,
-            min: bytes(p.min),
-            mean: bytes(p.mean),
-            p50: bytes(p.p50),
-            p90: bytes(p.p90),
-            p95: bytes(p.p95),
-            p99: bytes(p.p99),
-            p999: bytes(p.p999),
-            p9999: bytes(p.p9999),
-            max: bytes(p.max),
-        }
     }
 }
 
@@ -232,15 +104,19 @@ pub(super) struct LabPort<P: Port, L> {
     pub timing: LinkTiming,
     backlog: Span,
     frame_time: Span,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// The reckoned wire is busy until then.
     free_at: Time,
+    /// Where the device sends frames of streams at given times: so long after those they are meant for. Zero elsewhere.
+    pub ahead: Span,
+    /// The last of these times.
+    pub(super) paced_until: Time,
     /// When the device had nothing more for us: what comes later has arrived since.
     emptied_at: Time,
     /// What came last waited for us for no longer than the backlog lasts.
     sharp: bool,
     /// `None` where nothing ever arrives.
-    stamps: Option<Stamper>,
+    pub(super) stamps: Option<Stamper>,
     /// Packets whose acknowledgements are awaited.
     pub asked: Asked,
     /// The device says when a frame came.
@@ -249,7 +125,7 @@ pub(super) struct LabPort<P: Port, L> {
     taken_at: Time,
     answers: TxBatch<P::Frame>,
     /// Streams' frames have this number or a higher one as their `flow`.
-    streams_from: u32,
+    pub(super) streams_from: u32,
     /// How late the oldest stream's frame of each burst of the turn was handed over.
     pub lateness: ArrayVec<Span, TX_BURSTS>,
     /// Time in which frames were held, as they had been made ahead of theirs; for the owner to take.
@@ -299,6 +175,8 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             frame_time: wire.timing.wire_time(wire.frame_max),
             clock: wire.clock,
             free_at: Time::ZERO,
+            ahead: Span::ZERO,
+            paced_until: Time::ZERO,
             emptied_at: Time::ZERO,
             sharp: false,
             taken_at: Time::ZERO,
@@ -320,15 +198,15 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         }
     }
 
-    /// What its stamps have in common; `None` where it writes none.
+    /// What its stamps have in common, for hosts that write them into every frame; `None` where not every frame has one.
     pub fn signature(&self) -> Option<Signature> {
-        self.stamps.as_ref().map(Stamper::signature)
+        self.stamps.as_ref().and_then(Stamper::signature)
     }
 
     /// Starts the port's time again at `origin`.
     pub fn clock_from(&mut self, origin: u64) {
         self.clock.origin = origin;
-        self.free_at = Time::ZERO;
+        (self.free_at, self.paced_until) = (Time::ZERO, Time::ZERO);
         if let Some(s) = &mut self.siblings {
             s.clock_from();
         }
@@ -339,6 +217,12 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     pub fn ask(&mut self, from: IpAddr, target: IpAddr) {
         let who = (self.who.mac, self.who.vlan);
         self.speak(|head| neighbour::ask(head, who.1, who.0, from, target));
+    }
+
+    /// Tells `to`, or all for an unspecified address, that `ours` lives here.
+    pub fn announce(&mut self, ours: IpAddr, to: IpAddr) {
+        let who = (self.who.mac, self.who.vlan);
+        self.speak(|head| neighbour::tell(head, who.1, who.0, ours, ([0xff; 6], to)));
     }
 
     /// The MAC a neighbour has told for an address.
@@ -374,7 +258,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
 
     /// Until when the wire is reckoned to be busy.
     #[inline]
-    fn free_at(&self) -> Time {
+    pub fn free_at(&self) -> Time {
         self.siblings.as_ref().map_or(self.free_at, |s| s.free_at())
     }
 
@@ -397,7 +281,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
     #[inline(never)]
     fn begin_shared_turn(&mut self, now: Time) -> Option<News> {
         let s = self.siblings.as_mut()?;
-        s.begin_turn(now, self.backlog);
+        s.begin_turn(now, self.backlog + self.ahead);
         let (news, leaving) = s.pauses(now, self.timing.rate()).filter(|_| self.pfc == PfcMode::Software)?;
         if news.iter().any(|(_, quanta)| *quanta > 0) {
             self.stats.xoff_backlog = self.stats.xoff_backlog.max(leaving);
@@ -484,9 +368,14 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         if self.down {
             return self.lose(now, batch);
         }
-        self.stamp(now, batch);
+        let mut given = Given::nothing(now);
+        if self.ahead == Span::ZERO {
+            given.stamped = self.stamp(now, batch);
+        } else {
+            given = self.pace(now, batch);
+        }
         if let Some(m) = batch.data.first().map(Frame::meta).filter(|m| m.flow >= self.streams_from) {
-            let _ = self.lateness.try_push(now.since(m.intended));
+            let _ = self.lateness.try_push(now.since(m.intended + self.ahead));
         }
         let (span, bytes) = self.on_wire(batch);
         let sent = self.device.tx_burst(batch);
@@ -494,12 +383,17 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         if !batch.is_empty() {
             (left, left_bytes) = self.on_wire(batch);
             self.stats.refused += 1;
+            let refused = batch.control.iter().chain(&batch.data);
+            let again = refused.filter(|f| Stamper::is_timed(*f)).count() as u64;
+            given.stamped = given.stamped.saturating_sub(again);
         }
         if sent > 0 {
-            self.occupy(now, Span(span.0 - left.0));
+            self.occupy(given.last, Span(span.0 - left.0));
         }
         self.stats.tx_frames += sent as u64;
         self.stats.tx_bytes += bytes - left_bytes;
+        self.stats.tx_stamped += given.stamped;
+        self.stats.tx_paced += given.paced_of(sent);
         sent
     }
 
@@ -539,22 +433,50 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
         (span, bytes)
     }
 
-    /// Stamps data frames.
+    /// Stamps data frames: all of them, or those that are selected. Returns how many have a stamp.
     #[inline]
-    fn stamp(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) {
-        let Some(stamps) = &self.stamps else { return };
+    fn stamp(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) -> u64 {
+        let Some(stamps) = &self.stamps else { return 0 };
+        if !stamps.every().all() {
+            return self.stamp_selected(now, batch);
+        }
         let mut together = stamps.together(now);
+        let mut stamped = 0;
         for frame in &mut batch.data {
             // Most of them, and their hosts have said that they ask for nothing.
             let plain = frame.meta().driver == STAMPED;
             if !plain && frame.meta().flags & flags::DATA == 0 {
                 continue;
             }
-            stamps.write(&mut together, frame);
+            stamped += u64::from(stamps.write(&mut together, frame));
             if !plain && frame.meta().flow < self.streams_from {
                 self.asked.sent(now, frame);
             }
         }
+        stamped
+    }
+
+    /// As [`LabPort::stamp`] where not every frame has a stamp. A frame without one costs a look at its PSN.
+    #[inline(never)]
+    fn stamp_selected(&mut self, now: Time, batch: &mut TxBatch<P::Frame>) -> u64 {
+        let Some(stamps) = &self.stamps else { return 0 };
+        let (mut together, every) = (stamps.together(now), stamps.every());
+        let mut stamped = 0;
+        for frame in &mut batch.data {
+            let m = frame.meta();
+            if m.flags & flags::DATA == 0 {
+                continue;
+            }
+            let of_qp = m.flow < self.streams_from;
+            let head = frame.head();
+            if every.has(be32(head, bth_offset(head) + 8) & psn::MASK) {
+                stamped += u64::from(stamps.write(&mut together, frame));
+            }
+            if of_qp {
+                self.asked.sent(now, frame);
+            }
+        }
+        stamped
     }
 
     /// Takes over what the stamp of a frame says; false when it has none of this run.
@@ -752,7 +674,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> Port for LabPort<P, L> {
         if self.down {
             return if ahead == Span::ZERO { BURST } else { 0 };
         }
-        let room = Span(self.backlog.0.saturating_sub(ahead.0));
+        let room = Span((self.backlog + self.ahead).0.saturating_sub(ahead.0));
         let room = self.siblings.as_ref().map_or(room, |s| s.part(room, self.frame_time));
         let frames = (room.0 / self.frame_time.0.max(1)) as usize;
         self.device.tx_room().min(if ahead == Span::ZERO { frames.max(1) } else { frames })

@@ -1,32 +1,28 @@
 //! Before the first frame: what is refused, and the devices opened.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::asked::Asked;
 use super::port::{self, Clock, Identity, Wire};
-use super::stamp::Stamper;
+use super::stamp::{Every, Stamper};
 use super::steer::{Steered, steer};
 use crate::dpdk::ethdev::FlowControl;
 use crate::dpdk::{DpdkError, Eal, EalOptions, EthPort, LoopCable, MbufFrames, MbufPool, PoolSpec, PortSpec};
 use crate::host::config::HostConfig;
-use crate::limits::BURST;
+use crate::limits::QUEUES_MAX;
 use crate::plan::device::{DeviceKind, Steering};
 use crate::plan::lab::{LabPort, PfcMode, backlog_default};
+use crate::plan::pools::{Pools, frame_bytes_max};
 use crate::plan::shards::neighbours_apart;
 use crate::plan::{Plan, device::DeviceSpec};
-use crate::run::assemble::data_frame_bytes;
 use crate::sys::interface::{Interface, InterfaceError};
 use crate::units::{FrameLen, LinkTiming, Span};
-use crate::wire::HEAD_MAX;
 use crate::workload::config::{Action, StreamConfig};
 
-/// Frames each port may hold of each kind besides its device: shelves of two lenders, batches, answers.
-const FRAMES_AT_HAND: u32 = 4 * BURST as u32 + 256;
-
-/// Frames a worker's cache in front of a pool aims at: devices give frames back one by one, and the pool itself is shared.
-const CACHE: u32 = 256;
-/// Pools smaller than this have no caches: those would hold most of it.
-const CACHED_FRAMES_MIN: u32 = 8 * CACHE;
+/// Where the device paces, frames leave so long after the time they are meant for: what a worker on a core of its own is late
+/// by at most, so that the device has each before its time. A frame that is later goes at once.
+const PACED_AHEAD: Span = Span::from_us(5);
 
 /// The devices of a run.
 pub(super) struct Open {
@@ -41,13 +37,6 @@ pub(super) struct Open {
     pub pools: Vec<MbufPool>,
     /// Longest frame without FCS.
     pub frame_max: u16,
-}
-
-/// Longest frame of the plan without FCS.
-fn frame_max(plan: &Plan) -> u16 {
-    let (_, longest, _) = data_frame_bytes(plan);
-    // What a schedule says of sizes is with room for every header.
-    longest.max(HEAD_MAX as u64) as u16
 }
 
 fn devices(plan: &Plan) -> impl Iterator<Item = (&str, &LabPort, &DeviceSpec)> {
@@ -92,6 +81,7 @@ pub(super) fn refuse(plan: &Plan, capture: bool) -> Result<(), String> {
                 .into(),
         );
     }
+    refuse_many(plan)?;
     refuse_queues(plan)?;
     if let Some(ip) = plan.lab.forbidden(plan.ranks.iter().map(|r| r.ip)) {
         let bits = if ip.is_ipv4() { 24 } else { 64 };
@@ -107,7 +97,7 @@ pub(super) fn refuse(plan: &Plan, capture: bool) -> Result<(), String> {
                 device.text
             ));
         }
-        let needed = u32::from(frame_max(plan)) - 14;
+        let needed = u32::from(frame_bytes_max(plan)) - 14;
         for interface in device.interfaces() {
             let found = Interface::find(interface).map_err(|e| format!("port {name}: {e}"))?;
             match found.refuse_in_use() {
@@ -130,6 +120,18 @@ pub(super) fn refuse(plan: &Plan, capture: bool) -> Result<(), String> {
                 ));
             }
         }
+    }
+    Ok(())
+}
+
+/// Refuses more queues than stamps can name. Profiles that say `on = "ports"` were refused before.
+fn refuse_many(plan: &Plan) -> Result<(), String> {
+    let all: usize = (0..plan.hosts.len()).map(|i| usize::from(plan.lab.queues(i))).sum();
+    if all > QUEUES_MAX {
+        return Err(format!(
+            "{all} queues in all [[port]] are more than the {QUEUES_MAX} a run on real ports may have: stamps name the one that \
+             sent with 8 bits; use fewer ports, or fewer queues"
+        ));
     }
     Ok(())
 }
@@ -173,23 +175,18 @@ fn refuse_queues(plan: &Plan) -> Result<(), String> {
 /// Opens the devices.
 pub(super) fn open(plan: &Plan) -> Result<Open, String> {
     let text = |e: DpdkError| e.to_string();
-    let frame_max = frame_max(plan);
+    let frame_max = frame_bytes_max(plan);
     let specs: Vec<PortSpec> = devices(plan)
         .map(|(_, p, device)| PortSpec {
             device: device.clone(),
             frame_bytes_max: frame_max,
             promiscuous: p.mac.is_some(),
             queues: p.queues.max(1),
+            pacing: p.pacing,
         })
         .collect();
-    let at_hand = FRAMES_AT_HAND + 2 * CACHE;
-    let most: u32 = specs.iter().map(|s| s.tx_frames() + at_hand * u32::from(s.queues)).sum();
-    let held = plan.lab.pool_frames.unwrap_or(most);
-    let cache = if held < CACHED_FRAMES_MIN { 0 } else { CACHE };
-    let mut pools = vec![
-        PoolSpec { name: "rs_control".into(), frames: held, frame_bytes_max: HEAD_MAX as u16, cache },
-        PoolSpec { name: "rs_data".into(), frames: held, frame_bytes_max: frame_max, cache },
-    ];
+    let sizes = Pools::of(plan);
+    let mut pools = vec![PoolSpec::of("rs_control", sizes.control), PoolSpec::of("rs_data", sizes.data)];
     for (i, s) in specs.iter().enumerate() {
         pools.push(s.rx_pool(format!("rs_rx_{i}")).map_err(text)?);
     }
@@ -201,7 +198,7 @@ pub(super) fn open(plan: &Plan) -> Result<Open, String> {
     let eal = Eal::init(options).map_err(text)?;
     // The first two are of frames to be sent, which most virtual devices read as any program does.
     let make = |(i, pool): (usize, &PoolSpec)| match i {
-        0 | 1 if !pci && !shared => MbufPool::create_packed(eal, pool),
+        0 | 1 if sizes.packed => MbufPool::create_packed(eal, pool),
         _ => MbufPool::create(eal, pool),
     };
     let pools: Result<Vec<MbufPool>, DpdkError> = pools.iter().enumerate().map(make).collect();
@@ -281,6 +278,19 @@ pub(super) fn next_hop(plan: &Plan, port: usize, from: IpAddr, ip: IpAddr) -> (I
     }
 }
 
+/// Every next hop of a port, and the first of our addresses that sends by it.
+pub(super) fn next_hops(plan: &Plan, port: usize) -> BTreeMap<IpAddr, IpAddr> {
+    let host = &plan.hosts[port];
+    let Some(first) = host.ranks.first().map(|r| r.ip) else { return BTreeMap::new() };
+    let qps = host.qps.iter().map(|q| (q.local_ip, q.peer_ip));
+    let mut hops = BTreeMap::new();
+    for (from, to) in qps.chain(host.stream_to.iter().map(|s| (first, s.ip))) {
+        let (from, hop) = next_hop(plan, port, from, to);
+        hops.entry(hop).or_insert(from);
+    }
+    hops
+}
+
 /// Port `at` of the plan, or the queue of it that `host` is behind, on its device, which goes by `clock`. Without `stamps`
 /// nothing ever arrives there.
 pub(super) fn lab_port(
@@ -308,7 +318,12 @@ pub(super) fn lab_port(
         clock,
     };
     device.observe_clock();
+    let paced = device.paces() && !host.stream_to.is_empty();
+    let stamps = stamps.map(|s| s.select(Every::nth(lab.stamp_every)));
     let mut port = port::LabPort::new(device, pool, wire, stamps);
+    if paced {
+        port.ahead = PACED_AHEAD;
+    }
     port.asked = Asked::new(host.qps.len(), plan.classes.len());
     port
 }

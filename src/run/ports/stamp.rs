@@ -4,14 +4,14 @@
 //! frame before; what the stamp changes of its ICRC is carried over the rest of the payload by a table, so that the cost
 //! does not depend on its length. Hosts that know their port's signature write stamps themselves, but for the time.
 //!
-//! Payloads of 24 bytes and less, and those that somebody wants to read, have no stamps: such frames are counted and have
-//! no latency.
+//! Payloads of 24 bytes and less, those that somebody wants to read, and frames that were not selected ([`Every`]) have no
+//! stamps: such frames are counted and have no latency.
 
 use crate::frame::{Fill, Frame, HEAD_MAX, STAMPED};
 use crate::rng::mix;
-use crate::units::{FrameLen, Span, Time};
+use crate::units::{FrameLen, Time};
 use crate::wire::icrc::{Advance, of_u64};
-use crate::wire::stamp::{BEFORE, BEHIND_MIN, STAMP, Signature};
+use crate::wire::stamp::{BEFORE, BEHIND_MIN, STAMP, Signature, Stamp};
 use crate::wire::{ICRC_LEN, pad_of, psn};
 
 /// [`crate::frame::FrameMeta::driver`] of frames whose stamp has a time: the device refused them.
@@ -19,18 +19,6 @@ const TIMED: u32 = 2;
 const _: () = assert!(TIMED & STAMPED == 0);
 /// The time of handing over is the second word of a stamp.
 const TIME_AT: usize = 8;
-/// Two cores may read the counter so far apart.
-const SKEW: Span = Span::from_us(1);
-
-/// What a stamp says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub wire_out: Time,
-    pub intended: Time,
-    /// Port that sent the frame, and its queue pair or stream.
-    pub port: u8,
-    pub sender: u32,
-}
 
 /// The number of a run that starts now.
 pub(super) fn run_number(ticks: u64) -> u32 {
@@ -39,9 +27,38 @@ pub(super) fn run_number(ticks: u64) -> u32 {
     if number == BEFORE as u32 { !number } else { number }
 }
 
+/// Which frames of every queue pair and stream are stamped: those whose PSN is a multiple of a number. A frame that is sent
+/// again is selected as it was, and no state is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Every {
+    /// 2^64 over that number, rounded up, modulo 2^64: a 32-bit number is a multiple where its product with this is below
+    /// this (Lemire, Kaser and Kurz 2019, "Faster remainder by direct computation").
+    part: u64,
+}
+
+impl Every {
+    /// Every `n`-th frame; 0 and 1 are all of them.
+    pub fn nth(n: u32) -> Every {
+        Every { part: (u64::MAX / u64::from(n.max(1))).wrapping_add(1) }
+    }
+
+    /// No frame is left out.
+    #[inline]
+    pub fn all(self) -> bool {
+        self.part == 0
+    }
+
+    /// The frame with this PSN is stamped.
+    #[inline(always)]
+    pub fn has(self, psn: u32) -> bool {
+        u64::from(psn).wrapping_mul(self.part) <= self.part.wrapping_sub(1)
+    }
+}
+
 /// Writes and reads the stamps of one port.
 pub(super) struct Stamper {
     signature: Signature,
+    every: Every,
     /// By number of bytes between the stamp and the ICRC; the most common first.
     behind: Vec<Advance>,
 }
@@ -69,12 +86,28 @@ impl Stamper {
                 behind.push(Advance::new(n));
             }
         }
-        Stamper { signature: Signature { run, port }, behind }
+        Stamper { signature: Signature { run, port }, every: Every::nth(1), behind }
     }
 
-    /// What hosts may write themselves, with the time zero.
-    pub fn signature(&self) -> Signature {
-        self.signature
+    /// Stamps these frames only.
+    pub fn select(self, every: Every) -> Stamper {
+        Stamper { every, ..self }
+    }
+
+    /// Which frames it stamps.
+    #[inline]
+    pub fn every(&self) -> Every {
+        self.every
+    }
+
+    /// What hosts may write themselves, with the time zero: where every frame has a stamp.
+    pub fn signature(&self) -> Option<Signature> {
+        self.every.all().then_some(self.signature)
+    }
+
+    /// The frame has its stamp, and the time in it.
+    pub fn is_timed<F: Frame>(frame: &F) -> bool {
+        frame.meta().driver == TIMED
     }
 
     /// Begins a burst that is handed over at `now`.
@@ -154,21 +187,10 @@ impl Stamper {
         }
     }
 
-    /// The stamp at `at` of a frame with so much payload that came in at `now`, when it has one of this run.
+    /// As [`Signature::read`].
     #[inline(always)]
     pub fn read(&self, now: Time, head: &[u8; HEAD_MAX], at: usize, payload_len: u16) -> Option<Stamp> {
-        if usize::from(payload_len) < STAMP {
-            return None;
-        }
-        let [first, wire_out, intended] = words_of(head.get(at..)?.first_chunk()?);
-        let (wire_out, intended) = (Time(wire_out), Time(intended));
-        let ours = first as u32 == self.signature.run && wire_out <= now + SKEW;
-        ours.then_some(Stamp {
-            wire_out,
-            intended,
-            port: (first >> 56) as u8,
-            sender: (first >> 32) as u32 & psn::MASK,
-        })
+        self.signature.read(now, head, at, payload_len)
     }
 }
 
@@ -180,12 +202,6 @@ fn change_icrc<F: Frame>(frame: &mut F, change: u32) -> bool {
     };
     *icrc = (u32::from_le_bytes(*icrc) ^ change).to_le_bytes();
     true
-}
-
-#[inline(always)]
-fn words_of(stamp: &[u8; STAMP]) -> [u64; 3] {
-    let word = |i: usize| stamp.as_chunks().0.get(i).map_or(0, |b: &[u8; 8]| u64::from_le_bytes(*b));
-    [word(0), word(1), word(2)]
 }
 
 #[cfg(test)]
@@ -261,7 +277,7 @@ mod tests {
             let mut f = frame(&mut pool, &FrameSpec::default(), Ext::None, payload);
             let at = usize::from(f.meta().head_len);
             let (sender, intended) = (f.meta().flow, f.meta().intended);
-            let words = [s.signature().first_word(sender), 0, intended.0];
+            let words = [s.signature().unwrap().first_word(sender), 0, intended.0];
             f.wire_bytes_mut().unwrap()[at..at + STAMP]
                 .copy_from_slice(words.map(u64::to_le_bytes).as_flattened());
             icrc::seal(f.wire_bytes_mut().unwrap()).unwrap();
@@ -287,6 +303,19 @@ mod tests {
         assert_eq!(ours.read(now, f.head(), at, 1_024), None);
         assert!(others.read(now, f.head(), at, 1_024).is_some());
         assert_eq!(others.read(Time(1_000_000_000), f.head(), at, 1_024), None);
+    }
+
+    #[test]
+    fn multiples_are_selected_and_no_others() {
+        let all = Every::nth(1);
+        assert!(all.all() && Every::nth(0).all() && !Every::nth(2).all());
+        for n in [1, 2, 3, 7, 10, 16, 1_000, 65_537, 1 << 20] {
+            let near = |m: u32| [m * n, m * n + 1, (m * n).saturating_sub(1)];
+            let psns = (0..1_000).chain((0..psn::MASK / n).step_by(997).flat_map(near)).chain([psn::MASK]);
+            for p in psns {
+                assert_eq!(Every::nth(n).has(p), p % n == 0, "{p} of every {n}th");
+            }
+        }
     }
 
     #[test]

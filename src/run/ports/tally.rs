@@ -34,11 +34,13 @@ pub(super) struct Tally {
     open: Together,
     /// Pauses count: those of a port are the same for all its queues and are those of the first one.
     pub leads: bool,
+    /// The end of the run, once it has come: what is taken in after it may count, but nobody is paused any more.
+    pub over: Time,
 }
 
 impl Tally {
     pub fn new(recorder: Recorder) -> Tally {
-        Tally { each: recorder.wants_each(), recorder, open: NOTHING, leads: true }
+        Tally { each: recorder.wants_each(), recorder, open: NOTHING, leads: true, over: Time::NEVER }
     }
 
     /// Counts what is open.
@@ -117,7 +119,7 @@ impl Record for Tally {
     }
     fn port_pause(&mut self, now: Time, port: u32, priority: u8, on: bool) {
         if self.leads {
-            self.recorder.port_pause(now, port, priority, on);
+            self.recorder.port_pause(now.min(self.over), port, priority, on);
         }
     }
     fn pfc_response(&mut self, now: Time, port: u32, priority: u8, span: Span) {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
 
+use super::alive::Alive;
 use super::figures::Left as QueueLeft;
 use super::port::{Clock, LabPort};
 use super::setup::{self, Open};
@@ -36,8 +37,6 @@ use crate::workload::config::Action;
 const READY_WAIT: Span = Span::from_ms(5_000);
 /// A question to a neighbour is repeated after this.
 const ASK_AGAIN: Span = Span::from_ms(200);
-/// Neighbours are told that we are still there, so that no switch forgets us while we are silent.
-const KEEP_ALIVE: Span = Span::from_ms(20_000);
 /// How often links, the heart of the control thread and the progress are looked at.
 const LOOK: Span = Span::from_ms(100);
 /// The control thread is taken for dead after so long a silence, and sending stops.
@@ -229,6 +228,11 @@ impl<'a> Job<'a> {
         self.own()[i].queue == 0
     }
 
+    /// What the queue says to neighbours of its port.
+    fn alive(&self, i: usize) -> Alive {
+        if self.leads(i) { Alive::new(self.plan, self.port(i)) } else { Alive::silent() }
+    }
+
     /// Nobody is behind the port of this queue.
     fn sink(&self, i: usize) -> bool {
         self.device(i).is_some_and(DeviceSpec::is_sink)
@@ -292,13 +296,9 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
     // (port of this worker, next hop) -> our address.
     let mut wanted: BTreeMap<(usize, IpAddr), IpAddr> = BTreeMap::new();
     let asking = (0..ports.len()).filter(|i| job.leads(*i) && !job.sink(*i));
-    for (i, h) in asking.map(|i| (i, &job.plan.hosts[job.port(i)])) {
-        let Some(first) = h.ranks.first().map(|r| r.ip) else { continue };
-        let qps = h.qps.iter().map(|q| (q.local_ip, q.peer_ip));
-        for (from, to) in qps.chain(h.stream_to.iter().map(|s| (first, s.ip))) {
-            let (from, hop) = setup::next_hop(job.plan, job.port(i), from, to);
-            wanted.entry((i, hop)).or_insert(from);
-        }
+    for i in asking {
+        wanted
+            .extend(setup::next_hops(job.plan, job.port(i)).into_iter().map(|(hop, from)| ((i, hop), from)));
     }
     let mut ask_at = Time::ZERO;
     let give_up = clock.now() + READY_WAIT;
@@ -393,7 +393,7 @@ struct Turner<'j, 'a> {
     preemptions: u64,
     cpu_from: f64,
     look_at: Time,
-    keep_alive_at: Time,
+    alive: Vec<Alive>,
 }
 
 impl<'j, 'a> Turner<'j, 'a> {
@@ -417,7 +417,7 @@ impl<'j, 'a> Turner<'j, 'a> {
             preemptions: 0,
             cpu_from: 0.0,
             look_at: Time::ZERO,
-            keep_alive_at: Time::ZERO + KEEP_ALIVE,
+            alive: (0..lives.len()).map(|i| job.alive(i)).collect(),
             job,
             clock,
             lives,
@@ -590,16 +590,7 @@ impl<'j, 'a> Turner<'j, 'a> {
             }
             self.links[i] = up;
         }
-        if now >= self.keep_alive_at {
-            self.keep_alive_at = now + KEEP_ALIVE;
-            for (i, live) in self.lives.iter_mut().enumerate().filter(|(i, _)| self.job.leads(*i)) {
-                let host = &self.job.plan.hosts[self.job.port(i)];
-                let Some(rank) = host.ranks.first() else { continue };
-                let peer = host.qps.first().map_or(rank.ip, |q| q.peer_ip);
-                let (from, hop) = setup::next_hop(self.job.plan, self.job.port(i), rank.ip, peer);
-                live.port.ask(from, hop);
-            }
-        }
+        self.alive.iter_mut().zip(&mut self.lives).for_each(|(a, live)| a.speak(now, &mut live.port));
     }
 
     fn finish(mut self, core: Option<usize>, why_stopped: Option<String>) -> Left {
@@ -612,6 +603,7 @@ impl<'j, 'a> Turner<'j, 'a> {
         }
         // Nothing leaves from here on; what is on its way is still counted when the run ended by itself.
         self.lives.iter_mut().for_each(|l| l.port.silent = true);
+        self.recorder.over = self.phases.end().min(end);
         while !stopped && self.clock.now() < end + DRAIN {
             let now = self.clock.now();
             for (live, shard) in self.lives.iter_mut().zip(self.job.own()) {
@@ -635,7 +627,8 @@ impl<'j, 'a> Turner<'j, 'a> {
             self.recorder.recorder().add_round_trips(live.port.asked.round_trip_ns());
             frames += live.port.stats.tx_frames + live.port.stats.rx_frames;
         }
-        self.recorder.recorder().finish(end);
+        let over = self.recorder.over;
+        self.recorder.recorder().finish(over);
         let mut base = self.base.take().into_iter().flatten();
         let queues = std::mem::take(&mut self.lives).into_iter().zip(self.job.own());
         let queues: Vec<QueueLeft> =

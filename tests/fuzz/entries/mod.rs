@@ -11,10 +11,11 @@ mod wire;
 pub type Entry = fn(&[u8]);
 
 /// Every entry by the name of its fuzz target.
-pub const ENTRIES: [(&str, Entry); 13] = [
+pub const ENTRIES: [(&str, Entry); 14] = [
     ("fast", wire::fast_parser),
     ("dissect", wire::dissector),
     ("pfc", wire::pfc),
+    ("stamp", wire::stamps),
     ("neighbour", wire::neighbours),
     ("capture", wire::capture),
     ("messages", wire::messages),
@@ -48,6 +49,10 @@ impl<'a> Input<'a> {
     /// The next four bytes, big-endian.
     pub fn u32(&mut self) -> u32 {
         u32::from(self.u16()) << 16 | u32::from(self.u16())
+    }
+    /// The next eight bytes, big-endian.
+    pub fn u64(&mut self) -> u64 {
+        u64::from(self.u32()) << 32 | u64::from(self.u32())
     }
     /// Up to `n` bytes.
     pub fn bytes(&mut self, n: usize) -> &'a [u8] {

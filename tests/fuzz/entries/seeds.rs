@@ -3,7 +3,12 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use rankstorm::wire::headers::{Ext, Opcode};
+use rankstorm::wire::stamp::{STAMP, Signature};
+use rankstorm::wire::template::{BthFields, FrameSpec, Template};
 use rankstorm::wire::{HEAD_MAX, neighbour};
+
+use super::wire::RUN;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -84,6 +89,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "flows" => FLOWS.iter().map(|f| f.to_vec()).collect(),
         "hpcc" => vec![HPCC.to_vec()],
         "neighbour" => neighbours(),
+        "stamp" => stamps(),
         "device" => DEVICES.iter().map(|d| [&1_518u16.to_be_bytes()[..], d.as_bytes()].concat()).collect(),
         "sonic" => vec![[SONIC, b"\0", LOOKUP].concat()],
         "profile" => files(&root.join("profiles"), "toml").into_iter().map(|p| small(&p)).collect(),
@@ -117,6 +123,27 @@ fn neighbours() -> Vec<Vec<u8>> {
             let len = usize::from(len.map_or(0, |l| l.0));
             found.push(head[..len.min(HEAD_MAX)].to_vec());
         }
+    }
+    found
+}
+
+/// Stamped frames of both families, untagged and tagged, short and long, that come in a microsecond after they left.
+fn stamps() -> Vec<Vec<u8>> {
+    let ip = |a: &str| a.parse().expect("an address");
+    let v4 = FrameSpec { src_ip: ip("198.18.0.1"), dst_ip: ip("198.18.0.2"), ..FrameSpec::default() };
+    let v6 = FrameSpec { src_ip: ip("2001:2::1"), dst_ip: ip("2001:2::2"), ..v4 };
+    let tagged = |spec| FrameSpec { vlan: Some((3, 100)), ..spec };
+    let bth = BthFields { opcode: Opcode::RcWriteMiddle.into(), dest_qp: 17, psn: 5, ..BthFields::default() };
+    let (sent, port) = (8_000_000_000u64, 3);
+    let mut found = Vec::new();
+    for (spec, payload) in [(v4, 28), (v4, 1_024), (v6, 4_096), (tagged(v4), 64), (tagged(v6), 1_024)] {
+        let mut head = [0; HEAD_MAX];
+        let wire = Template::new(&spec).expect("one family").write(&mut head, &bth, &Ext::None, payload);
+        let at = usize::from(wire.head_len);
+        let first = Signature { run: RUN, port }.first_word(0x12_3456);
+        head[at..at + STAMP].copy_from_slice([first, sent, sent - 7].map(u64::to_le_bytes).as_flattened());
+        let said = [&(sent + 1_000_000).to_be_bytes()[..], &[wire.head_len], &wire.len.0.to_be_bytes()];
+        found.push([said.concat(), head.to_vec()].concat());
     }
     found
 }

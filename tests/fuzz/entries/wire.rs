@@ -8,7 +8,7 @@ use rankstorm::cli;
 use rankstorm::frame::boxed::BoxPool;
 use rankstorm::frame::bytes::materialise;
 use rankstorm::frame::{Fill, Frame, FramePool};
-use rankstorm::units::FrameLen;
+use rankstorm::units::{FrameLen, Span, Time};
 use rankstorm::wire::capture::{CaptureReader, CaptureWriter};
 use rankstorm::wire::dissect::{Body, dissect, encode};
 use rankstorm::wire::fast::{self, IpKey, Kind};
@@ -16,6 +16,7 @@ use rankstorm::wire::headers::{Ext, Opcode};
 use rankstorm::wire::messages::MessageCounter;
 use rankstorm::wire::neighbour::{self, Neighbour, Own};
 use rankstorm::wire::pfc::{PFC_LEN, PfcFrame};
+use rankstorm::wire::stamp::{STAMP, Signature};
 use rankstorm::wire::template::{BthFields, FrameSpec, Template};
 use rankstorm::wire::{HEAD_MAX, icrc, pad_of};
 use rankstorm::workload::import::Replay;
@@ -98,6 +99,32 @@ pub fn pfc(data: &[u8]) {
     for p in 0..8 {
         assert_eq!(f.quanta_of(p).is_some(), f.enable & (1 << p) != 0);
     }
+}
+
+/// Number of the run whose stamps are looked for.
+pub const RUN: u32 = 0x5eed_0001;
+
+/// A time, an offset, and a frame of so many bytes that a port takes in at that time: what is read as a stamp of its run is
+/// one, at that offset and where the parser says the payload begins.
+pub fn stamps(data: &[u8]) {
+    let mut input = Input(data);
+    let (now, at, len) = (Time(input.u64()), usize::from(input.u8()), FrameLen(input.u16()));
+    let head = head_of(input.0);
+    read_stamp(now, &head, at, len.0);
+    if let Ok(f) = fast::parse(&head, len)
+        && f.kind == Kind::Roce
+    {
+        read_stamp(now, &head, f.head_len().into(), f.payload_len);
+    }
+}
+
+fn read_stamp(now: Time, head: &[u8; HEAD_MAX], at: usize, payload_len: u16) {
+    let Some(s) = (Signature { run: RUN, port: 0 }).read(now, head, at, payload_len) else { return };
+    assert!(usize::from(payload_len) >= STAMP, "a stamp has its room");
+    assert!(s.wire_out.since(now) <= Span::from_us(1), "no frame came before it left: {s:?} at {now:?}");
+    let first = Signature { run: RUN, port: s.port }.first_word(s.sender);
+    let bytes = [first, s.wire_out.0, s.intended.0].map(u64::to_le_bytes);
+    assert_eq!(head[at..at + STAMP], *bytes.as_flattened(), "it says what stands there");
 }
 
 /// An ARP or neighbour discovery frame, as the kernel or a switch sends it: its answer and what we would send are read
