@@ -119,3 +119,30 @@ fn more_than_a_core_can_send_is_said_as_a_rate_error() {
     let error = r.tester.ports[0].rate_error.unwrap();
     assert!(error < -0.1 && error > -1.0, "{error}");
 }
+
+#[test]
+fn streams_that_the_worker_cannot_keep_up_with_are_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = "[[port]]\ndevice = \"loop:z\"\nrate = \"400G\"\n";
+    let stream = |load: &str| {
+        format!("[[stream]]\nfrom = 0\nto = 1\nsize = 64\nload = \"{load}\"\nduration = \"1 s\"\n")
+    };
+    let profile = |streams: &str| {
+        let run = "on = \"ports\"\ngap = \"1ms\"\nstall_max = \"300 ms\"\nlimit = \"2 s\"\nworkers = 1\n";
+        std::fs::write(dir.path().join("p.toml"), format!("[run]\n{run}{port}{port}{streams}")).unwrap();
+    };
+    // Six hundred million frames a second are more than any core makes.
+    profile(&stream("100%"));
+    let r = run_into(&dir.path().join("a"), &dir.path().join("p.toml"), &[], 3);
+    let why = r
+        .tester
+        .why
+        .iter()
+        .find(|w| w.contains("after their time"))
+        .unwrap_or_else(|| panic!("{:?}", r.tester.why));
+    assert!(why.contains("streams of ports 0-1 left") && why.contains("300 ms allowed"), "{why}");
+    // More than the link carries cannot leave in time, whoever the tester is.
+    profile(&stream("60%").repeat(2));
+    let r = run_into(&dir.path().join("b"), &dir.path().join("p.toml"), &[], 0);
+    assert!(!r.tester.why.iter().any(|w| w.contains("after their time")), "{:?}", r.tester.why);
+}

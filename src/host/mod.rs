@@ -63,7 +63,7 @@ use crate::transport::rate::{RateControl, Reaction};
 use crate::transport::ready::{self, Ready};
 use crate::transport::reorder::Reorder;
 use crate::transport::wheel::{self, Wheel};
-use crate::units::{PortId, RankId, Time};
+use crate::units::{LinkTiming, PortId, RankId, Time};
 use crate::wire::template::{SpecError, Template};
 
 use programs::Programs;
@@ -291,6 +291,12 @@ impl Host {
         self.streams.iter().all(|s| s.next() == Time::NEVER)
             && self.pfc_tx.as_ref().is_none_or(|p| !p.due() && p.next() == Time::NEVER)
             && self.receive.as_ref().is_none_or(|r| r.next() == Time::NEVER)
+    }
+
+    /// Share of `link` that the streams ask for together: above 1 they cannot all leave at their times. Cost: one look at
+    /// every stream.
+    pub fn stream_share(&self, link: &LinkTiming) -> f64 {
+        self.streams.iter().map(|s| s.share(link)).sum()
     }
 
     /// Frames of streams sent, and frames that their schedules asked for until `now`. Cost: one look at every stream.

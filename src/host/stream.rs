@@ -9,7 +9,7 @@ use super::rx::addr_of;
 use crate::frame::{Fill, HEAD_MAX, Written};
 use crate::hint::prefetch;
 use crate::transport::config::ClassConfig;
-use crate::units::{FrameLen, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
+use crate::units::{FrameLen, LinkTiming, Rate, Span, Time, WIRE_OVERHEAD_BYTES};
 use crate::wire::fast::{Fast, IpKey};
 use crate::wire::fixed::{FixedHead, PsnSums, Shape};
 use crate::wire::headers::Ext;
@@ -237,6 +237,15 @@ impl Sender {
         let icrc = self.icrc;
         self.icrc = sums.next(icrc, psn);
         Written::Whole(icrc)
+    }
+
+    /// Share of a link's time that its frames take on the wire when each leaves at its time; 0 for a stream that is none.
+    pub(super) fn share(&self, link: &LinkTiming) -> f64 {
+        let sum = |of: &dyn Fn(&Size) -> u64| -> f64 {
+            self.sizes.iter().map(|s| f64::from(s.weight) * of(s) as f64).sum()
+        };
+        let gaps = sum(&|s| s.gap);
+        if gaps == 0.0 { 0.0 } else { sum(&|s| link.wire_time(s.len).0) / gaps }
     }
 
     /// Frames sent, and frames that its schedule asked for until `now`.

@@ -25,7 +25,7 @@ use super::{Options, Progress, RunError};
 use crate::dpdk::{
     DpdkError, Eal, EalOptions, FrameRing, MbufFrame, MbufFrames, MbufPool, PoolSpec, RingRx, RingTx,
 };
-use crate::frame::{Burst, Frame as _};
+use crate::frame::{Burst, Frame as _, FramePool};
 use crate::hint::prefetch;
 use crate::measure::recorder::Recorder;
 use crate::measure::stats::{HostStats, SwitchStats};
@@ -275,6 +275,12 @@ impl Worker {
             }
             while !burst.is_empty() {
                 if self.peers[peer].tx.push(burst) == 0 {
+                    if self.peers[peer].clock.0.load(Ordering::Acquire) == u64::MAX {
+                        // It has passed the end and takes nothing in before all have: what is for it stays on its link.
+                        self.engine.conservation.inside_frames += burst.len() as u64;
+                        self.engine.pool.give_many(burst);
+                        break;
+                    }
                     let since = sys::tsc::ticks();
                     self.take_in(&mut Burst::new());
                     std::hint::spin_loop();

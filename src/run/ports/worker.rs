@@ -30,7 +30,7 @@ use crate::run::result::WorkerStats;
 use crate::sys;
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
-use crate::units::{Span, Time};
+use crate::units::{LinkTiming, Span, Time};
 use crate::workload::config::Action;
 
 /// Longest wait for links to come up and neighbours to answer.
@@ -45,6 +45,10 @@ const HEART_MAX: Span = Span::from_ms(2_000);
 const DRAIN: Span = Span::from_ms(20);
 /// Longest lateness told apart: 17 s, in picoseconds.
 const LATENESS_MAX: u64 = 1 << 44;
+/// Streams may fall behind by this part of the run: a tenth of a percent of the rate.
+const BEHIND_PART: u64 = 1_000;
+/// Streams that ask for more of their link than this cannot all leave at their times.
+const FULL: f64 = 1.0 + 1e-6;
 /// Payload lengths that checksums are prepared for.
 const PAYLOADS_MAX: usize = 16;
 /// Bytes of the FCS, which the sizes of streams include.
@@ -593,6 +597,31 @@ impl<'j, 'a> Turner<'j, 'a> {
         self.alive.iter_mut().zip(&mut self.lives).for_each(|(a, live)| a.speak(now, &mut live.port));
     }
 
+    /// Why its streams cannot be trusted when they fell behind until `end`, by more than the worker may be absent: it could not
+    /// make so many frames, or its device could not take them. Nothing is said where others may be the reason: ports that
+    /// were paused or down, or whose streams ask for more than their link.
+    fn behind(&self, end: Time) -> Option<String> {
+        let p99 =
+            self.lateness.as_ref().filter(|h| !h.is_empty()).map(|h| Span(h.value_at_quantile(0.99)))?;
+        let excused = |(live, shard): (&Live, &Shard)| {
+            let host = &self.job.plan.hosts[shard.port];
+            let paused = live.host.stats().pfc.iter().any(|p| p.xoff_rx > 0);
+            let whole =
+                live.host.stream_share(&LinkTiming::new(host.rate, Span::ZERO)) * f64::from(shard.queues);
+            paused || live.port.stats.lost_down > 0 || whole > FULL
+        };
+        let allowed = self.job.plan.lab.stall_max.max(Span(end.0 / BEHIND_PART));
+        if p99 <= allowed || self.lives.iter().zip(self.job.own()).any(excused) {
+            return None;
+        }
+        Some(format!(
+            "streams of {} left {p99} after their time or later ({allowed} allowed, one frame in a hundred): the worker or its \
+             device cannot send so many frames; lower the load, send larger frames, give the port more queues and workers, or \
+             raise stall_max in [run]",
+            worker_name(self.job.own()),
+        ))
+    }
+
     fn finish(mut self, core: Option<usize>, why_stopped: Option<String>) -> Left {
         let end = self.clock.now();
         let stopped = self.job.stop.is_raised() || why_stopped.is_some();
@@ -620,6 +649,7 @@ impl<'j, 'a> Turner<'j, 'a> {
                 self.stall, self.job.plan.lab.stall_max
             ));
         }
+        why.extend(self.behind(end));
         let mut frames = 0;
         for (live, shard) in self.lives.iter_mut().zip(self.job.own()) {
             self.recorder.leads = shard.queue == 0;
