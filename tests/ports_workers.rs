@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::run_into;
+use common::{rankstorm, run_into, text};
 use rankstorm::report::model::RunReport;
 
 const RUN: &str = "on = \"ports\"\ngap = \"1ms\"\nstall_max = \"5s\"\n";
@@ -145,4 +145,18 @@ fn streams_that_the_worker_cannot_keep_up_with_are_not_trusted() {
     profile(&stream("60%").repeat(2));
     let r = run_into(&dir.path().join("b"), &dir.path().join("p.toml"), &[], 0);
     assert!(!r.tester.why.iter().any(|w| w.contains("after their time")), "{:?}", r.tester.why);
+}
+
+#[test]
+fn a_stream_that_stays_inside_a_port_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = "[[port]]\ndevice = \"loop:s\"\nrate = \"1G\"\nranks_per_port = 2\n";
+    let stream = "[[stream]]\nfrom = 0\nto = 1\nsize = 64\nload = \"1%\"\nduration = \"10 ms\"\n";
+    let path = dir.path().join("p.toml");
+    std::fs::write(&path, format!("[run]\n{RUN}limit = \"5 s\"\n{port}{port}{stream}")).unwrap();
+    let out = dir.path().join("out");
+    let o = rankstorm(&["run".as_ref(), path.as_os_str(), "--out".as_ref(), out.as_os_str()]);
+    let said = text(&o.stderr);
+    assert_eq!(o.status.code(), Some(2), "{said}");
+    assert!(said.contains("nobody answers for 198.18.0.2; it is a rank of this very port"), "{said}");
 }

@@ -335,10 +335,14 @@ fn resolve(job: &Job<'_>, ports: &mut [LivePort], clock: Clock) -> Result<Vec<Ho
             && (now > give_up || job.stop.is_raised())
         {
             let more = if open.len() > 1 { format!(", and {} more", open.len() - 1) } else { String::new() };
-            return Err(format!(
-                "port {}: nobody answers for {hop}{more}; is the port on the right network, and is a gateway needed?",
-                job.name(*port)
-            ));
+            let own = job.plan.hosts[job.port(*port)].ranks.iter().any(|r| r.ip == *hop);
+            let hint = match own {
+                true => {
+                    "it is a rank of this very port, and a switch sends nothing back where it came from: let streams join ranks of two ports"
+                }
+                false => "is the port on the right network, and is a gateway needed?",
+            };
+            return Err(format!("port {}: nobody answers for {hop}{more}; {hint}", job.name(*port)));
         }
         if now >= ask_at {
             // A burst of questions per port and round; the rest have their turn with the next.
