@@ -305,7 +305,8 @@ pub struct WorkerStats {
     pub total_s: f64,
     /// TSC seconds of turns in which the kernel gave the core to others; not in `busy_s`. Real ports only.
     pub stolen_s: f64,
-    /// CPU seconds of the thread. Real ports only.
+    /// CPU seconds of the thread from the start to the end of the run; what is taken in after it is left out, as in
+    /// `total_s`. Real ports only.
     pub cpu_s: f64,
     /// From the time a frame was meant for to its being handed to the device, picoseconds: p50, p99, max. Real ports only.
     pub lateness_ps: Option<[u64; 3]>,

@@ -627,7 +627,7 @@ impl<'j, 'a> Turner<'j, 'a> {
     }
 
     fn finish(mut self, core: Option<usize>, why_stopped: Option<String>) -> Left {
-        let end = self.clock.now();
+        let (end, cpu_s) = (self.clock.now(), sys::cpu::thread_cpu_s() - self.cpu_from);
         let stopped = self.job.stop.is_raised() || why_stopped.is_some();
         let asked = self.job.stop.raised_at().map(|t| t.saturating_sub(self.clock.origin));
         let stop = asked.map(|t| end.since(Time::ZERO + self.clock.tsc.span(t)));
@@ -677,7 +677,7 @@ impl<'j, 'a> Turner<'j, 'a> {
                 busy_s: self.clock.tsc.span(self.busy).as_s_f64(),
                 total_s,
                 stolen_s: self.clock.tsc.span(self.stolen).as_s_f64(),
-                cpu_s: sys::cpu::thread_cpu_s() - self.cpu_from,
+                cpu_s,
                 lateness_ps: self.lateness.as_ref().filter(|h| !h.is_empty()).map(percentiles),
                 started_late_ps: Some(self.started_late.0),
             },
