@@ -11,9 +11,13 @@
 use super::port::LabPort;
 use super::stamp::Together;
 use crate::frame::{Frame, FramePool, Port, TxBatch, flags};
+use crate::limits::BURST;
 use crate::units::Time;
 use crate::wire::template::bth_offset;
 use crate::wire::{be32, psn};
+
+// A bit for each frame of a batch.
+const _: () = assert!(2 * BURST <= u128::BITS as usize);
 
 /// What a batch was given before it is handed over.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,7 +25,7 @@ pub(super) struct Given {
     /// Data frames that have a stamp.
     pub stamped: u64,
     /// Frames with a time at which they are to be sent, a bit each in the order in which they leave.
-    paced: u64,
+    paced: u128,
     /// When the last frame leaves.
     pub last: Time,
 }
@@ -36,7 +40,7 @@ impl Given {
     /// How many of the first `sent` frames have a time.
     #[inline]
     pub fn paced_of(&self, sent: usize) -> u64 {
-        let first = 1u64.checked_shl(sent as u32).map_or(u64::MAX, |bit| bit - 1);
+        let first = 1u128.checked_shl(sent as u32).map_or(u128::MAX, |bit| bit - 1);
         u64::from((self.paced & first).count_ones())
     }
 }
@@ -55,7 +59,7 @@ impl<P: Port, L: FramePool<Frame = P::Frame>> LabPort<P, L> {
             let at = (m.intended + self.ahead).max(self.paced_until);
             let tick = (data && stream && at > now).then(|| self.clock.tick_of(at));
             if self.device.send_at(frame, tick) {
-                given.paced |= 1u64.checked_shl(i as u32).unwrap_or(0);
+                given.paced |= 1u128.checked_shl(i as u32).unwrap_or(0);
                 self.paced_until = at;
             }
             given.last = now.max(self.paced_until);
