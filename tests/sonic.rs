@@ -464,12 +464,54 @@ fn pools_of_their_own_and_a_ratio_for_the_headroom_are_modelled() {
 
 #[test]
 fn a_switch_with_virtual_output_queues_is_refused_by_name() {
-    let refused =
-        changed(|j| j["DEVICE_METADATA"]["localhost"]["hwsku"] = "Arista-7280CR3-C40".into()).unwrap_err();
+    let refused = |field: &str, value: &str| {
+        let mut json: Value = serde_json::from_str(OWN_CONFIG).unwrap();
+        json["DEVICE_METADATA"]["localhost"][field] = value.into();
+        let db = Database::parse(&[("config_db.json", &json.to_string())]).unwrap();
+        let lookup = Lookup::parse("pg_profile_lookup.ini", OWN_LOOKUP).unwrap();
+        // Neither the profile's cell nor its buffer and headroom make it one with a shared buffer.
+        let given =
+            Wanted { cell: Some(254), buffer: Some(Bytes(1 << 25)), headroom: true, ..Wanted::default() };
+        for given in [Wanted::default(), given] {
+            let wanted = Wanted { ports: ports(8, 100_000, 5), ..given };
+            let text = resolve(&db, Some(&lookup), &wanted).unwrap_err().to_string();
+            let place = format!("config_db.json: DEVICE_METADATA|localhost: {field}: \"{value}\"");
+            assert!(text.starts_with(&place), "{text}");
+            assert!(text.contains("no shared-buffer switch") && !text.contains('\n'), "{text}");
+        }
+    };
+    for name in ["Nokia-IXR7250E-36x400G", "UFISPACE-S9710-76D", "Arista-7800R3A-36DM2-C36", "X-J2C-48D"] {
+        refused("hwsku", name);
+    }
+    refused("hwsku", "Arista-7280CR3-C40");
+    refused("platform", "x86_64-nokia_ixr7250e_36x400g-r0");
+    for kind in ["voq", "chassis-packet", "fabric"] {
+        refused("switch_type", kind);
+    }
+    let table = changed(|j| j["SYSTEM_PORT"] = serde_json::json!({"h|asic0|Ethernet0": {}})).unwrap_err();
     assert!(
-        refused.contains("DEVICE_METADATA|localhost") && refused.contains("Broadcom Jericho"),
-        "{refused}"
+        table.starts_with("config_db.json: SYSTEM_PORT: is a table of chassis with VOQ chips"),
+        "{table}"
     );
+}
+
+#[test]
+fn what_of_the_device_acts_and_is_not_read_is_listed() {
+    let i = changed(|j| {
+        let device = &mut j["DEVICE_METADATA"]["localhost"];
+        device["switch_type"] = "dpu".into();
+        device["buffer_model"] = "dynamic".into();
+        device["default_pfcwd_status"] = "enable".into();
+        device["sub_role"] = "FrontEnd".into();
+        device["bgp_asn"] = "65100".into();
+        j.as_object_mut().unwrap().remove("PFC_WD");
+    })
+    .unwrap();
+    let listed = |code: &str, what: &str| assert!(says(&i, code, what), "{what}: {:#?}", i.warnings);
+    listed("sonic_not_modelled", "fields not read: DEVICE_METADATA.sub_role (1)");
+    listed("sonic_not_modelled", "switch_type: \"dpu\": taken as a plain switch");
+    listed("sonic_assumed", "buffer_model: dynamic");
+    listed("sonic_assumed", "default_pfcwd_status: enable, but no port has a row in PFC_WD");
 }
 
 fn profile_path() -> PathBuf {

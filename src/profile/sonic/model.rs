@@ -76,6 +76,7 @@ struct Settings {
 /// # Errors
 /// Names file, table, key and field of what is missing or cannot be modelled.
 pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Result<Imported, SonicError> {
+    refuse_virtual_output_queues(db)?;
     let mut notes = Notes::default();
     notes.of_tables(db);
     let cell = cell(db, wanted)?;
@@ -126,16 +127,39 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
     })
 }
 
+/// Why nothing of the profile helps: the model is of another architecture.
+const NO_SHARED_BUFFER: &str = "frames wait at the ingress in virtual output queues (VOQ), which is no shared-buffer \
+     switch; only those are modelled, whatever cell, buffer or preset says: give the configuration of a shared-buffer \
+     switch, or run on --on ports against the real one";
+
+/// Refuses what is no shared-buffer switch: by `switch_type`, by the name of the platform, or by a table that only
+/// chassis of such chips have.
+fn refuse_virtual_output_queues(db: &Database) -> Result<(), SonicError> {
+    for (_, device) in db.rows("DEVICE_METADATA") {
+        let text = |field: &str| device.text(field).unwrap_or_default();
+        let kind = text("switch_type").to_ascii_lowercase();
+        if matches!(kind.as_str(), "voq" | "chassis-packet" | "fabric") {
+            return refuse(device.at("switch_type"), format!("{kind:?}: {NO_SHARED_BUFFER}"));
+        }
+        for field in ["hwsku", "platform"] {
+            if let Some(chip) = asic::with_virtual_output_queues(text(field), "") {
+                let text = format!("{:?} has a {chip} chip: {NO_SHARED_BUFFER}", text(field));
+                return refuse(device.at(field), text);
+            }
+        }
+    }
+    match ["SYSTEM_PORT", "VOQ_INBAND_INTERFACE"].iter().find(|t| db.unread().contains_key(**t)) {
+        Some(table) => refuse(
+            format!("{}: {table}", db.name()),
+            format!("is a table of chassis with VOQ chips: {NO_SHARED_BUFFER}"),
+        ),
+        None => Ok(()),
+    }
+}
+
 fn cell(db: &Database, wanted: &Wanted) -> Result<u16, SonicError> {
     let device = db.get("DEVICE_METADATA", "localhost");
     let text = |field: &str| device.and_then(|r| r.text(field)).unwrap_or_default();
-    if let Some(chip) = asic::with_virtual_output_queues(text("hwsku"), text("platform")) {
-        let place = device.map_or_else(|| db.name(), |r| r.place().to_owned());
-        let text = format!(
-            "is a {chip}, which queues at the ingress (VOQ); only shared-buffer switches are modelled"
-        );
-        return refuse(place, text);
-    }
     let known = asic::of_platform(text("hwsku"), text("platform")).map(|a| a.cell);
     match wanted.cell.or(known) {
         Some(cell) if (32..=8_192).contains(&cell) => Ok(cell),

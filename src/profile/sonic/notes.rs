@@ -18,7 +18,41 @@ pub(super) struct Notes {
 }
 
 /// Fields that are read, or that say nothing about queues and buffers, by table.
-const FIELDS: [(&str, &[&str]); 12] = [
+const FIELDS: [(&str, &[&str]); 13] = [
+    (
+        "DEVICE_METADATA",
+        &[
+            "hwsku",
+            "platform",
+            "switch_type",
+            "buffer_model",
+            "hostname",
+            "mac",
+            "type",
+            "subtype",
+            "region",
+            "cloudtype",
+            "cluster",
+            "slice_type",
+            "peer_switch",
+            "rack_mgmt_map",
+            "deployment_id",
+            "timezone",
+            "bgp_asn",
+            "bgp_router_id",
+            "default_bgp_status",
+            "default_pfcwd_status",
+            "bgp_adv_lo_prefix_as_128",
+            "docker_routing_config_mode",
+            "frr_mgmt_framework_config",
+            "suppress-fib-pending",
+            "synchronous_mode",
+            "yang_config_validation",
+            "default_config_profile",
+            "dhcp_server",
+            "downstream_subrole",
+        ],
+    ),
     ("BUFFER_PG", &["profile"]),
     ("BUFFER_POOL", &["size", "type", "mode", "xoff"]),
     (
@@ -143,6 +177,25 @@ impl Notes {
         if !fields.is_empty() {
             let all: Vec<String> = fields.iter().map(|((t, f), n)| format!("{t}.{f} ({n})")).collect();
             self.not_modelled(format!("fields not read: {}", all.join(", ")));
+        }
+        for (_, device) in db.rows("DEVICE_METADATA") {
+            if device.text("buffer_model") == Some("dynamic") {
+                self.assumed(format!(
+                    "{}: dynamic: the switch sizes its pools at run time; sizes that the files give are taken",
+                    device.at("buffer_model")
+                ));
+            }
+            let started = db.rows("PFC_WD").any(|(key, _)| key != "GLOBAL");
+            if device.text("default_pfcwd_status") == Some("enable") && !started {
+                self.assumed(format!(
+                    "{}: enable, but no port has a row in PFC_WD, which `pfcwd start_default` writes on the switch: no \
+                     watchdog; give pfc_watchdog or the rows",
+                    device.at("default_pfcwd_status")
+                ));
+            }
+            if let Some(kind) = device.text("switch_type").filter(|k| !matches!(*k, "" | "switch" | "npu")) {
+                self.not_modelled(format!("{}: {kind:?}: taken as a plain switch", device.at("switch_type")));
+            }
         }
         let asymmetric = db.rows("PORT").filter(|(_, r)| r.text("pfc_asym") == Some("on")).count();
         if asymmetric > 0 {
