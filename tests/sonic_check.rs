@@ -120,6 +120,8 @@ fn frames_go_by_their_vlan_tag_where_only_a_dot1p_map_is_bound() {
     let run = |more: &[&str]| rankstorm(&[&["run", path], short.as_slice(), more].concat());
     let (text, code) = run(&tagged);
     assert_eq!(code, 0, "{text}");
+    let (text, _) = rankstorm(&["check", path]);
+    assert!(text.contains("class roce is untagged -> priority 0 (give it a vlan)"), "{text}");
     let (text, code) = run(&[]);
     assert_ne!(code, 0, "untagged frames are in no lossless class: {text}");
 }

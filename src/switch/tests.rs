@@ -422,7 +422,7 @@ fn a_trusted_vlan_tag_decides_the_priority() {
     let seen = |pcp_map, tci: Option<u16>| {
         let mut c = config(2, 1_000);
         (c.dscp_map, c.pcp_map) = ([1; 64], pcp_map);
-        let addresses = AddressMap::new([("198.18.0.2".parse().unwrap(), PortId(1))].into_iter());
+        let addresses = AddressMap::new([("198.18.0.2".parse().unwrap(), PortId(1))]);
         let routes = Routes { ports_to: vec![[0].into(), [1].into()] };
         let mut s = Switch::new(c, 0, &routes, addresses).unwrap();
         let mut pool = BoxPool::new(0, 16);

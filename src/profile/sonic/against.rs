@@ -85,6 +85,6 @@ fn by_tag(class: &ClassConfig) -> String {
                 class.name, class.priority, class.ack_priority, class.cnp_priority
             )
         }
-        None => format!("class {} is untagged -> priority {}", class.name, class.priority),
+        None => format!("class {} is untagged -> priority {} (give it a vlan)", class.name, class.priority),
     }
 }

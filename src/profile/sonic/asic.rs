@@ -41,7 +41,7 @@ pub fn of_platform(hwsku: &str, platform: &str) -> Option<Asic> {
 
 /// Words in `hwsku` or `platform` of switches with virtual output queues, and their chip. Every Arista 7280, 7500R and
 /// 7800R, Nokia's 7250 IXR, UfiSpace's S95xx to S97xx and Edgecore's 79xx with deep buffers have a chip of Broadcom's
-/// DNX line.
+/// DNX line; every Cisco 8000 (platforms x86_64-8...) is a Silicon One, whose queues are virtual output queues too.
 const VIRTUAL_OUTPUT_QUEUES: [(&[&str], &str); 3] = [
     (
         &[
@@ -77,7 +77,7 @@ const VIRTUAL_OUTPUT_QUEUES: [(&[&str], &str); 3] = [
         "Broadcom DNX (Jericho, Qumran, Ramon)",
     ),
     (&["jericho", "qumran", "ramon"], "Broadcom DNX (Jericho, Qumran, Ramon)"),
-    (&["8101", "8102", "8201", "8202", "cisco88", "88lc0", "q200"], "Cisco Silicon One (Q200)"),
+    (&["cisco8", "x86648", "8101", "8102", "8201", "8202", "88lc0", "siliconone"], "Cisco Silicon One"),
 ];
 
 /// The chip of a platform whose frames wait at the ingress in queues for every output, which is not modelled.
@@ -130,7 +130,8 @@ mod tests {
         }
         assert!(of("other", "x86_64-nokia_ixr7250e_36x400g-r0").is_some());
         assert!(of("other", "x86_64-ufispace_s9710_76d-r0").is_some());
-        assert_eq!(of("Cisco-8102-C64", ""), Some("Cisco Silicon One (Q200)"));
+        assert_eq!(of("other", "x86_64-8111_32eh_o-r0"), Some("Cisco Silicon One"));
+        assert_eq!(of("Cisco-8102-C64", ""), Some("Cisco Silicon One"));
         for sku in [
             "Arista-7060X6-64PE",
             "Arista-7060DX5-64S",
