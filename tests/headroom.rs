@@ -46,6 +46,7 @@ fn switch(limit_cells: u64, headroom_cells: u64, link: LinkTiming) -> Switch<Box
         ingress_pools: Vec::new(),
         egress_pools: Vec::new(),
         dscp_map: [3; 64],
+        pcp_map: None,
         balance: LoadBalance::Ecmp,
         hash_dest_qp: false,
         hash_seed: 1,

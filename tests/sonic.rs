@@ -342,14 +342,38 @@ fn what_cannot_be_modelled_is_refused_with_its_place() {
     assert!(typo.contains("config_db.json: QUEUE|") && typo.contains("there is no SCHEDULER|no"), "{typo}");
     let th = refused(|j| j["BUFFER_PROFILE"]["egress_lossy_profile"]["dynamic_th"] = "9".into());
     assert!(th.contains("BUFFER_PROFILE|egress_lossy_profile: dynamic_th: \"9\" must be"), "{th}");
-    let cable = refused(|j| {
-        j["BUFFER_PG"].as_object_mut().unwrap().retain(|k, _| k.ends_with("|0"));
-        j["CABLE_LENGTH"]["AZURE"].as_object_mut().unwrap().remove("Ethernet0");
-    });
+    let mut json: Value = serde_json::from_str(OWN_CONFIG).unwrap();
+    json["BUFFER_PG"].as_object_mut().unwrap().retain(|k, _| k.ends_with("|0"));
+    json["CABLE_LENGTH"]["AZURE"].as_object_mut().unwrap().remove("Ethernet0");
+    let db = Database::parse(&[("config_db.json", &json.to_string())]).unwrap();
+    let wanted = |cable| Wanted {
+        ports: vec![WantedPort { name: None, speed: 100_000, cable }; 8],
+        ..Wanted::default()
+    };
+    let table = Lookup::parse("pg_profile_lookup.ini", OWN_LOOKUP).unwrap();
+    let cable = resolve(&db, Some(&table), &wanted(None)).unwrap_err().to_string();
     assert!(
-        cable.contains("BUFFER_PG|Ethernet0|3") && cable.contains("CABLE_LENGTH has no Ethernet0"),
+        cable.contains("BUFFER_PG|Ethernet0|3") && cable.contains("CABLE_LENGTH has no Ethernet0; add it"),
         "{cable}"
     );
+    let with_the_runs = resolve(&db, Some(&table), &wanted(Some(5))).unwrap();
+    assert_eq!(with_the_runs.priorities[3].headroom, Bytes(93_600));
+    assert!(says(&with_the_runs, "sonic_assumed", "looked up for the run's cable"));
+    let qos_only = refused(|j| j.as_object_mut().unwrap().retain(|table, _| !table.starts_with("BUFFER_")));
+    assert!(
+        qos_only.starts_with("config_db.json: BUFFER_POOL: the files have none; give the buffer rendering"),
+        "{qos_only}"
+    );
+    let pg = refused(|j| j["BUFFER_PROFILE"]["ingress_lossy_profile"]["pool"] = "egress_lossy_pool".into());
+    assert!(
+        pg.contains("BUFFER_PROFILE|ingress_lossy_profile: pool:")
+            && pg.contains("BUFFER_POOL|egress_lossy_pool is of type egress")
+            && pg.contains("binds this profile at ingress"),
+        "{pg}"
+    );
+    let queue =
+        refused(|j| j["BUFFER_PROFILE"]["egress_lossy_profile"]["pool"] = "ingress_lossless_pool".into());
+    assert!(queue.contains("is of type ingress") && queue.contains("BUFFER_QUEUE|"), "{queue}");
     let twice =
         Database::parse(&[("a.json", r#"{"PORT|E0":{"speed":"1"}}"#), ("b.json", r#"{"PORT":{"E0":{}}}"#)]);
     assert_eq!(
@@ -399,6 +423,94 @@ fn what_acts_on_a_real_switch_only_is_listed() {
         "sonic_can_drop",
         "shared headroom pool of 200000 B for 1497600 B that 8 ports may need at once",
     );
+}
+
+#[test]
+fn links_modes_and_defaults_that_differ_on_the_switch_are_listed() {
+    let json = |change: fn(&mut Value)| {
+        let mut json: Value = serde_json::from_str(OWN_CONFIG).unwrap();
+        change(&mut json);
+        Database::parse(&[("config_db.json", &json.to_string())]).unwrap()
+    };
+    let table = Lookup::parse("pg_profile_lookup.ini", OWN_LOOKUP).unwrap();
+    let wanted = Wanted { ports: ports(8, 100_000, 5), fec: Some(true), ..Wanted::default() };
+    let noted = |change: fn(&mut Value), code: &str, what: &str| {
+        let i = resolve(&json(change), Some(&table), &wanted).unwrap();
+        assert!(says(&i, code, what), "{what}: {:#?}", i.warnings);
+    };
+    let plain = resolve(&json(|_| {}), Some(&table), &wanted).unwrap();
+    let quiet =
+        ["admin_status", "fec", "of mode", "no type", "restoration_time", "BIG_RED", "outside the run"];
+    for word in quiet {
+        assert!(!plain.warnings.iter().any(|(_, t)| t.contains(word)), "{word}: {:#?}", plain.warnings);
+    }
+    fn each(j: &mut Value, table: &str, field: &str, value: &str) {
+        j[table].as_object_mut().unwrap().values_mut().for_each(|row| row[field] = value.into());
+    }
+    noted(
+        |j| j["PFC_WD"]["GLOBAL"]["BIG_RED_SWITCH"] = "enable".into(),
+        "sonic_not_modelled",
+        "PFC_WD|GLOBAL: BIG_RED_SWITCH: enable",
+    );
+    noted(
+        |j| each(j, "PORT", "admin_status", "down"),
+        "sonic_ports_differ",
+        "admin_status = down on 8 ports (Ethernet0, Ethernet4, Ethernet8, ...)",
+    );
+    noted(
+        |j| each(j, "PORT", "fec", "none"),
+        "sonic_ports_differ",
+        "fec = none on 8 ports (Ethernet0, Ethernet4, Ethernet8, ...), the run's links have RS-FEC",
+    );
+    noted(
+        |j| each(j, "BUFFER_POOL", "mode", "static"),
+        "sonic_assumed",
+        "BUFFER_PROFILE|ingress_lossy_profile has dynamic_th in config_db.json: BUFFER_POOL|ingress_lossless_pool of mode static",
+    );
+    noted(
+        |j| j["BUFFER_POOL"]["egress_lossless_pool"]["mode"] = "dynamic".into(),
+        "sonic_assumed",
+        "BUFFER_PROFILE|egress_lossless_profile has static_th in",
+    );
+    noted(
+        |j| drop(j["SCHEDULER"]["bulk"].as_object_mut().unwrap().remove("type")),
+        "sonic_assumed",
+        "SCHEDULER|bulk: no type: DWRR is taken",
+    );
+    let forever =
+        |j: &mut Value| drop(j["PFC_WD"]["Ethernet0"].as_object_mut().unwrap().remove("restoration_time"));
+    noted(forever, "sonic_assumed", "without restoration_time: a stuck queue is never restored");
+    let i = resolve(&json(forever), Some(&table), &wanted).unwrap();
+    assert!(i.profiles[0].watchdog.unwrap().restore > Span::from_us(24 * 3_600 * 1_000_000));
+    // A port that is down is not taken while others are up.
+    let i = resolve(&json(|j| j["PORT"]["Ethernet0"]["admin_status"] = "down".into()), Some(&table), &wanted)
+        .unwrap();
+    assert_eq!(i.ports[0].as_deref(), Some("Ethernet4"));
+}
+
+#[test]
+fn ports_outside_the_run_that_reserve_nothing_take_one_line() {
+    let table: String =
+        OWN_LOOKUP.lines().filter(|l| !l.contains(" 40m")).map(|l| format!("{l}\n")).collect();
+    let table = Lookup::parse("pg_profile_lookup.ini", &table).unwrap();
+    let db = Database::parse(&[("config_db.json", OWN_CONFIG)]).unwrap();
+    let wanted = Wanted { ports: ports(8, 100_000, 5), ..Wanted::default() };
+    let i = resolve(&db, Some(&table), &wanted).unwrap();
+    let all: Vec<&String> =
+        i.warnings.iter().map(|(_, t)| t).filter(|t| t.contains("outside the run")).collect();
+    let [one] = all.as_slice() else { panic!("{all:#?}") };
+    assert!(
+        one.starts_with("4 ports (Ethernet48, Ethernet52, Ethernet56, ...) outside the run reserve nothing")
+            && one.contains("no line `100000 40m`"),
+        "{one}"
+    );
+    let Some(dir) = real() else { return };
+    let db = database(&dir, &["buffers/buffer-ft2-p64.json", "qos/qos-arista7060x6.json"]);
+    let table = lookup(&dir, "arista7060x6-64pe-b-P32O64.ini");
+    let wanted = Wanted { ports: ports(5, 800_000, 5), cell: Some(254), ..Wanted::default() };
+    let i = resolve(&db, Some(&table), &wanted).unwrap();
+    assert!(i.warnings.len() < 12, "{} remarks: {:#?}", i.warnings.len(), i.warnings);
+    assert!(says(&i, "sonic_assumed", "64 ports (Ethernet4, Ethernet12, Ethernet20, ...) outside the run"));
 }
 
 #[test]
@@ -464,12 +576,54 @@ fn pools_of_their_own_and_a_ratio_for_the_headroom_are_modelled() {
 
 #[test]
 fn a_switch_with_virtual_output_queues_is_refused_by_name() {
-    let refused =
-        changed(|j| j["DEVICE_METADATA"]["localhost"]["hwsku"] = "Arista-7280CR3-C40".into()).unwrap_err();
+    let refused = |field: &str, value: &str| {
+        let mut json: Value = serde_json::from_str(OWN_CONFIG).unwrap();
+        json["DEVICE_METADATA"]["localhost"][field] = value.into();
+        let db = Database::parse(&[("config_db.json", &json.to_string())]).unwrap();
+        let lookup = Lookup::parse("pg_profile_lookup.ini", OWN_LOOKUP).unwrap();
+        // Neither the profile's cell nor its buffer and headroom make it one with a shared buffer.
+        let given =
+            Wanted { cell: Some(254), buffer: Some(Bytes(1 << 25)), headroom: true, ..Wanted::default() };
+        for given in [Wanted::default(), given] {
+            let wanted = Wanted { ports: ports(8, 100_000, 5), ..given };
+            let text = resolve(&db, Some(&lookup), &wanted).unwrap_err().to_string();
+            let place = format!("config_db.json: DEVICE_METADATA|localhost: {field}: \"{value}\"");
+            assert!(text.starts_with(&place), "{text}");
+            assert!(text.contains("no shared-buffer switch") && !text.contains('\n'), "{text}");
+        }
+    };
+    for name in ["Nokia-IXR7250E-36x400G", "UFISPACE-S9710-76D", "Arista-7800R3A-36DM2-C36", "X-J2C-48D"] {
+        refused("hwsku", name);
+    }
+    refused("hwsku", "Arista-7280CR3-C40");
+    refused("platform", "x86_64-nokia_ixr7250e_36x400g-r0");
+    for kind in ["voq", "chassis-packet", "fabric"] {
+        refused("switch_type", kind);
+    }
+    let table = changed(|j| j["SYSTEM_PORT"] = serde_json::json!({"h|asic0|Ethernet0": {}})).unwrap_err();
     assert!(
-        refused.contains("DEVICE_METADATA|localhost") && refused.contains("Broadcom Jericho"),
-        "{refused}"
+        table.starts_with("config_db.json: SYSTEM_PORT: is a table of chassis with VOQ chips"),
+        "{table}"
     );
+}
+
+#[test]
+fn what_of_the_device_acts_and_is_not_read_is_listed() {
+    let i = changed(|j| {
+        let device = &mut j["DEVICE_METADATA"]["localhost"];
+        device["switch_type"] = "dpu".into();
+        device["buffer_model"] = "dynamic".into();
+        device["default_pfcwd_status"] = "enable".into();
+        device["sub_role"] = "FrontEnd".into();
+        device["bgp_asn"] = "65100".into();
+        j.as_object_mut().unwrap().remove("PFC_WD");
+    })
+    .unwrap();
+    let listed = |code: &str, what: &str| assert!(says(&i, code, what), "{what}: {:#?}", i.warnings);
+    listed("sonic_not_modelled", "fields not read: DEVICE_METADATA.sub_role (1)");
+    listed("sonic_not_modelled", "switch_type: \"dpu\": taken as a plain switch");
+    listed("sonic_assumed", "buffer_model: dynamic");
+    listed("sonic_assumed", "default_pfcwd_status: enable, but no port has a row in PFC_WD");
 }
 
 fn profile_path() -> PathBuf {
@@ -511,8 +665,35 @@ fn keys_of_the_profile_act_on_top() {
     assert!(plan.warnings.iter().any(|(c, t)| c == "headroom_too_small" && t.contains("20000 B")));
     let lossy = set(&["class.roce.dscp=46", "class.roce.lossless=true"]).unwrap();
     assert!(lossy.warnings.iter().any(|(c, t)| c == "class_and_switch_differ" && t.contains("may drop")));
+    let watchdog = "switch.pfc_watchdog={detect=\"1 ms\",restore=\"1 ms\",action=\"explode\"}";
+    let explode = set(&[watchdog]).unwrap_err().to_string();
+    assert_eq!(
+        explode,
+        format!(
+            "--set {watchdog}: action = \"explode\": unknown value \"explode\"; known: drop, forward, alert"
+        )
+    );
     let missing = set(&["switch.config=nothing.json"]).unwrap_err().to_string();
     assert!(missing.contains("nothing.json cannot be read") && !missing.contains('\n'), "{missing}");
+}
+
+#[test]
+fn a_dot1p_map_beside_a_dscp_map_classifies_nothing() {
+    let i = changed(|j| {
+        j["DOT1P_TO_TC_MAP"] = serde_json::json!({"TAGS": {"5": "3"}});
+        j["PORT_QOS_MAP"]
+            .as_object_mut()
+            .unwrap()
+            .values_mut()
+            .for_each(|p| p["dot1p_to_tc_map"] = "TAGS".into());
+    })
+    .unwrap();
+    assert_eq!((i.pcp_map, i.dscp_map[26]), (None, 3));
+    assert!(
+        says(&i, "sonic_not_modelled", "DOT1P_TO_TC_MAP|TAGS beside a dscp_to_tc_map: IP frames go by DSCP"),
+        "{:#?}",
+        i.warnings
+    );
 }
 
 // --- Broken files ----------------------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ impl Builder {
         let spec = FrameSpec {
             src_mac: cfg.mac,
             dst_mac: to.mac,
-            vlan: class.vlan.map(|vid| (class.priority, vid)),
+            vlan: class.vlan.map(|vid| (class.pcps()[0], vid)),
             src_ip: from.map_or(IpAddr::from([0, 0, 0, 0]), |r| r.ip),
             dst_ip: to.ip,
             dscp: class.dscp,

@@ -230,6 +230,7 @@ fn class(name: &str, priority: u8, mtu: u16) -> ClassConfig {
         cnp_priority: 6,
         mtu,
         vlan: None,
+        pcp: None,
     }
 }
 

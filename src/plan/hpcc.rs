@@ -104,6 +104,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         cnp_priority: 0,
         mtu: folder.config.payload,
         vlan: None,
+        pcp: None,
     }]);
     let rank = |i: usize| RankAddr {
         rank: RankId(i as u32),
@@ -290,6 +291,7 @@ fn switch(
         ingress_pools: Vec::new(),
         egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|dscp| (dscp & 7) as u8),
+        pcp_map: None,
         balance: LoadBalance::Ecmp,
         hash_dest_qp: false,
         hash_seed,

@@ -14,7 +14,7 @@ use crate::measure::network::NetworkRecord;
 use crate::measure::recorder::{Recorder, RecorderConfig, SwitchShape};
 use crate::measure::stats::SwitchPortStats;
 use crate::switch::buffer_frames_max;
-use crate::switch::config::SwitchPortConfig;
+use crate::switch::config::{SwitchConfig, SwitchPortConfig};
 use crate::topology::{Fabric, Link};
 use crate::transport::config::{ClassConfig, QpConfig, Retransmission};
 use crate::transport::reorder;
@@ -77,11 +77,16 @@ pub fn recorder_config(
     repeats: u32,
 ) -> RecorderConfig {
     let per_iteration: u64 = workloads.iter().map(messages_per_iteration).sum();
+    let tagged = |s: &SwitchConfig| {
+        let used = classes.iter().filter(|c| c.vlan.is_some()).flat_map(ClassConfig::pcps);
+        s.pcp_map.map_or(0, |map| used.fold(0, |bits, pcp| bits | 1 << (map[usize::from(pcp & 7)] & 7)))
+    };
     let switches = fabric.switches.iter().map(|s| {
         let used = classes.iter().flat_map(|c| [c.dscp, c.ack_dscp, c.cnp_dscp]);
         SwitchShape {
             ports: s.ports.len() as u16,
-            priorities: used.fold(0, |bits, dscp| bits | 1 << (s.dscp_map[usize::from(dscp & 63)] & 7)),
+            priorities: used
+                .fold(tagged(s), |bits, dscp| bits | 1 << (s.dscp_map[usize::from(dscp & 63)] & 7)),
             buffer_bytes: s.buffer.0,
         }
     });

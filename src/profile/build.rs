@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::doc::{ClockDoc, Dilation, ProfileDoc};
-use super::sonic::Imported;
+use super::sonic::{self, Imported};
 use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
 use super::{classes, connect, ecmp, expect, fabric, faults, links, pfc, ports, rate};
@@ -48,6 +48,8 @@ pub(super) fn build(
     if let Some(imported) = imported {
         fabric::name_ports(doc, &mut layout, imported);
         warnings.extend(imported.warnings.iter().cloned());
+        let addresses = layout.ranks.iter().map(|r| r.ip);
+        warnings.extend(sonic::remarks(imported, doc, &class_list, addresses));
     }
     pfc::guard(&mut layout, &class_list, &doc.at)?;
     let ground = Ground { doc, layout: &layout, classes: &class_list, schedules };

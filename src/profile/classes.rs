@@ -25,6 +25,11 @@ pub(super) fn dscp_map(doc: &ProfileDoc, imported: Option<&Imported>) -> [u8; 64
     map
 }
 
+/// Priority of a DSCP where no DSCP acts: what SONiC's AZURE map says.
+pub(super) fn usual_priority(dscp: u8) -> u8 {
+    AZURE_DSCP_MAP.get(usize::from(dscp)).copied().unwrap_or(0)
+}
+
 /// A required number within bounds.
 pub(super) fn ranged<T>(path: &str, value: Option<T>, low: T, high: T) -> Result<T, Fault>
 where
@@ -45,6 +50,8 @@ pub(super) struct Classes {
     pub lossless: [bool; 8],
     /// Of the switch.
     pub dscp_map: [u8; 64],
+    /// Of the switch, where it trusts VLAN tags.
+    pub pcp_map: Option<[u8; 8]>,
 }
 
 /// All classes, checked against the map.
@@ -59,6 +66,13 @@ pub(super) fn build(
             return fault(path, "the key must be a DSCP from 0 to 63, in quotes");
         }
         ranged(&path, Some(*priority), 0, 7)?;
+        if let Some(i) = imported.filter(|i| i.pcp_map.is_some()) {
+            let text = format!(
+                "the switch goes by the PCP of VLAN tags ({}), so no DSCP acts; remove it, and give the classes vlan and pcp",
+                i.classified_by
+            );
+            return fault(path, text);
+        }
     }
     if doc.class.len() > CLASSES_MAX {
         return fault("class", format!("{} classes; at most {CLASSES_MAX}", doc.class.len()));
@@ -67,7 +81,7 @@ pub(super) fn build(
     let mut lossless: [Option<(bool, &str)>; 8] = [None; 8];
     let mut classes = Vec::with_capacity(doc.class.len());
     for (name, class) in &doc.class {
-        let config = one(name, class, &map)?;
+        let config = one(name, class, &map, imported.and_then(|i| i.pcp_map).as_ref())?;
         let slot = &mut lossless[usize::from(config.priority)];
         match slot {
             Some((other, first)) if *other != config.lossless => {
@@ -118,15 +132,42 @@ pub(super) fn build(
             warnings.push(("acks_may_drop".into(), text));
         }
     }
-    Ok(Classes { list: classes.into(), lossless: flags, dscp_map: map })
+    let pcp_map = imported.and_then(|i| i.pcp_map);
+    Ok(Classes { list: classes.into(), lossless: flags, dscp_map: map, pcp_map })
 }
 
-fn one(name: &str, c: &ClassDoc, map: &[u8; 64]) -> Result<ClassConfig, Fault> {
+/// `by_tag`: the switch goes by the PCP of VLAN tags.
+fn one(name: &str, c: &ClassDoc, map: &[u8; 64], by_tag: Option<&[u8; 8]>) -> Result<ClassConfig, Fault> {
     let key = |k: &str| format!("class.{name}.{k}");
     let dscp = ranged(&key("dscp"), c.dscp, 0, 63)?;
     let priority = ranged(&key("priority"), c.priority, 0, 7)?;
-    let mapped = map[usize::from(dscp)];
+    let vlan = c.vlan.map(|v| ranged(&key("vlan"), Some(v), 1, 4094)).transpose()?;
+    let pcp = c.pcp.map(|p| ranged(&key("pcp"), Some(p), 0, 7)).transpose()?;
+    if pcp.is_some() && vlan.is_none() {
+        return fault(key("pcp"), "stands in a VLAN tag; give the class a vlan too, or remove it");
+    }
+    let trusts_tags = by_tag.is_some();
+    let by_tag = by_tag.filter(|_| vlan.is_some());
+    let mapped = match (by_tag, pcp) {
+        (Some(by_tag), Some(pcp)) => by_tag[usize::from(pcp)],
+        _ => map[usize::from(dscp)],
+    };
+    if let Some(by_tag) = by_tag.filter(|_| mapped != priority) {
+        let right = by_tag.iter().position(|p| *p == priority);
+        let fix = match right {
+            Some(right) => format!("give pcp = {right}, or priority = {mapped}"),
+            None => format!("no PCP leads to {priority}; give priority = {mapped}"),
+        };
+        let text = format!("the switch puts PCP {} into priority {mapped}; {fix}", pcp.unwrap_or(0));
+        return fault(key("priority"), text);
+    }
     if mapped != priority {
+        if trusts_tags {
+            let text = format!(
+                "the switch goes by the PCP of VLAN tags, and untagged frames are in priority {mapped}; give the class a vlan"
+            );
+            return fault(key("priority"), text);
+        }
         let slip = if matches!(dscp, 24 | 26) { " (24 and 26 are lossy there)" } else { "" };
         let text = format!(
             "the switch puts DSCP {dscp} into priority {mapped}{slip}; use a DSCP of that priority (3 \
@@ -141,7 +182,13 @@ fn one(name: &str, c: &ClassDoc, map: &[u8; 64]) -> Result<ClassConfig, Fault> {
     if ![256, 512, 1024, 2048, 4096].contains(&mtu) {
         return fault(key("mtu"), "must be an RDMA path MTU: 256, 512, 1024, 2048 or 4096");
     }
-    let vlan = c.vlan.map(|v| ranged(&key("vlan"), Some(v), 1, 4094)).transpose()?;
+    // ACKs and CNPs: as the data where they have its DSCP, else what their DSCP usually stands for.
+    let code_point = |of: u8| match pcp {
+        Some(pcp) if of == dscp => pcp,
+        _ if by_tag.is_some() => usual_priority(of),
+        _ => map[usize::from(of)],
+    };
+    let at_switch = |of: u8| by_tag.map_or(map[usize::from(of)], |m| m[usize::from(code_point(of) & 7)]);
     Ok(ClassConfig {
         name: name.into(),
         dscp,
@@ -149,11 +196,12 @@ fn one(name: &str, c: &ClassDoc, map: &[u8; 64]) -> Result<ClassConfig, Fault> {
         lossless: c.lossless.unwrap_or(false),
         ecn: c.ecn.map_or(Ecn::Ect0, Ecn::from),
         ack_dscp,
-        ack_priority: map[usize::from(ack_dscp)],
+        ack_priority: at_switch(ack_dscp),
         cnp_dscp,
-        cnp_priority: map[usize::from(cnp_dscp)],
+        cnp_priority: at_switch(cnp_dscp),
         mtu,
         vlan,
+        pcp: pcp.map(|pcp| [pcp, code_point(ack_dscp), code_point(cnp_dscp)]),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Fills every key that acts with its default, so that the document says all a run does.
 
+use super::classes::usual_priority;
 use super::doc::*;
 use super::preset::{PIPELINE, PRESETS, Preset, WEIGHTS, has_virtual_output_queues};
 use super::quantity::{Alpha, BitRate, Cable, Dur, LoadText, Size};
@@ -84,7 +85,12 @@ pub(super) fn classes(doc: &mut ProfileDoc, imported: Option<&Imported>) {
     for class in doc.class.values_mut() {
         let dscp = *class.dscp.get_or_insert(3);
         // Out-of-range values are complained about later; here they only must not stop the filling.
-        let mapped = map.get(usize::from(dscp)).copied().unwrap_or(0);
+        let mut mapped = map.get(usize::from(dscp)).copied().unwrap_or(0);
+        if let Some(by_tag) = imported.and_then(|i| i.pcp_map).filter(|_| class.vlan.is_some()) {
+            let pcp =
+                *class.pcp.get_or_insert_with(|| class.priority.unwrap_or_else(|| usual_priority(dscp)));
+            mapped = by_tag.get(usize::from(pcp)).copied().unwrap_or(0);
+        }
         let priority = *class.priority.get_or_insert(mapped);
         class.lossless.get_or_insert(guarded(priority));
         class.ecn.get_or_insert(EcnDoc::Ect0);

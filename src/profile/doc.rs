@@ -517,6 +517,8 @@ table! {
         mtu: Option<u16>,
         /// VLAN id.
         vlan: Option<u16>,
+        /// Priority code point of tagged data frames; the class's priority unless the switch goes by it.
+        pcp: Option<u8>,
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn build(
             .map(|p| EgressPool { name: p.name.clone(), size: Bytes(u32::MAX.into()) })
             .collect(),
         dscp_map: classes.dscp_map,
+        pcp_map: classes.pcp_map,
         balance: balance(switch),
         hash_dest_qp: switch.hash == Some(HashDoc::DestQp),
         hash_seed: seed,

@@ -163,13 +163,13 @@ impl Source {
     /// The value as TOML where it is TOML, else as text: `--set workload.message=8MiB` needs no quotes.
     fn set_value<'t>(&'t self, set: &SetValue) -> Spanned<DeValue<'t>> {
         let text = &self.text[set.value.clone()];
-        let value = match DeValue::parse(text) {
-            Ok(value) => value.into_inner(),
-            Err(_) => DeValue::String(std::borrow::Cow::Borrowed(text)),
-        };
-        let mut value = Spanned::new(set.value.clone(), value);
-        respan(&mut value, &set.value);
-        value
+        match DeValue::parse(text) {
+            Ok(mut value) => {
+                shift(&mut value, set.value.start);
+                value
+            }
+            Err(_) => Spanned::new(set.value.clone(), DeValue::String(std::borrow::Cow::Borrowed(text))),
+        }
     }
 
     fn syntax(&self, e: &toml::de::Error) -> ProfileError {
@@ -227,26 +227,28 @@ fn set_error(typed: &str, why: &str) -> ProfileError {
     ProfileError { place: format!("--set {typed}"), text: why.into() }
 }
 
-/// Spans of a parsed override all point at the whole override.
-fn respan(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) {
+/// Spans of an override, which was parsed for itself, become those of the text it stands in from `start` on.
+fn shift(value: &mut Spanned<DeValue<'_>>, start: usize) {
+    let moved = |span: Range<usize>| span.start + start..span.end + start;
+    let span = moved(value.span());
     let inner = std::mem::replace(value.get_mut(), DeValue::Boolean(false));
     let inner = match inner {
         DeValue::Array(mut list) => {
-            list.iter_mut().for_each(|v| respan(v, span));
+            list.iter_mut().for_each(|v| shift(v, start));
             DeValue::Array(list)
         }
         DeValue::Table(table) => DeValue::Table(
             table
                 .into_iter()
                 .map(|(key, mut v)| {
-                    respan(&mut v, span);
-                    (Spanned::new(span.clone(), key.into_inner()), v)
+                    shift(&mut v, start);
+                    (Spanned::new(moved(key.span()), key.into_inner()), v)
                 })
                 .collect(),
         ),
         other => other,
     };
-    *value = Spanned::new(span.clone(), inner);
+    *value = Spanned::new(span, inner);
 }
 
 /// Span of the value at `path`, or of the nearest table around it (`false`).

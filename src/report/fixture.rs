@@ -31,6 +31,7 @@ fn class(name: &str, priority: u8, lossless: bool) -> ClassConfig {
         cnp_priority: priority,
         mtu: 4096,
         vlan: None,
+        pcp: None,
     }
 }
 
@@ -59,6 +60,7 @@ fn switch(ports: u16) -> SwitchConfig {
         ingress_pools: Vec::new(),
         egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|d| (d % 8) as u8),
+        pcp_map: None,
         balance: LoadBalance::Ecmp,
         hash_dest_qp: false,
         hash_seed: 1,

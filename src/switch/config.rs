@@ -29,6 +29,8 @@ pub struct SwitchConfig {
     pub egress_pools: Vec<EgressPool>,
     /// DSCP to priority (traffic class, priority group and queue are one number, as in SONiC's AZURE maps).
     pub dscp_map: [u8; 64],
+    /// PCP of a VLAN tag to priority; `None` = tags are not trusted. Untagged frames go by `dscp_map`.
+    pub pcp_map: Option<[u8; PRIORITIES]>,
     /// How equal-cost paths are chosen.
     pub balance: LoadBalance,
     /// The ECMP hash reads the destination queue pair too. The first switch of a path hashes for all of them.

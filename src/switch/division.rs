@@ -147,6 +147,16 @@ pub enum ConfigError {
         /// Where it points.
         priority: u8,
     },
+    /// A code point of a VLAN tag mapped to a priority that does not exist.
+    #[error("switch {switch}: PCP {pcp} maps to priority {priority}; use 0 to 7")]
+    PcpMap {
+        /// Switch name.
+        switch: String,
+        /// The code point.
+        pcp: usize,
+        /// Where it points.
+        priority: u8,
+    },
     /// A route to a port that does not exist.
     #[error(
         "switch {switch}: route to endpoint {endpoint} uses port {port} of {ports}; correct the topology"
@@ -239,6 +249,11 @@ impl SwitchConfig {
             self.dscp_map.iter().enumerate().find(|&(_, &p)| usize::from(p) >= PRIORITIES)
         {
             return Err(ConfigError::DscpMap { switch: switch(), dscp, priority });
+        }
+        if let Some((pcp, &priority)) =
+            self.pcp_map.iter().flatten().enumerate().find(|&(_, &p)| usize::from(p) >= PRIORITIES)
+        {
+            return Err(ConfigError::PcpMap { switch: switch(), pcp, priority });
         }
         if self.pause_quanta < PAUSE_QUANTA_MIN && self.all_priorities().any(|p| p.lossless) {
             return Err(ConfigError::PauseQuanta { switch: switch(), quanta: self.pause_quanta });

@@ -2,6 +2,7 @@
 
 use super::route::{AddressMap, with_dest_qp};
 use crate::frame::{Frame, HEAD_MAX, flags};
+use crate::limits::PRIORITIES;
 use crate::measure::record::DropReason;
 use crate::wire::fast::{self, Fast, Kind};
 use crate::wire::pfc::{self, PfcFrame};
@@ -36,13 +37,13 @@ pub fn read_usual(frame: &mut impl Frame, maps: &Maps) -> Option<Result<(), Drop
     Some(note(frame, &seen, maps))
 }
 
-/// Classifies a frame at its first switch. Its priority is that of its DSCP (a VLAN tag's code point is not trusted,
-/// as in SONiC's default).
+/// Classifies a frame at its first switch. Its priority is that of its DSCP, or of its VLAN tag's code point where `pcp`
+/// trusts that (SONiC does not by default).
 ///
 /// # Errors
 /// [`DropReason::Malformed`], or [`DropReason::NoRoute`] when the destination address belongs to nobody.
 #[inline(never)]
-pub fn read(frame: &mut impl Frame, maps: &Maps) -> Result<Seen, DropReason> {
+pub fn read(frame: &mut impl Frame, maps: &Maps, pcp: Option<&[u8; PRIORITIES]>) -> Result<Seen, DropReason> {
     let len = frame.len();
     let seen = fast::parse(frame.head(), len).map_err(|_| DropReason::Malformed)?;
     if seen.kind == Kind::Pfc {
@@ -50,7 +51,12 @@ pub fn read(frame: &mut impl Frame, maps: &Maps) -> Result<Seen, DropReason> {
         let seen = PfcFrame::parse(frame.head(), len).map(Seen::Pfc);
         return seen.or_else(pause).ok_or(DropReason::Malformed);
     }
-    note(frame, &seen, maps).map(|()| Seen::Forward)
+    note(frame, &seen, maps)?;
+    // Only here: the common frame has no tag, so it never asks.
+    if let (Some(map), Some(tag)) = (pcp, seen.vlan) {
+        frame.meta_mut().priority = map[usize::from(tag.pcp & 7)];
+    }
+    Ok(Seen::Forward)
 }
 
 /// Notes in the meta what the headers say.

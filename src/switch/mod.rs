@@ -86,6 +86,7 @@ pub struct Switch<F> {
     sched: Scheduler,
     addresses: AddressMap,
     dscp_map: [u8; 64],
+    pcp_map: Option<[u8; PRIORITIES]>,
     hash_dest_qp: bool,
     pause_quanta: u16,
     flow_control: FlowControl,
@@ -144,6 +145,7 @@ impl<F: Frame> Switch<F> {
             sched: Scheduler::new(&config),
             addresses,
             dscp_map: config.dscp_map,
+            pcp_map: config.pcp_map,
             hash_dest_qp: config.hash_dest_qp,
             pause_quanta: config.pause_quanta,
             flow_control: config.flow_control,
@@ -203,7 +205,7 @@ impl<F: Frame> Switch<F> {
             };
             match headers::read_usual(&mut frame, &by) {
                 Some(seen) => refused = seen.err(),
-                None => match headers::read(&mut frame, &by) {
+                None => match headers::read(&mut frame, &by, self.pcp_map.as_ref()) {
                     Ok(Seen::Forward) => {}
                     Ok(Seen::Pfc(message)) => {
                         self.on_pfc(now, ingress, &message, rec);

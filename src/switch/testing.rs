@@ -30,6 +30,7 @@ pub fn config(ports: usize, cells: u64) -> SwitchConfig {
         ingress_pools: Vec::new(),
         egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|dscp| (dscp % 8) as u8),
+        pcp_map: None,
         balance: LoadBalance::Ecmp,
         hash_dest_qp: false,
         hash_seed: 1,

@@ -416,6 +416,31 @@ fn headers_are_read_once_and_ce_leaves_a_valid_checksum() {
     ));
 }
 
+/// Where tags are trusted a tagged frame goes by its PCP and an untagged one by the DSCP map; elsewhere all go by that.
+#[test]
+fn a_trusted_vlan_tag_decides_the_priority() {
+    let seen = |pcp_map, tci: Option<u16>| {
+        let mut c = config(2, 1_000);
+        (c.dscp_map, c.pcp_map) = ([1; 64], pcp_map);
+        let addresses = AddressMap::new([("198.18.0.2".parse().unwrap(), PortId(1))]);
+        let routes = Routes { ports_to: vec![[0].into(), [1].into()] };
+        let mut s = Switch::new(c, 0, &routes, addresses).unwrap();
+        let mut pool = BoxPool::new(0, 16);
+        let mut f = pool.take(Fill::Const, FrameLen(if tci.is_some() { 66 } else { 62 })).unwrap();
+        write_ipv4_roce(f.head_mut());
+        if let Some(tci) = tci {
+            f.head_mut().copy_within(12..54, 16);
+            f.head_mut()[12..14].copy_from_slice(&[0x81, 0]);
+            f.head_mut()[14..16].copy_from_slice(&tci.to_be_bytes());
+        }
+        assert!(matches!(s.on_frame(Time(5), 0, f, &mut NoRecord), Admit::Queued));
+        s.depart(Time(10), 1, &mut pool, &mut NoRecord).unwrap().meta().priority
+    };
+    let map = Some([0, 1, 2, 3, 4, 6, 5, 7]);
+    assert_eq!((seen(None, None), seen(None, Some(5 << 13 | 10))), (1, 1));
+    assert_eq!((seen(map, None), seen(map, Some(5 << 13 | 10)), seen(map, Some(10))), (1, 6, 0));
+}
+
 /// 198.18.0.1 -> 198.18.0.2, DSCP 26, ECT(0), UDP 49152 -> 4791, WRITE middle with 4 bytes of payload: 62 bytes.
 fn write_ipv4_roce(head: &mut [u8; HEAD_MAX]) {
     let bytes: [u8; 54] = [

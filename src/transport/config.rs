@@ -53,8 +53,18 @@ pub struct ClassConfig {
     pub cnp_priority: u8,
     /// RDMA path MTU: 256, 512, 1024, 2048 or 4096 payload bytes.
     pub mtu: u16,
-    /// VLAN id when frames are tagged; the priority code point is `priority`.
+    /// VLAN id when frames are tagged.
     pub vlan: Option<u16>,
+    /// Priority code points of tagged data frames, ACKs and CNPs; `None` = their priorities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcp: Option<[u8; 3]>,
+}
+
+impl ClassConfig {
+    /// Priority code points of tagged data frames, ACKs and CNPs.
+    pub fn pcps(&self) -> [u8; 3] {
+        self.pcp.unwrap_or([self.priority, self.ack_priority, self.cnp_priority])
+    }
 }
 
 /// RDMA operation that carries a message.

@@ -179,11 +179,11 @@ impl Markings {
     /// [`SpecError::Range`] when one does not fit its field.
     pub fn of(class: &ClassConfig) -> Result<Markings, SpecError> {
         // Untagged frames have nowhere to put a priority, so none is too large for them.
-        let pcp = |priority| if class.vlan.is_some() { priority } else { 0 };
+        let [data, ack, cnp] = if class.vlan.is_some() { class.pcps() } else { [0; 3] };
         Ok(Markings {
-            data: Marking::new(class.dscp, class.ecn.bits(), pcp(class.priority))?,
-            ack: Marking::new(class.ack_dscp, class.ecn.bits(), pcp(class.ack_priority))?,
-            cnp: Marking::new(class.cnp_dscp, class.ecn.bits(), pcp(class.cnp_priority))?,
+            data: Marking::new(class.dscp, class.ecn.bits(), data)?,
+            ack: Marking::new(class.ack_dscp, class.ecn.bits(), ack)?,
+            cnp: Marking::new(class.cnp_dscp, class.ecn.bits(), cnp)?,
         })
     }
 }

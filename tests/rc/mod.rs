@@ -111,6 +111,7 @@ impl Bench {
             cnp_priority: 6,
             mtu: s.mtu,
             vlan: None,
+            pcp: None,
         };
         let config = HostConfig {
             port: PortId(0),

@@ -51,6 +51,7 @@ fn config(host: u32, qps: u32, rate_control: RateControl) -> HostConfig {
         cnp_priority: 6,
         mtu: 4096,
         vlan: None,
+        pcp: None,
     };
     let ip = |h: u32| IpAddr::from([198, 18, 0, h as u8 + 1]);
     let qp = |i: u32| QpConfig {

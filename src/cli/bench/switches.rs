@@ -116,6 +116,7 @@ fn config() -> SwitchConfig {
         ingress_pools: Vec::new(),
         egress_pools: Vec::new(),
         dscp_map: [3; 64],
+        pcp_map: None,
         balance: LoadBalance::Ecmp,
         hash_dest_qp: false,
         hash_seed: 1,

@@ -121,6 +121,7 @@ fn class(args: &PeerArgs) -> ClassConfig {
         cnp_priority: priority,
         mtu: e.mtu,
         vlan: e.vlan,
+        pcp: None,
     }
 }
 

@@ -39,15 +39,50 @@ pub fn of_platform(hwsku: &str, platform: &str) -> Option<Asic> {
     KNOWN.iter().find(|(words, _)| tells(words)).map(|(_, asic)| *asic)
 }
 
-/// Words in `hwsku` or `platform` of switches with virtual output queues, and their chip.
-const VIRTUAL_OUTPUT_QUEUES: [(&[&str], &str); 2] = [
-    (&["7280cr", "7280dr", "7280pr", "7280sr", "7800r"], "Broadcom Jericho"),
-    (&["8101", "8102", "8201", "8202", "88lc0"], "Cisco Q200"),
+/// Words in `hwsku` or `platform` of switches with virtual output queues, and their chip. Every Arista 7280, 7500R and
+/// 7800R, Nokia's 7250 IXR, UfiSpace's S95xx to S97xx and Edgecore's 79xx with deep buffers have a chip of Broadcom's
+/// DNX line; every Cisco 8000 (platforms x86_64-8...) is a Silicon One, whose queues are virtual output queues too.
+const VIRTUAL_OUTPUT_QUEUES: [(&[&str], &str); 3] = [
+    (
+        &[
+            "7280",
+            "7500r",
+            "7504r",
+            "7508r",
+            "7512r",
+            "7516r",
+            "7800",
+            "7804",
+            "7808",
+            "7812",
+            "7816",
+            "7020sr",
+            "7020tr",
+            "7020r",
+            "ixr7250",
+            "ufispaces95",
+            "ufispaces96",
+            "ufispaces97",
+            "as5915",
+            "as5916",
+            "as7316",
+            "as7926",
+            "as7946",
+            "as9926",
+            "as9936",
+            "as9947",
+            "j2c",
+            "broadcomdnx",
+        ],
+        "Broadcom DNX (Jericho, Qumran, Ramon)",
+    ),
+    (&["jericho", "qumran", "ramon"], "Broadcom DNX (Jericho, Qumran, Ramon)"),
+    (&["cisco8", "x86648", "8101", "8102", "8201", "8202", "88lc0", "siliconone"], "Cisco Silicon One"),
 ];
 
 /// The chip of a platform whose frames wait at the ingress in queues for every output, which is not modelled.
 pub fn with_virtual_output_queues(hwsku: &str, platform: &str) -> Option<&'static str> {
-    let plain = |s: &str| s.to_ascii_lowercase().replace(['-', '_'], "");
+    let plain = |s: &str| s.to_ascii_lowercase().replace(['-', '_', ' '], "");
     let names = [plain(hwsku), plain(platform)];
     let tells = |words: &[&str]| names.iter().any(|n| words.iter().any(|w| n.contains(w)));
     VIRTUAL_OUTPUT_QUEUES.iter().find(|(words, _)| tells(words)).map(|(_, chip)| *chip)
@@ -70,10 +105,48 @@ mod tests {
         assert_eq!(cell("Arista-7260CX3-D108C8", "x86_64-arista_7260cx3_64"), Some(208));
         assert_eq!(cell("Arista-7060X6-64PE-B-O128", ""), Some(254));
         assert_eq!(cell("Force10-S6000", "x86_64-dell_s6000_s1220-r0"), Some(208));
-        assert_eq!(with_virtual_output_queues("Cisco-8102-C64", ""), Some("Cisco Q200"));
-        assert_eq!(with_virtual_output_queues("Arista-7060X6-64PE", ""), None);
         assert_eq!(cell("Unheard-Of", "x86_64-none-r0"), None);
         assert_eq!(pool_size(144), PoolSize::SharedOnly);
         assert_eq!(pool_size(254), PoolSize::Whole);
+    }
+
+    #[test]
+    fn chips_with_virtual_output_queues_are_known_by_name() {
+        let of = with_virtual_output_queues;
+        for sku in [
+            "Nokia-IXR7250E-36x400G",
+            "UFISPACE-S9700-53DX",
+            "UFISPACE-S9705-48D",
+            "UFISPACE-S9710-76D",
+            "Arista-7280CR3-C40",
+            "DCS-7280DR3A-36",
+            "Arista-7500R3-36CQ-LC",
+            "Arista-7800R3A-36DM2-C36",
+            "Arista-7808R3-FM",
+            "Accton-AS7946-74XKFB",
+            "Any-Vendor-J2C-48D",
+        ] {
+            assert!(of(sku, "").is_some_and(|chip| chip.contains("Jericho")), "{sku}");
+        }
+        assert!(of("other", "x86_64-nokia_ixr7250e_36x400g-r0").is_some());
+        assert!(of("other", "x86_64-ufispace_s9710_76d-r0").is_some());
+        assert_eq!(of("other", "x86_64-8111_32eh_o-r0"), Some("Cisco Silicon One"));
+        assert_eq!(of("Cisco-8102-C64", ""), Some("Cisco Silicon One"));
+        for sku in [
+            "Arista-7060X6-64PE",
+            "Arista-7060DX5-64S",
+            "Arista-7260CX3-D108C8",
+            "Arista-7050CX3-32S-C32",
+            "ACS-MSN3700",
+            "ACS-SN5640",
+            "DellEMC-Z9332f-O32",
+            "Force10-S6000",
+            "UFISPACE-S9300-32D",
+            "Accton-AS7712-32X",
+            "Accton-AS9716-32D",
+            "Nokia-IXR7220-H3",
+        ] {
+            assert_eq!(of(sku, ""), None, "{sku}");
+        }
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Row {
 pub(super) type Table = BTreeMap<String, Row>;
 
 /// Tables whose rows are read; all others are listed as not read.
-pub(super) const READ: [&str; 21] = [
+pub(super) const READ: [&str; 22] = [
     "BUFFER_PG",
     "BUFFER_POOL",
     "BUFFER_PORT_EGRESS_PROFILE_LIST",
@@ -41,6 +41,7 @@ pub(super) const READ: [&str; 21] = [
     "CABLE_LENGTH",
     "DEFAULT_LOSSLESS_BUFFER_PARAMETER",
     "DEVICE_METADATA",
+    "DOT1P_TO_TC_MAP",
     "DSCP_TO_TC_MAP",
     "MAP_PFC_PRIORITY_TO_QUEUE",
     "PFC_PRIORITY_TO_PRIORITY_GROUP_MAP",

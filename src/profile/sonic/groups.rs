@@ -1,5 +1,6 @@
 //! What one priority group or queue of one port may use, from the database or from the lookup table.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::database::{Database, Row, SonicError, expand, reference, refuse};
@@ -43,6 +44,10 @@ pub(super) struct Bindings<'d> {
     lookup: Option<&'d Lookup>,
     /// What the database must not say because the profile says it: no lookup is needed.
     pub headroom_typed: bool,
+    /// Cables of the run in metres, for its ports that CABLE_LENGTH does not have.
+    pub run_cables: BTreeMap<String, u64>,
+    /// Headroom was looked up by one of them.
+    pub took_run_cable: Cell<bool>,
     pg: BTreeMap<(String, usize), &'d Row>,
     queue: BTreeMap<(String, usize), &'d Row>,
     qos_queue: BTreeMap<(String, usize), &'d Row>,
@@ -58,6 +63,8 @@ impl<'d> Bindings<'d> {
             db,
             lookup,
             headroom_typed: false,
+            run_cables: BTreeMap::new(),
+            took_run_cable: Cell::new(false),
             pg: bound(db, "BUFFER_PG", ports)?,
             queue: bound(db, "BUFFER_QUEUE", ports)?,
             qos_queue: bound(db, "QUEUE", ports)?,
@@ -80,7 +87,7 @@ impl<'d> Bindings<'d> {
     pub fn egress(&self, port: &str, queue: usize) -> Result<Option<Group>, SonicError> {
         let Some(row) = self.queue.get(&(port.to_owned(), queue)) else { return Ok(None) };
         match self.db.referred("BUFFER_PROFILE", row, "profile")? {
-            Some(profile) => profile_of(self.db, row, profile, None).map(Some),
+            Some(profile) => profile_of(self.db, row, profile, None, "egress").map(Some),
             None => Ok(None),
         }
     }
@@ -106,7 +113,7 @@ impl<'d> Bindings<'d> {
                     let dynamic =
                         profile.text("headroom_type") == Some("dynamic") && profile.text("xoff").is_none();
                     let line = if dynamic { Some(self.look_up(port, speed, row.place())?) } else { None };
-                    return profile_of(self.db, row, profile, line).map(Some);
+                    return profile_of(self.db, row, profile, line, "ingress").map(Some);
                 }
                 match in_name(name) {
                     Some((speed, cable)) => {
@@ -152,7 +159,12 @@ impl<'d> Bindings<'d> {
 
     fn look_up(&self, port: &str, speed: u64, place: &str) -> Result<LookupLine, SonicError> {
         let speed = self.speed(port)?.unwrap_or(speed);
-        match self.cable(port)? {
+        let known = self.cable(port)?;
+        let runs = self.run_cables.get(port).copied().filter(|_| known.is_none());
+        if runs.is_some() {
+            self.took_run_cable.set(true);
+        }
+        match known.or(runs) {
             Some(cable) => self.line(speed, cable, place),
             None if self.headroom_typed => self.line(speed, 0, place),
             None => {
@@ -202,8 +214,26 @@ fn without_headroom(size: u64, xoff: u64) -> u64 {
     if size >= xoff { size - xoff } else { size }
 }
 
-fn profile_of(db: &Database, from: &Row, row: &Row, line: Option<LookupLine>) -> Result<Group, SonicError> {
+/// `side` of the switch on which `from` binds the profile: a pool of the other side does not hold its frames.
+fn profile_of(
+    db: &Database,
+    from: &Row,
+    row: &Row,
+    line: Option<LookupLine>,
+    side: &str,
+) -> Result<Group, SonicError> {
     let pool = db.referred("BUFFER_POOL", row, "pool")?;
+    if let Some((pool, kind)) = pool.and_then(|p| Some((p, p.text("type")?)))
+        && matches!(kind, "ingress" | "egress")
+        && kind != side
+    {
+        let text = format!(
+            "{} is of type {kind}, but {} binds this profile at {side}; name a pool of type {side}",
+            pool.place(),
+            from.place()
+        );
+        return refuse(row.at("pool"), text);
+    }
     let name = row.text("pool").map(reference).filter(|_| pool.is_some());
     let bytes = |field: &str| row.number(field, BYTES_MOST);
     let threshold = match (row.exponent("dynamic_th")?, bytes("static_th")?) {

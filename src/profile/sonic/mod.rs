@@ -2,6 +2,7 @@
 //! `pg_profile_lookup.ini` become limits, maps, weights and marking per priority. What the model lacks is listed as
 //! warnings, never left out silently. See `docs/SONIC.md`.
 
+mod against;
 pub mod asic;
 mod database;
 mod groups;
@@ -14,12 +15,13 @@ mod qos;
 use std::fmt::Write as _;
 use std::path::Path;
 
+pub(super) use against::remarks;
 pub use database::{Database, SonicError};
 pub use lookup::{Lookup, LookupLine};
 pub use model::{Imported, Wanted, WantedPort, resolve};
 pub use pools::SharedEgress;
 
-use super::doc::ProfileDoc;
+use super::doc::{Fec, ProfileDoc};
 use super::preset::Preset;
 use super::quantity::Cable;
 use super::shape;
@@ -129,6 +131,7 @@ impl Configuration {
             cell: switch.cell.or(preset.map(|p| p.cell)),
             buffer: switch.buffer.map(|b| b.0),
             headroom: switch.xoff_headroom.is_some(),
+            fec: shared.fec.map(|f| f != Fec::None),
         };
         let fault = |e: SonicError| Fault { path: "switch.config".into(), text: e.to_string() };
         resolve(&self.db, self.lookup.as_ref(), &wanted).map_err(fault)
@@ -151,6 +154,13 @@ pub(super) fn summary(plan: &Plan) -> String {
         );
         let _ =
             writeln!(text, "# ingress pool {i} {}: shared {}, {headroom}", pool.name, cells.shared * cell);
+    }
+    if let Some(map) = switch.pcp_map {
+        let _ = writeln!(
+            text,
+            "# frames go by the PCP of their VLAN tag: PCP 0 to 7 -> priority {map:?}; untagged -> {}",
+            switch.dscp_map[0]
+        );
     }
     for (i, pool) in switch.egress_pools.iter().enumerate() {
         let _ = writeln!(text, "# egress pool {i} {}: {}", pool.name, pool.size.0);

@@ -4,10 +4,10 @@ use super::asic;
 use super::database::{Database, SonicError, refuse};
 use super::groups::{Bindings, Group};
 use super::lookup::Lookup;
-use super::notes::Notes;
+use super::notes::{Notes, some};
 use super::pools::{Pools, SharedEgress, binds, watchdog_row};
 use super::qos::{self, Maps};
-use crate::limits::PRIORITIES;
+use crate::limits::{PRIORITIES, RUN_SECONDS_MAX};
 use crate::switch::config::{IngressPool, PortProfile, PriorityConfig, Watchdog, WatchdogAction};
 use crate::units::{Bytes, Span};
 
@@ -35,6 +35,8 @@ pub struct Wanted {
     pub buffer: Option<Bytes>,
     /// The profile gives the headroom: no lookup is needed.
     pub headroom: bool,
+    /// Links of the run have FEC; `None` = not said, so that nothing is compared.
+    pub fec: Option<bool>,
 }
 
 /// A switch of the database in the terms of the model.
@@ -56,19 +58,36 @@ pub struct Imported {
     pub profiles: Vec<PortProfile>,
     /// The same of ports to other switches, by kind of cable.
     pub trunks: Vec<PortProfile>,
-    /// DSCP to priority.
+    /// DSCP to priority; where frames go by PCP, the priority of untagged ones for every DSCP.
     pub dscp_map: [u8; 64],
+    /// DSCPs that the map does not have, a bit each.
+    pub unmapped: u64,
+    /// PCP of a VLAN tag to priority, where frames go by it.
+    pub pcp_map: Option<[u8; PRIORITIES]>,
+    /// The map that classifies frames: file, table and name.
+    pub classified_by: String,
+    /// `mtu` of the ports that stand for ports of the run, where PORT has one: place and bytes.
+    pub mtus: Vec<(String, u64)>,
     /// Names of the ports that stand for the run's ports, in order; `None` where the database has no more.
     pub ports: Vec<Option<String>>,
     /// (code, text): what differs, was assumed, or is not modelled.
     pub warnings: Vec<(String, String)>,
 }
 
-/// What one port gives each priority.
-#[derive(Clone, Debug, PartialEq)]
+/// What one port gives each priority. Equal when what acts is: names of maps and what they leave out are for remarks.
+#[derive(Clone, Debug)]
 struct Settings {
     profile: PortProfile,
     dscp: [u8; 64],
+    unmapped: u64,
+    pcp: Option<[u8; PRIORITIES]>,
+    by: String,
+}
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Settings) -> bool {
+        (&self.profile, self.dscp, self.pcp) == (&other.profile, other.dscp, other.pcp)
+    }
 }
 
 /// Finds the ports of the run in the database and gathers what they give to each priority.
@@ -76,6 +95,10 @@ struct Settings {
 /// # Errors
 /// Names file, table, key and field of what is missing or cannot be modelled.
 pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Result<Imported, SonicError> {
+    refuse_virtual_output_queues(db)?;
+    if !db.has("BUFFER_POOL") {
+        return refuse(format!("{}: BUFFER_POOL", db.name()), NO_POOL);
+    }
     let mut notes = Notes::default();
     notes.of_tables(db);
     let cell = cell(db, wanted)?;
@@ -88,13 +111,17 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
              and the table does not have, reserve nothing and have alpha 1",
         );
     }
-    let run = Run { db, bindings, wanted, cell };
+    let mut run = Run { db, bindings, wanted, cell };
     let mut guarded = Vec::with_capacity(ports.len());
     for port in &ports {
         guarded.push((port.as_str(), run.guarded(port, &mut notes)?));
     }
     let slots = run.choose(&guarded, &mut notes)?;
     let used: Vec<&str> = slots.iter().copied().flatten().collect();
+    let links = wanted.ports.iter().chain(&wanted.trunks);
+    let cables = slots.iter().zip(links).filter_map(|(name, port)| Some(((*name)?.to_owned(), port.cable?)));
+    run.bindings.run_cables = cables.collect();
+    let mtus = run.links(&used, &mut notes)?;
     let pools = run.pools(&guarded, &used, &mut notes)?;
     let mut each: Vec<Option<Settings>> = Vec::with_capacity(slots.len());
     for name in &slots {
@@ -110,6 +137,11 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
     let trunks = profiles.split_off(wanted.ports.len());
     run.headroom_pool(&profiles, &pools, &mut notes);
     notes.watchdogs(db, &ports);
+    if run.bindings.took_run_cable.get() {
+        notes.assumed(
+            "CABLE_LENGTH does not have every port of the run: headroom of the others is looked up for the run's cable",
+        );
+    }
     let names = slots.into_iter().take(wanted.ports.len());
     Ok(Imported {
         cell,
@@ -121,21 +153,55 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
         profiles,
         trunks,
         dscp_map: most.dscp,
+        unmapped: most.unmapped,
+        pcp_map: most.pcp,
+        classified_by: most.by,
+        mtus,
         ports: names.map(|p| p.map(str::to_owned)).collect(),
         warnings: notes.warnings(),
     })
 }
 
+/// What a database without pools lacks.
+const NO_POOL: &str = "the files have none; give the buffer rendering of the switch too: config = [\"buffers.json\", \
+     \"qos.json\"]";
+
+/// Longer than any run.
+const NEVER_RESTORED: Span = Span(RUN_SECONDS_MAX * 1_000_000_000_000);
+
+/// Why nothing of the profile helps: the model is of another architecture.
+const NO_SHARED_BUFFER: &str = "frames wait at the ingress in virtual output queues (VOQ), which is no shared-buffer \
+     switch; only those are modelled, whatever cell, buffer or preset says: give the configuration of a shared-buffer \
+     switch, or run on --on ports against the real one";
+
+/// Refuses what is no shared-buffer switch: by `switch_type`, by the name of the platform, or by a table that only
+/// chassis of such chips have.
+fn refuse_virtual_output_queues(db: &Database) -> Result<(), SonicError> {
+    for (_, device) in db.rows("DEVICE_METADATA") {
+        let text = |field: &str| device.text(field).unwrap_or_default();
+        let kind = text("switch_type").to_ascii_lowercase();
+        if matches!(kind.as_str(), "voq" | "chassis-packet" | "fabric") {
+            return refuse(device.at("switch_type"), format!("{kind:?}: {NO_SHARED_BUFFER}"));
+        }
+        for field in ["hwsku", "platform"] {
+            if let Some(chip) = asic::with_virtual_output_queues(text(field), "") {
+                let text = format!("{:?} has a {chip} chip: {NO_SHARED_BUFFER}", text(field));
+                return refuse(device.at(field), text);
+            }
+        }
+    }
+    match ["SYSTEM_PORT", "VOQ_INBAND_INTERFACE"].iter().find(|t| db.unread().contains_key(**t)) {
+        Some(table) => refuse(
+            format!("{}: {table}", db.name()),
+            format!("is a table of chassis with VOQ chips: {NO_SHARED_BUFFER}"),
+        ),
+        None => Ok(()),
+    }
+}
+
 fn cell(db: &Database, wanted: &Wanted) -> Result<u16, SonicError> {
     let device = db.get("DEVICE_METADATA", "localhost");
     let text = |field: &str| device.and_then(|r| r.text(field)).unwrap_or_default();
-    if let Some(chip) = asic::with_virtual_output_queues(text("hwsku"), text("platform")) {
-        let place = device.map_or_else(|| db.name(), |r| r.place().to_owned());
-        let text = format!(
-            "is a {chip}, which queues at the ingress (VOQ); only shared-buffer switches are modelled"
-        );
-        return refuse(place, text);
-    }
     let known = asic::of_platform(text("hwsku"), text("platform")).map(|a| a.cell);
     match wanted.cell.or(known) {
         Some(cell) if (32..=8_192).contains(&cell) => Ok(cell),
@@ -192,6 +258,8 @@ impl Run<'_> {
         let all: Vec<&str> = guarded.iter().map(|(p, _)| *p).collect();
         let in_use: Vec<&str> = lossless.iter().copied().filter(|p| self.bindings.in_use(p)).collect();
         let pool = [&in_use, &lossless].into_iter().find(|list| !list.is_empty()).unwrap_or(&all);
+        let mut pool = pool.clone();
+        pool.sort_by_key(|port| self.is_down(port));
         let (Some(first), Some(last)) = (all.first(), all.last()) else {
             return refuse(
                 self.db.name(),
@@ -284,9 +352,9 @@ impl Run<'_> {
         for (other, others) in kinds {
             let head = format!("{} of {} ports ({})", others.len(), slots.len(), others.join(", "));
             let like = ports.first().unwrap_or(&"");
-            if other.dscp != settings.dscp {
+            if (other.dscp, other.pcp) != (settings.dscp, settings.pcp) {
                 notes.differ(format!(
-                    "{head} differ in their DSCP map: the switch has one, that of {like}, and they have it too"
+                    "{head} differ in their DSCP or PCP map: the switch has one, that of {like}, and they have it too"
                 ));
             }
             let names = difference(settings, other);
@@ -322,8 +390,9 @@ impl Run<'_> {
             self.egress(port, queue, p, pools, notes)?;
         }
         let shaper = qos::port_shaper(self.db, port, notes)?;
-        let watchdog = self.watchdog(port)?;
-        Ok(Settings { profile: PortProfile { priorities, shaper, watchdog }, dscp: maps.dscp })
+        let watchdog = self.watchdog(port, notes)?;
+        let profile = PortProfile { priorities, shaper, watchdog };
+        Ok(Settings { profile, dscp: maps.dscp, unmapped: maps.unmapped, pcp: maps.pcp, by: maps.by })
     }
 
     fn ingress(&self, g: &Group, p: &mut PriorityConfig, queue: usize, pools: &Pools, notes: &mut Notes) {
@@ -386,25 +455,77 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Ports that are down do not carry the run on the switch.
+    fn is_down(&self, port: &str) -> bool {
+        self.db.get("PORT", port).is_some_and(|r| r.text("admin_status") == Some("down"))
+    }
+
+    /// What PORT says of the links of the run's ports; their `mtu`.
+    fn links(&self, used: &[&str], notes: &mut Notes) -> Result<Vec<(String, u64)>, SonicError> {
+        let rows = || used.iter().filter_map(|port| Some((*port, self.db.get("PORT", port)?)));
+        let down: Vec<&str> = used.iter().copied().filter(|port| self.is_down(port)).collect();
+        if !down.is_empty() {
+            notes.differ(format!(
+                "PORT admin_status = down on {}: nothing passes there on the switch, here they are up; start them or name \
+                 others with dut_port",
+                some(&down)
+            ));
+        }
+        if let Some(ours) = self.wanted.fec {
+            for (theirs, is_on) in [("none", false), ("rs", true), ("fc", true)] {
+                let of: Vec<&str> =
+                    rows().filter(|(_, r)| r.text("fec") == Some(theirs)).map(|r| r.0).collect();
+                if !of.is_empty() && (is_on != ours || theirs == "fc") {
+                    notes.differ(format!(
+                        "PORT fec = {theirs} on {}, the run's links have {}; it acts on their delay, so set ports.fec",
+                        some(&of),
+                        if ours { "RS-FEC" } else { "none" }
+                    ));
+                }
+            }
+        }
+        let mut mtus = Vec::new();
+        for (_, row) in rows() {
+            if let Some(mtu) = row.number("mtu", 65_535)? {
+                mtus.push((row.at("mtu"), mtu));
+            }
+        }
+        Ok(mtus)
+    }
+
     /// The PFC watchdog of a port, in the milliseconds of PFC_WD.
-    fn watchdog(&self, port: &str) -> Result<Option<Watchdog>, SonicError> {
+    fn watchdog(&self, port: &str, notes: &mut Notes) -> Result<Option<Watchdog>, SonicError> {
         let Some(row) = watchdog_row(self.db, port) else { return Ok(None) };
-        let span = |field: &str, default: u64| -> Result<Span, SonicError> {
+        let span = |field: &str| -> Result<Option<Span>, SonicError> {
             match row.number(field, 60_000)? {
                 Some(0) => refuse(row.at(field), "must be at least 1 ms"),
-                ms => Ok(Span::from_us(1_000 * ms.unwrap_or(default))),
+                ms => Ok(ms.map(|ms| Span::from_us(1_000 * ms))),
             }
         };
-        let detect = span("detection_time", 200)?;
+        let detect = span("detection_time")?;
+        if detect.is_none() {
+            notes.assumed(
+                "PFC_WD rows without detection_time: 200 ms is taken; SONiC starts no watchdog without it",
+            );
+        }
         let action = match row.text("action").unwrap_or("drop") {
             "drop" => WatchdogAction::Drop,
             "forward" => WatchdogAction::Forward,
             "alert" => WatchdogAction::Alert,
             other => return refuse(row.at("action"), format!("{other:?} is none of drop, forward, alert")),
         };
-        // SONiC's default: as long as the detection.
-        let restore = span("restoration_time", detect.0 / 1_000_000_000)?;
-        Ok(Some(Watchdog { detect, restore, action }))
+        let restore = span("restoration_time")?;
+        if restore.is_none() {
+            notes.assumed(
+                "PFC_WD rows without restoration_time: a stuck queue is never restored, as in SONiC's orchagent (its \
+                 `pfcwd start` would have written twice the detection_time)",
+            );
+        }
+        Ok(Some(Watchdog {
+            detect: detect.unwrap_or(Span::from_us(200_000)),
+            restore: restore.unwrap_or(NEVER_RESTORED),
+            action,
+        }))
     }
 
     /// What the run's ports may ask of a shared headroom pool.

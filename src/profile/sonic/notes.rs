@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::database::{Database, READ};
+use super::database::{Database, READ, Row, SonicError, natural};
 use super::pools::watchdog_row;
 
 /// Collected remarks.
@@ -15,10 +15,46 @@ pub(super) struct Notes {
     can_drop: BTreeSet<String>,
     unscheduled: BTreeSet<usize>,
     unbound: BTreeSet<usize>,
+    /// Ports outside the run whose groups cannot be resolved, and why.
+    outside: BTreeMap<String, String>,
 }
 
 /// Fields that are read, or that say nothing about queues and buffers, by table.
-const FIELDS: [(&str, &[&str]); 12] = [
+const FIELDS: [(&str, &[&str]); 13] = [
+    (
+        "DEVICE_METADATA",
+        &[
+            "hwsku",
+            "platform",
+            "switch_type",
+            "buffer_model",
+            "hostname",
+            "mac",
+            "type",
+            "subtype",
+            "region",
+            "cloudtype",
+            "cluster",
+            "slice_type",
+            "peer_switch",
+            "rack_mgmt_map",
+            "deployment_id",
+            "timezone",
+            "bgp_asn",
+            "bgp_router_id",
+            "default_bgp_status",
+            "default_pfcwd_status",
+            "bgp_adv_lo_prefix_as_128",
+            "docker_routing_config_mode",
+            "frr_mgmt_framework_config",
+            "suppress-fib-pending",
+            "synchronous_mode",
+            "yang_config_validation",
+            "default_config_profile",
+            "dhcp_server",
+            "downstream_subrole",
+        ],
+    ),
     ("BUFFER_PG", &["profile"]),
     ("BUFFER_POOL", &["size", "type", "mode", "xoff"]),
     (
@@ -53,6 +89,7 @@ const FIELDS: [(&str, &[&str]); 12] = [
         "PORT_QOS_MAP",
         &[
             "dscp_to_tc_map",
+            "dot1p_to_tc_map",
             "tc_to_queue_map",
             "tc_to_pg_map",
             "pfc_to_queue_map",
@@ -126,6 +163,11 @@ impl Notes {
         self.unbound.insert(group);
     }
 
+    /// A port outside the run that reserves nothing in the model, and why.
+    pub fn outside(&mut self, port: &str, why: &SonicError) {
+        self.outside.entry(port.to_owned()).or_insert_with(|| why.to_string());
+    }
+
     /// What the whole database holds that the model does not.
     pub fn of_tables(&mut self, db: &Database) {
         if !db.unread().is_empty() {
@@ -144,6 +186,35 @@ impl Notes {
             let all: Vec<String> = fields.iter().map(|((t, f), n)| format!("{t}.{f} ({n})")).collect();
             self.not_modelled(format!("fields not read: {}", all.join(", ")));
         }
+        for (_, device) in db.rows("DEVICE_METADATA") {
+            if device.text("buffer_model") == Some("dynamic") {
+                self.assumed(format!(
+                    "{}: dynamic: the switch sizes its pools at run time; sizes that the files give are taken",
+                    device.at("buffer_model")
+                ));
+            }
+            let started = db.rows("PFC_WD").any(|(key, _)| key != "GLOBAL");
+            if device.text("default_pfcwd_status") == Some("enable") && !started {
+                self.assumed(format!(
+                    "{}: enable, but no port has a row in PFC_WD, which `pfcwd start_default` writes on the switch: no \
+                     watchdog; give pfc_watchdog or the rows",
+                    device.at("default_pfcwd_status")
+                ));
+            }
+            if let Some(kind) = device.text("switch_type").filter(|k| !matches!(*k, "" | "switch" | "npu")) {
+                self.not_modelled(format!("{}: {kind:?}: taken as a plain switch", device.at("switch_type")));
+            }
+        }
+        for (_, row) in db.rows("PFC_WD") {
+            if row.text("BIG_RED_SWITCH").is_some_and(|v| v.eq_ignore_ascii_case("enable")) {
+                self.not_modelled(format!(
+                    "{}: enable: the switch acts on every lossless queue at once, storm or not; here only stuck queues \
+                     are acted on",
+                    row.at("BIG_RED_SWITCH")
+                ));
+            }
+        }
+        self.modes(db);
         let asymmetric = db.rows("PORT").filter(|(_, r)| r.text("pfc_asym") == Some("on")).count();
         if asymmetric > 0 {
             self.not_modelled(format!("asymmetric PFC ({asymmetric} ports)"));
@@ -154,6 +225,29 @@ impl Notes {
                 let lists: Vec<&str> = lists.into_iter().collect();
                 self.not_modelled(format!("{table}: limits of whole ports ({})", lists.join("; ")));
             }
+        }
+    }
+
+    /// Profiles whose kind of limit is not that of their pool.
+    fn modes(&mut self, db: &Database) {
+        let other = |profile: &Row| {
+            let pool = db.referred("BUFFER_POOL", profile, "pool").ok().flatten()?;
+            let field = match pool.text("mode")? {
+                "static" => "dynamic_th",
+                "dynamic" => "static_th",
+                _ => return None,
+            };
+            let mode = pool.text("mode")?;
+            profile
+                .text(field)
+                .map(|_| format!("{} has {field} in {} of mode {mode}", profile.place(), pool.place()))
+        };
+        let all: Vec<String> = db.rows("BUFFER_PROFILE").filter_map(|(_, row)| other(row)).collect();
+        if !all.is_empty() {
+            self.assumed(format!(
+                "{}: the limit of the profile is taken, not the mode of its pool; make them agree if the switch does not",
+                all.join("; ")
+            ));
         }
     }
 
@@ -191,6 +285,16 @@ impl Notes {
                 "priority groups {groups} have no profile: they have the limits of group 0"
             ));
         }
+        if !self.outside.is_empty() {
+            let mut ports: Vec<&str> = self.outside.keys().map(String::as_str).collect();
+            ports.sort_by(|a, b| natural(a, b));
+            let why = ports.first().and_then(|p| self.outside.get(*p)).map_or("", String::as_str);
+            let text = format!(
+                "{} outside the run reserve nothing; if the switch has them, its shared pool is smaller; the first: {why}",
+                some(&ports)
+            );
+            self.assumed(text);
+        }
         let kinds = [
             ("sonic_can_drop", self.can_drop),
             ("sonic_ports_differ", self.differ),
@@ -202,4 +306,12 @@ impl Notes {
             kinds.into_iter().flat_map(|(code, texts)| texts.into_iter().map(move |t| (code.to_owned(), t)));
         each.collect()
     }
+}
+
+/// A count of ports and the first of them: "5 ports (Ethernet0, Ethernet4, Ethernet8, ...)".
+pub(super) fn some(ports: &[&str]) -> String {
+    const NAMED: usize = 3;
+    let more = if ports.len() > NAMED { ", ..." } else { "" };
+    let first: Vec<&str> = ports.iter().take(NAMED).copied().collect();
+    format!("{} port{} ({}{more})", ports.len(), if ports.len() == 1 { "" } else { "s" }, first.join(", "))
 }

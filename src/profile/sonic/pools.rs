@@ -182,7 +182,7 @@ impl Run<'_> {
                     }
                 }
                 Err(e) if used.contains(port) => return Err(e),
-                Err(e) => notes.assumed(format!("ports outside the run reserve nothing: {e}")),
+                Err(e) => notes.outside(port, &e),
             }
         }
         let total = size / cell;

@@ -10,8 +10,14 @@ use crate::units::{Bytes, Rate};
 /// Maps of one port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Maps {
-    /// DSCP to queue.
+    /// DSCP to queue; where frames go by PCP, the queue of untagged ones for every DSCP.
     pub dscp: [u8; 64],
+    /// DSCPs that the map does not have, a bit each.
+    pub unmapped: u64,
+    /// PCP of a VLAN tag to queue, where frames go by it.
+    pub pcp: Option<[u8; PRIORITIES]>,
+    /// The map that classifies frames: table and name.
+    pub by: String,
     /// Priority group that feeds each queue.
     pub group_of: [usize; PRIORITIES],
     /// PFC is on.
@@ -52,13 +58,27 @@ impl Maps {
             Some(row) => db.referred(table, row, field),
             None => Ok(None),
         };
-        let tc = match find("dscp_to_tc_map", "DSCP_TO_TC_MAP")? {
-            Some(row) => numbers::<64>(row, [0; 64])?,
-            None => {
+        let by_dscp = find("dscp_to_tc_map", "DSCP_TO_TC_MAP")?;
+        let by_pcp = find("dot1p_to_tc_map", "DOT1P_TO_TC_MAP")?;
+        // A frame that SAI has no map for is in traffic class 0, and so is one without a tag where the tag decides.
+        let (tc, unmapped, tag) = match (by_dscp, by_pcp) {
+            (Some(row), beside) => {
+                if let Some(beside) = beside {
+                    notes.not_modelled(format!(
+                        "{} beside a dscp_to_tc_map: IP frames go by DSCP, so it classifies nothing here",
+                        beside.place()
+                    ));
+                }
+                (numbers::<64>(row, [0; 64])?, !keys(row), None)
+            }
+            (None, Some(row)) => ([0; 64], 0, Some(numbers::<PRIORITIES>(row, [0; PRIORITIES])?)),
+            (None, None) => {
                 notes.assumed("no dscp_to_tc_map: SONiC's default AZURE map is taken");
-                AZURE_DSCP_MAP
+                (AZURE_DSCP_MAP, 0, None)
             }
         };
+        let named = by_dscp.or(by_pcp).map(|row| row.place().to_owned());
+        let by = named.unwrap_or_else(|| "SONiC's default DSCP_TO_TC_MAP|AZURE".into());
         let identity = std::array::from_fn(|i| i as u8);
         let map = |field: &str, table: &str| match find(field, table)? {
             Some(row) => numbers::<PRIORITIES>(row, [0; PRIORITIES]),
@@ -110,7 +130,8 @@ impl Maps {
                 ));
             }
         }
-        Ok(Maps { dscp: tc.map(|t| queues[usize::from(t) % PRIORITIES]), group_of, pfc })
+        let queue = |t: u8| queues[usize::from(t) % PRIORITIES];
+        Ok(Maps { dscp: tc.map(queue), unmapped, pcp: tag.map(|map| map.map(queue)), by, group_of, pfc })
     }
 }
 
@@ -127,6 +148,16 @@ fn numbers<const N: usize>(row: &Row, mut map: [u8; N]) -> Result<[u8; N], Sonic
         }
     }
     Ok(map)
+}
+
+/// Keys of a map's row that [`numbers`] has accepted, a bit each.
+fn keys(row: &Row) -> u64 {
+    let bound = |text: &str| text.trim().parse::<u32>().unwrap_or(0).min(63);
+    let each = row.fields().flat_map(|(key, _)| {
+        let (low, high) = key.split_once('-').unwrap_or((key, key));
+        bound(low)..=bound(high)
+    });
+    each.fold(0, |all, key| all | 1 << key)
 }
 
 /// What a row of `QUEUE` gives.
@@ -188,6 +219,9 @@ fn shaper(row: &Row, notes: &mut Notes) -> Result<Option<Shaper>, SonicError> {
 }
 
 fn weight(row: &Row, notes: &mut Notes) -> Result<u16, SonicError> {
+    if row.text("type").is_none() {
+        notes.assumed(format!("{}: no type: DWRR is taken; give DWRR, WRR or STRICT", row.place()));
+    }
     let kind = row.text("type").unwrap_or("DWRR").to_ascii_uppercase();
     match kind.as_str() {
         "STRICT" => Ok(0),

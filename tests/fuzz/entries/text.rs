@@ -71,7 +71,7 @@ pub fn sonic(data: &[u8]) {
             .then_some(WantedPort { name: None, speed: 400_000, cable: Some(40) })
             .into_iter()
             .collect();
-        let wanted = Wanted { ports: vec![port; 4], trunks, cell, buffer: None, headroom };
+        let wanted = Wanted { ports: vec![port; 4], trunks, cell, buffer: None, headroom, fec: Some(true) };
         if let Ok(found) = resolve(&db, table.as_ref(), &wanted) {
             assert!(found.cell > 0);
         }
