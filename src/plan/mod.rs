@@ -1,5 +1,6 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
+pub mod advice;
 pub mod device;
 pub mod flows;
 pub mod headroom;
