@@ -5,6 +5,7 @@ pub mod device;
 pub mod flows;
 pub mod headroom;
 pub mod hpcc;
+mod hpcc_ideal;
 pub mod lab;
 pub mod links;
 pub mod memory;

@@ -142,7 +142,7 @@ pub(super) fn build(
         }
     }
     if let Some((text, paths)) = ecmp::spread(&fabric, &hosts, &workloads) {
-        warnings.push(("ecmp_collisions".into(), text));
+        warnings.extend(text.map(|text| ("ecmp_collisions".to_owned(), text)));
         predicted.paths = paths;
     }
     Ok(Plan {
