@@ -109,6 +109,11 @@ fn a_sonic_wred_profile_without_ecn_on_a_lossless_queue_is_told() {
             "let the queue's WRED_PROFILE mark them (ecn = \"ecn_all\"), or set switch.wred = \"off\"",
         ],
     );
+    // The queue is lossless whatever the class says of itself.
+    has(
+        &check(&profile, &["class.roce.lossless=false"]),
+        &["wred_drops_lossless", "class_and_switch_differ"],
+    );
     let marked = check(shipped("incast-sonic").to_str().unwrap(), &[]);
     assert!(!marked.contains("wred_drops_lossless"), "{marked}");
 }
@@ -239,8 +244,7 @@ fn no_lossless_drops_without_a_lossless_class_is_no_pass() {
     let profile = put(dir.path(), &(INCAST.to_owned() + "[expect]\nlossless_drops = 0\n"));
     has(&run(&profile, &[], 0), &["YES, as expected", "lossless_drops 0=0"]);
     let screen = run(&profile, &["class.roce.dscp=0"], 1);
-    let why =
-        "lossless_drops FAILED (not measured: no class is lossless; use drops = 0, or a lossless class)";
+    let why = "lossless_drops FAILED (not measured: no class is lossless; use drops = 0)";
     has(&screen, &["FAIL, exit 1", why, "NO: lossless_drops (not measured: no class is lossless"]);
 }
 

@@ -93,7 +93,7 @@ pub(super) fn ideal(folder: &Folder, hosts: &[u32], fabric: &Fabric, l: Lengths)
         let into = ((host(f.dst), true), a.last, start + a.before_last, a.after_last);
         for (key, busy, from, after) in [out, into] {
             let p = ports.entry(key).or_insert(Port { busy: Span::ZERO, from, after });
-            p.busy = p.busy + busy;
+            p.busy += busy;
             p.from = p.from.min(from);
             p.after = p.after.min(after);
         }

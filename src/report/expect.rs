@@ -91,7 +91,7 @@ pub fn find(name: &str) -> Option<&'static Known> {
 fn lossless_drops(r: &RunReport) -> Result<f64, &'static str> {
     let drops: f64 = over_switches(r, |s| s.drops_lossless)?.iter().sum();
     match drops == 0.0 && !r.classes.iter().any(|c| c.lossless) {
-        true => Err("no class is lossless; use drops = 0, or a lossless class"),
+        true => Err("no class is lossless; use drops = 0"),
         false => Ok(drops),
     }
 }
