@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use super::hpcc_ideal::{Lengths, ideal};
 use super::predict::{Basis, predict};
 use super::steer::Steering;
 use super::{Clock, Compat, Mode, Plan};
@@ -89,6 +90,15 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         return Err(HpccError::Refused(format!("{} hosts; at most {PORTS_MAX}", hosts.len())));
     }
     let fabric = fabric(folder, &hosts, seed)?;
+    // Where there is one way only, there is nothing to pin.
+    let choice = fabric.routes.iter().flat_map(|r| &r.ports_to).any(|candidates| candidates.len() > 1);
+    if let Some(file) = folder.pins_missing.as_ref().filter(|_| choice) {
+        return Err(HpccError::Refused(format!(
+            "{}/config.txt: PATH_FILE names {file}, which is not there, and the flows have several ways: put the file \
+             there, or take the line out to have their ways hashed",
+            folder.dir
+        )));
+    }
     let line =
         |end: u32| fabric.links.iter().find(|l| l.from == End::Host(PortId(end))).map(|l| l.timing.rate());
     let group = folder.group;
@@ -161,7 +171,7 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
     let nodes = (hosts.len() + folder.topology.switches.len()) as u64;
     let coins = Box::new(Streams::new(SEED, nodes * STREAMS_PER_NODE + STREAMS_BESIDE, seed));
     let frames = HpccFrames { data_overhead: 48, ack: ACK, pfc: 43 };
-    let predicted = predict(&Basis {
+    let mut predicted = predict(&Basis {
         hosts: &host_configs,
         workloads: &workloads,
         ranks: &ranks,
@@ -172,6 +182,13 @@ pub fn plan(folder: &Folder, name: String, seed: u64, mode: Option<Mode>) -> Res
         last_action: Time::ZERO,
         repeats: 1,
     });
+    let lengths = Lengths {
+        payload: folder.config.payload.into(),
+        overhead: frames.data_overhead.into(),
+        ack: frames.ack.into(),
+    };
+    let (ideal, bound) = ideal(folder, &hosts, &fabric, lengths);
+    (predicted.ideal, predicted.fabric_bound) = (vec![ideal], vec![bound]);
     Ok(Plan {
         faults: Vec::new(),
         links: crate::plan::LinkPlan::default(),

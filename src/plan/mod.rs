@@ -1,9 +1,11 @@
 //! The validated plan: everything a run needs as plain types, no TOML. `profile` makes it, `run` executes it.
 
+pub mod advice;
 pub mod device;
 pub mod flows;
 pub mod headroom;
 pub mod hpcc;
+mod hpcc_ideal;
 pub mod lab;
 pub mod links;
 pub mod memory;

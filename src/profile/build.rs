@@ -9,6 +9,7 @@ use super::source::{Fault, fault};
 use super::traffic::{self, Ground};
 use super::{classes, connect, ecmp, expect, fabric, faults, links, pfc, ports, rate};
 use crate::limits::RUN_SECONDS_MAX;
+use crate::plan::advice::advice;
 use crate::plan::headroom::short_pools;
 use crate::plan::predict::{Basis, predict};
 use crate::plan::{Clock, Compat, Plan};
@@ -86,7 +87,7 @@ pub(super) fn build(
     let (warmup, repeats) = (run.warmup.unwrap_or(0), run.repeats.unwrap_or(1));
     let (gap, limit) = (run.gap.map_or(Span::ZERO, |d| d.0), run.limit.map_or(Span::ZERO, |d| d.0));
     bounds(warmup, repeats, limit)?;
-    let mut predicted = predict(&Basis {
+    let basis = Basis {
         hosts: &hosts,
         workloads: &workloads,
         ranks: &layout.ranks,
@@ -96,7 +97,10 @@ pub(super) fn build(
         gap,
         last_action: last_action.unwrap_or(Time::ZERO),
         repeats,
-    });
+    };
+    let mut predicted = predict(&basis);
+    // First, so that the screen of a run has them.
+    warnings.splice(0..0, advice(&basis));
     if predicted.duration > limit {
         let text = format!(
             "the run needs at least {} for {} iterations; raise limit or lower repeats, message or \
@@ -140,7 +144,7 @@ pub(super) fn build(
         }
     }
     if let Some((text, paths)) = ecmp::spread(&fabric, &hosts, &workloads) {
-        warnings.push(("ecmp_collisions".into(), text));
+        warnings.extend(text.map(|text| ("ecmp_collisions".to_owned(), text)));
         predicted.paths = paths;
     }
     Ok(Plan {

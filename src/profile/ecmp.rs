@@ -7,12 +7,13 @@ use crate::topology::{End, Fabric, Flow, HashedFlow, TierPaths, collisions, link
 use crate::workload::config::WorkloadConfig;
 
 /// One sentence on how ECMP spreads the plan's flows over the links between switches, with the number of collisions:
-/// flows beyond what an even spread puts on a link; and the spread tier by tier. `None` where nothing is hashed.
+/// flows beyond what an even spread puts on a link, no sentence where there are none; and the spread tier by tier. `None`
+/// where nothing is hashed.
 pub(super) fn spread(
     fabric: &Fabric,
     hosts: &[HostConfig],
     workloads: &[WorkloadConfig],
-) -> Option<(String, Vec<TierPaths>)> {
+) -> Option<(Option<String>, Vec<TierPaths>)> {
     let hashed = fabric.switches.len() > 1
         && fabric.switches.iter().any(|s| s.balance == LoadBalance::Ecmp)
         && fabric.switches.iter().all(|s| matches!(s.balance, LoadBalance::Ecmp | LoadBalance::Pinned));
@@ -46,6 +47,6 @@ pub(super) fn spread(
             most.1,
             links - used
         );
-        (text, tier_paths(fabric, &load))
+        ((over > 0).then_some(text), tier_paths(fabric, &load))
     })
 }

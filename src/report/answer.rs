@@ -39,15 +39,42 @@ pub fn answer(r: &RunReport) -> String {
     text.trim_end().to_owned()
 }
 
+/// Frames of all kinds that links lost, because they were down or by bit errors: those of lossless priorities, of the
+/// others, or all.
+pub(super) fn lost_on_links(r: &RunReport, lossless: Option<bool>) -> u64 {
+    let links = r.fabric.drops.iter().filter(|d| matches!(d.cause.as_str(), "link-down" | "bit-error"));
+    links
+        .map(|d| match lossless {
+            Some(true) => d.lossless,
+            Some(false) => d.frames.saturating_sub(d.lossless),
+            None => d.frames,
+        })
+        .sum()
+}
+
+/// What of one kind was lost, and by whom where it was not (or not only) the switches' buffers: a link that is down takes
+/// ACKs and CNPs too, which no count of data frames shows.
 fn loss(r: &RunReport, lossless: bool) -> Option<String> {
-    let classes: Vec<&Class> =
-        r.classes.iter().filter(|c| c.lossless == lossless && c.transmissions > 0).collect();
+    let of = |kind: bool| r.classes.iter().filter(move |c| c.lossless == kind && c.transmissions > 0);
+    let classes: Vec<&Class> = of(lossless).collect();
     let sent: u64 = classes.iter().map(|c| c.transmissions).sum();
     let lost: u64 = classes.iter().map(|c| c.lost).sum();
     let kind = if lossless { "lossless" } else { "lossy" };
     let share = if lost > 0 { format!(" ({})", percent(lost as f64 / sent as f64)) } else { String::new() };
-    let dropped: u64 = r.switches.iter().filter_map(|s| s.drops_lossless).sum();
-    let others = if lossless && dropped > lost {
+    // CNPs travel in a priority of their own: with classes of one kind alone, everything lost was theirs.
+    let both = of(!lossless).next().is_some();
+    let links = lost_on_links(r, both.then_some(lossless));
+    let lossless_drops: u64 = r.switches.iter().filter_map(|s| s.drops_lossless).sum();
+    let all_drops: u64 = r.switches.iter().filter_map(|s| s.drops).sum();
+    let dropped = if lossless { lossless_drops } else { all_drops.saturating_sub(lossless_drops) };
+    let others = if links > 0 {
+        let dropped = if dropped == 0 { "none".into() } else { grouped(dropped) };
+        format!(
+            "; counting ACKs and CNPs, {} lost {} and switches dropped {dropped}",
+            lossy_links(r),
+            grouped(links)
+        )
+    } else if lossless && dropped > lost {
         format!(
             ", and switches dropped {} others of lossless priorities (ACKs, CNPs)",
             grouped(dropped - lost)
@@ -56,6 +83,16 @@ fn loss(r: &RunReport, lossless: bool) -> Option<String> {
         String::new()
     };
     (sent > 0).then(|| format!("{} of {} {kind} frames lost{share}{others}", grouped(lost), grouped(sent)))
+}
+
+/// What ailed the links.
+fn lossy_links(r: &RunReport) -> &'static str {
+    let has = |cause: &str| r.fabric.drops.iter().any(|d| d.cause == cause);
+    match (has("link-down"), has("bit-error")) {
+        (true, false) => "links that were down",
+        (false, true) => "links with bit errors",
+        _ => "links that were down or had bit errors",
+    }
 }
 
 /// Time all workloads' iterations took, added up.
@@ -130,6 +167,9 @@ pub fn not_measured(r: &RunReport) -> Vec<String> {
     if unstamped > 0 {
         list.push(format!("latency of {unstamped} frames without stamps"));
     }
+    if r.mode != "ports" && r.fabric.victims.is_none() {
+        list.push("victims of pauses (ways are not fixed)".into());
+    }
     if r.workload.iter().any(|w| w.iterations > 0 && w.ideal_ns.is_none()) {
         list.push("distance from ideal (no closed form)".into());
     }
@@ -138,6 +178,7 @@ pub fn not_measured(r: &RunReport) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fabric::Drops;
     use super::super::fixture;
     use super::answer;
 
@@ -150,5 +191,18 @@ mod tests {
         let said =
             "lossless frames lost, and switches dropped 19,845 others of lossless priorities (ACKs, CNPs). ";
         assert!(answer(&r).contains(said), "{}", answer(&r));
+    }
+
+    /// ACKs alone: no data frame shows them.
+    #[test]
+    fn what_links_lost_is_told_beside_what_switches_dropped() {
+        let (plan, result) = fixture::incast();
+        let mut r = fixture::report(&plan, &result);
+        r.switches[0].drops_lossless = Some(0);
+        r.fabric.drops = vec![Drops { cause: "link-down".into(), frames: 54, lossless: 50 }];
+        let said = "lossless frames lost; counting ACKs and CNPs, links that were down lost 54 and switches dropped none. ";
+        assert!(answer(&r).contains(said), "{}", answer(&r));
+        r.fabric.drops[0].cause = "bit-error".into();
+        assert!(answer(&r).contains("links with bit errors lost 54"), "{}", answer(&r));
     }
 }

@@ -8,7 +8,7 @@ use super::{answer, expect, rate};
 use crate::limits::PRIORITIES;
 use crate::measure::distribution::{Distribution, Percentiles};
 use crate::measure::iterations::WorkloadIterations;
-use crate::measure::stats::{HostStats, PfcStats, SwitchPortStats, WatchdogStats};
+use crate::measure::stats::{HostStats, PfcStats, SwitchPortStats, SwitchStats, WatchdogStats};
 use crate::plan::{Mode, Plan};
 use crate::run::result::{PortFigures, RunResult, WorkerStats};
 use crate::switch::config::SwitchConfig;
@@ -475,7 +475,7 @@ impl Builder<'_> {
                 _ => None,
             })
             .collect();
-        let row = |(ix, (config, s)): (usize, (&SwitchConfig, &crate::measure::stats::SwitchStats))| Switch {
+        let row = |(ix, (config, s)): (usize, (&SwitchConfig, &SwitchStats))| Switch {
             name: config.name.clone(),
             source: "model".into(),
             drops: Some(s.drops),
@@ -485,7 +485,7 @@ impl Builder<'_> {
             shared_bytes_max: Some(s.shared_bytes_max),
             headroom_bytes_max: Some(s.headroom_bytes_max),
             ingress_bytes_max: Some(s.ingress_bytes_max),
-            limits: Some(self.limits(config)),
+            limits: Some(self.limits(config, s)),
             ports: config
                 .ports
                 .iter()
@@ -504,13 +504,26 @@ impl Builder<'_> {
         self.plan.fabric.switches.iter().zip(&self.result.switches).enumerate().map(row).collect()
     }
 
-    fn limits(&self, s: &SwitchConfig) -> Limits {
+    fn limits(&self, s: &SwitchConfig, stats: &SwitchStats) -> Limits {
         let all = s.profiles.iter().flat_map(|p| &p.priorities);
-        let headroom = all.filter(|p| p.lossless).map(|p| p.headroom.0);
+        let headroom =
+            all.filter(|p| p.lossless).map(|p| p.headroom.0.next_multiple_of(s.cell.max(1).into()));
+        // The pools of the priorities in which frames came by.
+        let carried = |q: &crate::measure::stats::QueueStats| q.tx_frames + q.drops > 0;
+        let used: BTreeSet<u8> = (stats.ports.iter().enumerate())
+            .flat_map(|(p, port)| port.queues.iter().zip(&s.of_port(p).priorities))
+            .filter_map(|(q, priority)| carried(q).then_some(priority.pool))
+            .collect();
+        let pools = s.ingress_pools.iter().zip(0u8..).map(|(pool, i)| Pool {
+            name: pool.name.clone(),
+            shared_bytes: s.shared_size_of(i).map_or(0, |b| b.0),
+            used: used.contains(&i),
+        });
         let xoff = self.plan.predicted.xoff.filter(|x| x.reached);
         Limits {
             buffer_bytes: s.buffer.0,
             shared_bytes: s.shared_size().map_or(0, |b| b.0),
+            pools: if s.ingress_pools.len() > 1 { pools.collect() } else { Vec::new() },
             headroom_bytes: headroom.max(),
             xoff_bytes: xoff.map(|x| x.group_bytes.0),
         }

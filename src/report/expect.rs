@@ -1,7 +1,7 @@
 //! `[expect]`: the names a profile may use, and how each is judged.
 
 use super::model::{Judged, RunReport, Switch};
-use super::number;
+use super::{answer, number};
 use crate::plan::Expectation;
 
 /// How a limit holds.
@@ -42,9 +42,7 @@ pub struct Known {
 
 /// Every name a profile may use in `[expect]`.
 pub const KNOWN: [Known; 17] = [
-    known("lossless_drops", Holds::Equal, Unit::Count, |r| {
-        over_switches(r, |s| s.drops_lossless).map(|v| v.iter().sum())
-    }),
+    known("lossless_drops", Holds::Equal, Unit::Count, lossless_drops),
     known("drops", Holds::Equal, Unit::Count, |r| over_switches(r, |s| s.drops).map(|v| v.iter().sum())),
     known("ideal_ratio_max", Holds::AtMost, Unit::Ratio, |r| {
         ideal_ratios(r).map(|v| v.into_iter().fold(0.0, f64::max))
@@ -89,6 +87,15 @@ pub fn find(name: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|k| k.name == name)
 }
 
+/// Without a lossless class there is nothing to keep: zero says nothing then.
+fn lossless_drops(r: &RunReport) -> Result<f64, &'static str> {
+    let drops: f64 = over_switches(r, |s| s.drops_lossless)?.iter().sum();
+    match drops == 0.0 && !r.classes.iter().any(|c| c.lossless) {
+        true => Err("no class is lossless; use drops = 0"),
+        false => Ok(drops),
+    }
+}
+
 fn over_switches(r: &RunReport, f: impl Fn(&Switch) -> Option<u64>) -> Result<Vec<f64>, &'static str> {
     worst(r.switches.iter().map(|s| f(s).map(|n| n as f64)), "no switch counters")
 }
@@ -129,6 +136,7 @@ pub fn judge(e: &Expectation, report: &RunReport) -> Judged {
         value: None,
         pass: false,
         reason: Some(reason.to_owned()),
+        note: None,
     };
     let Some(known) = find(&e.name) else { return fail("unknown name") };
     let value = match (known.value)(report) {
@@ -140,10 +148,16 @@ pub fn judge(e: &Expectation, report: &RunReport) -> Judged {
         Holds::AtMost => value <= e.limit,
         Holds::AtLeast => value >= e.limit,
     };
-    Judged { name: e.name.clone(), limit: e.limit, value: Some(value), pass, reason: None }
+    let lost = match e.name.as_str() {
+        "lossless_drops" => answer::lost_on_links(report, Some(true)),
+        "drops" => answer::lost_on_links(report, None),
+        _ => 0,
+    };
+    let note = (lost > 0).then(|| format!("by switches; links lost {}", number::grouped(lost)));
+    Judged { name: e.name.clone(), limit: e.limit, value: Some(value), pass, reason: None, note }
 }
 
-/// "lossless_drops 0=0", "headroom_bytes_max 30.0 kB<=117 kB", "ideal_ratio_max 1.05>1.02 FAILED".
+/// "lossless_drops 0=0", "drops 0=0 (by switches; links lost 54)", "headroom_bytes_max 30.0 kB<=117 kB", "ideal_ratio_max 1.05>1.02 FAILED".
 pub fn line(j: &Judged) -> String {
     let unit = find(&j.name).map_or(Unit::Ratio, |k| k.unit);
     let show = |x: f64| match unit {
@@ -162,11 +176,14 @@ pub fn line(j: &Judged) -> String {
         _ => ">",
     };
     let failed = if j.pass { "" } else { " FAILED" };
-    format!("{} {}{sign}{}{failed}", j.name, show(value), show(j.limit))
+    let note = j.note.as_ref().map_or_else(String::new, |n| format!(" ({n})"));
+    format!("{} {}{sign}{}{failed}{note}", j.name, show(value), show(j.limit))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fabric::Drops;
+    use super::super::model::Class;
     use super::*;
 
     fn judged(name: &str, limit: f64, report: &RunReport) -> (bool, String) {
@@ -178,7 +195,7 @@ mod tests {
     fn limits_hold_as_their_names_say() {
         let switch =
             Switch { drops_lossless: Some(3), headroom_bytes_max: Some(30_480), ..Switch::default() };
-        let r = RunReport { switches: vec![switch], ..RunReport::default() };
+        let mut r = RunReport { switches: vec![switch], ..RunReport::default() };
         assert_eq!(judged("lossless_drops", 0.0, &r), (false, "lossless_drops 3>0 FAILED".into()));
         assert_eq!(judged("lossless_drops", 3.0, &r), (true, "lossless_drops 3=3".into()));
         assert_eq!(
@@ -186,6 +203,28 @@ mod tests {
             (true, "headroom_bytes_max 30.5 kB<=117 kB".into())
         );
         assert_eq!(judged("pfc_ports_min", 1.0, &r), (false, "pfc_ports_min 0<1 FAILED".into()));
+        r.fabric.drops = vec![Drops { cause: "link-down".into(), frames: 1_031, lossless: 1_000 }];
+        assert_eq!(
+            judged("lossless_drops", 3.0, &r),
+            (true, "lossless_drops 3=3 (by switches; links lost 1,000)".into())
+        );
+    }
+
+    #[test]
+    fn nothing_lost_where_nothing_is_kept_proves_nothing() {
+        let class = |lossless| Class { lossless, ..Class::default() };
+        let switch = Switch { drops_lossless: Some(0), ..Switch::default() };
+        let r = |lossless| RunReport {
+            switches: vec![switch.clone()],
+            classes: vec![class(false), class(lossless)],
+            ..RunReport::default()
+        };
+        assert_eq!(judged("lossless_drops", 0.0, &r(true)), (true, "lossless_drops 0=0".into()));
+        let (pass, text) = judged("lossless_drops", 0.0, &r(false));
+        assert!(
+            !pass && text.contains("FAILED (not measured: no class is lossless; use drops = 0"),
+            "{text}"
+        );
     }
 
     #[test]

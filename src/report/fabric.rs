@@ -51,10 +51,12 @@ pub struct Paths {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Drops {
-    /// `threshold`, `headroom`, `buffer`, `wred`, `no-route`, `malformed`, `loop`, `link-down`, `bit-error`.
+    /// `threshold`, `headroom`, `buffer`, `wred`, `no-route`, `malformed`, `loop`, `watchdog`, `link-down`, `bit-error`.
     pub cause: String,
     /// Frames.
     pub frames: u64,
+    /// Those of lossless priorities among them.
+    pub lossless: u64,
 }
 
 /// Something that happened to a cable.

@@ -545,6 +545,9 @@ pub struct Judged {
     pub pass: bool,
     /// Why not, when the value alone does not say.
     pub reason: Option<String>,
+    /// What the value leaves out, when that is not nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A warning.
@@ -609,7 +612,7 @@ impl RunReport {
     }
 }
 
-pub use super::network::{Limits, Port, PortPfc, Queue, Receive, SentPfc, Switch, SwitchPort};
+pub use super::network::{Limits, Pool, Port, PortPfc, Queue, Receive, SentPfc, Switch, SwitchPort};
 pub use super::rate::{Phase, RateControlFigure};
 
 fn one() -> u32 {

@@ -126,10 +126,25 @@ pub struct Limits {
     pub buffer_bytes: u64,
     /// The shared pool: the buffer less reserved cells and headroom.
     pub shared_bytes: u64,
-    /// Headroom of one lossless priority group, the largest.
+    /// What each ingress pool shares; left out where there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Pool>,
+    /// Headroom of one lossless priority group, the largest, in whole cells.
     pub headroom_bytes: Option<u64>,
     /// Use of one priority group at which XOFF is expected, alpha S / (1 + n alpha); null when it cannot be reached.
     pub xoff_bytes: Option<u64>,
+}
+
+/// An ingress pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pool {
+    /// Name.
+    pub name: String,
+    /// What its priority groups share.
+    pub shared_bytes: u64,
+    /// Frames of the run belonged to it.
+    pub used: bool,
 }
 
 /// PFC a switch port sent.

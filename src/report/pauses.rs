@@ -38,10 +38,18 @@ struct Maker<'a> {
 /// The fabric part of the report.
 pub(super) fn fabric(plan: &Plan, result: &RunResult) -> Fabric {
     let net = result.recorder.network();
-    let drops = DropReason::ALL.iter().map(|r| (*r, result.recorder.drops(*r).iter().sum::<u64>()));
+    // Lossless where a class or the switch says so.
+    let promised = |p: usize| plan.classes.iter().any(|c| c.lossless && usize::from(c.priority) == p);
+    let kept = |p: usize| plan.fabric.switches.first().is_some_and(|s| s.first().priorities[p].lossless);
+    let lossless = std::array::from_fn::<bool, PRIORITIES, _>(|p| promised(p) || kept(p));
+    let drops = DropReason::ALL.iter().map(|r| {
+        let each = result.recorder.drops(*r);
+        let kept: u64 = each.iter().zip(lossless).filter(|(_, l)| *l).map(|(n, _)| n).sum();
+        Drops { cause: cause(*r), frames: each.iter().sum(), lossless: kept }
+    });
     let mut out = Fabric {
         shape: plan.fabric.shape.clone(),
-        drops: drops.filter(|(_, n)| *n > 0).map(|(r, frames)| Drops { cause: cause(r), frames }).collect(),
+        drops: drops.filter(|d| d.frames > 0).collect(),
         ..Fabric::default()
     };
     let Ok(wiring) = Wiring::new(&plan.fabric) else { return out };

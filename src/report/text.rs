@@ -340,12 +340,8 @@ impl Screen {
             let columns = [bytes(used), limit.map_or("-".into(), bytes)];
             self.push(format!("{}  {what}", row(label, &columns)));
         };
-        line(
-            "  shared pool",
-            s.shared_bytes_max,
-            Some(limits.shared_bytes),
-            "buffer less reserved and headroom".into(),
-        );
+        let (shared, what) = shared_limit(&limits);
+        line("  shared pool", s.shared_bytes_max, Some(shared), what);
         if let Some(xoff) = limits.xoff_bytes {
             line(
                 "  prio group",
@@ -358,10 +354,12 @@ impl Screen {
         }
         let lossless = r.classes.iter().any(|c| c.lossless && c.transmissions > 0);
         if let (true, Some(used), Some(limit)) = (lossless, s.headroom_bytes_max, limits.headroom_bytes) {
-            let margin = if used <= limit {
-                format!("lossless drops beyond it (margin {})", bytes(limit - used))
-            } else {
-                "exceeded".into()
+            let beyond = |d: &&super::fabric::Drops| d.cause == "headroom";
+            let beyond: u64 = r.fabric.drops.iter().filter(beyond).map(|d| d.frames).sum();
+            let margin = match limit.checked_sub(used) {
+                Some(_) if beyond > 0 => format!("{} lost for want of it", counted(beyond, "frame")),
+                Some(margin) => format!("lossless drops beyond it (margin {})", bytes(margin)),
+                None => "exceeded".into(),
             };
             line("  headroom", Some(used), Some(limit), margin);
         }
@@ -612,6 +610,19 @@ impl Screen {
         }
         if let Some(out) = out {
             self.push(format!("NEXT      rankstorm compare {out} --against OTHER"));
+        }
+    }
+}
+
+/// What the frames of the run could share, and which part of the buffer that is.
+fn shared_limit(limits: &Limits) -> (u64, String) {
+    let used: Vec<&Pool> = limits.pools.iter().filter(|p| p.used).collect();
+    match used.as_slice() {
+        [] => (limits.shared_bytes, "buffer less reserved and headroom".into()),
+        [one] => (one.shared_bytes, format!("ingress pool {} of {}", one.name, limits.pools.len())),
+        some => {
+            let what = format!("{} of {} ingress pools", some.len(), limits.pools.len());
+            (some.iter().map(|p| p.shared_bytes).sum(), what)
         }
     }
 }

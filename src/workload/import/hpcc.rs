@@ -383,7 +383,7 @@ pub struct Pin {
     pub interface: u32,
 }
 
-/// Who sends to whom.
+/// Who sends what to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowEnds {
     /// Sending node.
@@ -392,6 +392,10 @@ pub struct FlowEnds {
     pub dst: u32,
     /// Destination port.
     pub dport: u16,
+    /// Payload.
+    pub bytes: u64,
+    /// Start in the file, after the first flow's.
+    pub start: Span,
 }
 
 /// The source port of the first flow of a pair; each further one takes the next.
@@ -419,6 +423,8 @@ pub struct Folder {
     pub schedule: Arc<Schedule>,
     /// Pinned paths.
     pub pins: Vec<Pin>,
+    /// The file of pinned paths that `config.txt` names and that is not there.
+    pub pins_missing: Option<String>,
     /// What the reader should know.
     pub notes: Vec<String>,
 }
@@ -465,12 +471,20 @@ impl Folder {
         for (flow, on) in waits.iter().flat_map(|(flow, on)| on.iter().map(move |on| (*flow, *on))) {
             waiting[on as usize].push(flow);
         }
+        let pins_missing = config.path_file.clone().filter(|_| pins.is_none());
         let pins = match pins {
             Some((name, bytes)) => read_pins(&name, &bytes[..])?,
             None => Vec::new(),
         };
         let mut notes = std::mem::take(&mut config.notes);
         notes.extend(warnings);
+        let ends = |f: &Flow| FlowEnds {
+            src: f.from,
+            dst: f.to,
+            dport: f.dport,
+            bytes: f.bytes,
+            start: f.start.since(base),
+        };
         let ranks = programs(&file, &hosts, &flows, &waits, base)?;
         let schedule = Arc::new(Schedule { ranks, origin: dir.clone(), warnings: Vec::new() });
         Ok(Folder {
@@ -478,11 +492,12 @@ impl Folder {
             config,
             topology,
             group: first.group,
-            flows: flows.iter().map(|f| FlowEnds { src: f.from, dst: f.to, dport: f.dport }).collect(),
+            flows: flows.iter().map(ends).collect(),
             waiting,
             base,
             schedule,
             pins,
+            pins_missing,
             notes,
         })
     }
