@@ -55,11 +55,12 @@ const LISTED_MAX: usize = 8;
 
 type LivePort = LabPort<EthPort, MbufFrames>;
 
-/// How probes are marked: DSCP, ECN, priority of the tag.
+/// How probes are marked: DSCP, ECN, code point of the tag; and the priority they should find.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Marks {
     dscp: u8,
     ecn: u8,
+    pcp: u8,
     priority: u8,
 }
 
@@ -322,7 +323,7 @@ impl Examiner<'_> {
         let spec = FrameSpec {
             src_mac: who.mac,
             dst_mac: self.ports[from].mac_of(hop)?,
-            vlan: who.vlan.map(|vid| (m.priority, vid)),
+            vlan: who.vlan.map(|vid| (m.pcp, vid)),
             src_ip: src,
             dst_ip: dst,
             dscp: m.dscp,
@@ -364,17 +365,17 @@ impl Examiner<'_> {
     fn marks(&self) -> Vec<Marks> {
         let mut all = BTreeSet::new();
         for c in self.plan.classes.iter() {
-            let ecn = c.ecn.bits();
-            all.insert(Marks { dscp: c.dscp, ecn, priority: c.priority });
-            all.insert(Marks { dscp: c.ack_dscp, ecn, priority: c.ack_priority });
-            all.insert(Marks { dscp: c.cnp_dscp, ecn, priority: c.cnp_priority });
+            let (ecn, [pcp, ack_pcp, cnp_pcp]) = (c.ecn.bits(), c.pcps());
+            all.insert(Marks { dscp: c.dscp, ecn, pcp, priority: c.priority });
+            all.insert(Marks { dscp: c.ack_dscp, ecn, pcp: ack_pcp, priority: c.ack_priority });
+            all.insert(Marks { dscp: c.cnp_dscp, ecn, pcp: cnp_pcp, priority: c.cnp_priority });
         }
         all.into_iter().collect()
     }
 
     fn pairs(&mut self) {
         let (pairs, marks) = (self.pairs_of_ports(), self.marks());
-        let first = marks.first().copied().unwrap_or(Marks { dscp: 0, ecn: 0, priority: 0 });
+        let first = marks.first().copied().unwrap_or(Marks { dscp: 0, ecn: 0, pcp: 0, priority: 0 });
         let mut rows = [Row::new("reach"), Row::new("icrc"), Row::new("frame-size"), Row::new("marks")];
         let mut reached = Vec::new();
         for pair in &pairs {
@@ -507,8 +508,8 @@ impl Examiner<'_> {
                 return row.bad(place, text, fix.into());
             }
             let tagged = self.ports[pair.0].who.vlan.is_some();
-            if tagged && p.pcp.is_some_and(|pcp| pcp != m.priority) {
-                let text = format!("VLAN priority {} arrives as {}", m.priority, p.pcp.unwrap_or_default());
+            if tagged && p.pcp.is_some_and(|pcp| pcp != m.pcp) {
+                let text = format!("VLAN priority {} arrives as {}", m.pcp, p.pcp.unwrap_or_default());
                 return row.bad(place, text, "let the switch keep the 802.1Q priority".into());
             }
         }
@@ -570,7 +571,10 @@ impl Examiner<'_> {
     fn pause(&mut self, pair: (usize, usize), m: Marks, rows: &mut [Row; 2]) {
         let place = format!("{}, priority {}", self.port_name(pair.1), m.priority);
         let spared = (self.plan.classes.iter().map(data_marks))
-            .chain([Marks { dscp: 0, ecn: 0, priority: 0 }, Marks { dscp: 8, ecn: 0, priority: 1 }])
+            .chain([
+                Marks { dscp: 0, ecn: 0, pcp: 0, priority: 0 },
+                Marks { dscp: 8, ecn: 0, pcp: 1, priority: 1 },
+            ])
             .find(|o| o.priority != m.priority);
         let Some(spared) = spared else { return };
         // A device in software may be away from its core for a while: it fails when it fails every time. A leak is a leak,
@@ -665,7 +669,7 @@ impl Examiner<'_> {
 }
 
 fn data_marks(c: &crate::transport::config::ClassConfig) -> Marks {
-    Marks { dscp: c.dscp, ecn: c.ecn.bits(), priority: c.priority }
+    Marks { dscp: c.dscp, ecn: c.ecn.bits(), pcp: c.pcps()[0], priority: c.priority }
 }
 
 fn ports_text(n: usize) -> String {
