@@ -133,8 +133,8 @@ fn s2_an_incast_with_pfc_alone_is_the_same_to_the_nanosecond_and_byte() {
 }
 
 /// `ts.txt`: the state of switch 33 every microsecond. Time; queue to the receiver; shared bytes in use; reserved and shared
-/// bytes of the ingress port of host 0; threshold of any ingress port; ingress ports that are paused. The last row before
-/// which the run ends is the first that is all zero.
+/// bytes of the ingress port of host 0; threshold of any ingress port; ingress ports that are paused.
+/// Rows behind the end of the run are all idle.
 fn assert_time_series(name: &str, end_ns: u64) -> Option<Vec<[u64; 5]>> {
     let dir = folder(name)?;
     let text = std::fs::read_to_string(dir.join("ts.txt")).unwrap();
@@ -169,6 +169,15 @@ fn s2_follows_every_column_of_the_reference_over_time() {
     // Once a microsecond, so the queue's true maximum, 26,717,712, is missed.
     assert_eq!((all.len(), most(0), most(1)), (2_661, 26_708_280, 25_751_384));
     assert_eq!((most(2), most(3), most(4)), (810_104, 4_022_720, 32), "ingress peak of host 0's port");
+}
+
+/// The two with DCQCN: marks and rate cuts move the queue, and it is the same microsecond by microsecond.
+#[test]
+fn s1_and_s1b_follow_every_column_of_the_reference_over_time() {
+    let Some(all) = assert_time_series("S1-incast32-dcqcn", 2_977_483) else { return };
+    assert_eq!(all.iter().map(|r| r[4]).max(), Some(0), "never a pause");
+    let Some(all) = assert_time_series("S1b-incast32-dcqcn_paper", 2_660_091) else { return };
+    assert_eq!(all.iter().map(|r| r[2]).max(), Some(810_104));
 }
 
 #[test]
