@@ -55,6 +55,52 @@ fn a_switch_with_a_faster_port_stores_what_slower_ones_bring() {
     assert_eq!(saved("10G"), 0.0, "from slow to fast they would run out");
 }
 
+/// A hop's time from its parts, nanoseconds: 4,178 bytes on each wire, 5 m of cable twice, 600 ns of pipeline; with
+/// cut-through the header's 84 bytes instead of the first wire's frame.
+#[test]
+fn one_hop_takes_wire_cable_and_pipeline() {
+    let took = |cut: bool, first: &str, second: &str| {
+        let ports = format!(
+            "pipeline = \"600 ns\"\nports = {{ count = 2, rate = \"100G\", cable = \"5 m\", fec = \"none\" }}\n\
+             [[port]]\nrate = \"{first}\"\n[[port]]\nrate = \"{second}\"\n"
+        );
+        latency(&stream(&format!("cut_through = {cut}"), &ports))
+    };
+    let wire = |bytes: f64, gbps: f64| bytes * 8.0 / gbps;
+    let fixed = 600.0 + 2.0 * 5.0 * 5.05;
+    for (first, second) in [(100.0, 100.0), (100.0, 25.0), (10.0, 25.0), (400.0, 100.0)] {
+        let stored = fixed + wire(4_178.0, first) + wire(4_178.0, second);
+        // From slow to fast the switch stores all the same.
+        let ahead = if second > first { 0.0 } else { wire(4_178.0 - 84.0, first) };
+        let name = |gbps: f64| format!("{gbps}G");
+        for (cut, want) in [(false, stored), (true, stored - ahead)] {
+            let got = took(cut, &name(first), &name(second));
+            assert!(
+                (got - want).abs() <= 2.0,
+                "{first}G to {second}G, cut {cut}: {got} ns, {want} ns expected"
+            );
+        }
+    }
+}
+
+/// Reed-Solomon FEC holds a frame back at each receiving end for one codeword, 5,280 or 5,440 bits, and 50 ns.
+#[test]
+fn fec_costs_a_codeword_and_its_decoding_per_link() {
+    for gbps in [25.0, 100.0, 400.0] {
+        let took = |fec: &str| {
+            let ports =
+                format!("ports = {{ count = 2, rate = \"{gbps}G\", cable = \"5 m\", fec = \"{fec}\" }}");
+            latency(&stream("", &ports))
+        };
+        let none = took("none");
+        for (fec, bits) in [("rs528", 5_280.0), ("rs544", 5_440.0)] {
+            let want = 2.0 * (bits / gbps + 50.0);
+            let got = took(fec) - none;
+            assert!((got - want).abs() <= 2.0, "{fec} at {gbps}G: {got} ns, {want} ns expected");
+        }
+    }
+}
+
 #[test]
 fn a_slow_clock_stretches_and_a_fast_one_waits_for_the_switch() {
     let took = |ppm: i64| {

@@ -451,8 +451,12 @@ table! {
         burst: Option<BurstDoc>,
         /// Shifts the base of the lines that follow.
         wait: Option<Dur>,
-        /// Records every queue and pool of the switches.
+        /// Records every queue, pool and priority group of the switches...
         snapshot: Option<String>,
+        /// ... again after this span...
+        every: Option<Dur>,
+        /// ... so many times in all.
+        count: Option<u32>,
         /// Something happens to a cable.
         link: Option<LinkDoc>,
     }

@@ -3,7 +3,9 @@
 use super::quantity::Alpha;
 use crate::units::{Bytes, Rate, Span};
 
-/// Sizes of a switch chip; any key of `[switch]` overrides its own.
+/// Sizes of a switch chip as a whole; any key of `[switch]` overrides its own. The thresholds of a product follow from its
+/// buffer configuration (pool, alpha, reserves; `config = [...]` imports SONiC's), not from its chip: a preset's XOFF point
+/// for one group is that of the whole buffer as one pool, and differs from what is published for a SKU.
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
     /// Name in `preset = ...`.
@@ -43,7 +45,8 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "trident3",
         origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 32 MB: commonly quoted, not \
-             from a data sheet",
+             from a data sheet; alpha 1/8: a default. XOFF points of a SKU follow from its pool and alpha, \
+             which no file here has",
         cell: 256,
         buffer: Bytes(32_000_000),
         alpha: Alpha { num: 1, den: 8 },
@@ -54,7 +57,8 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "tomahawk2",
         origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 42 MB: from the pool sizes of \
-             SONiC's 7260CX3",
+             SONiC's 7260CX3; alpha 1/8: a default. XOFF points of a SKU follow from its configuration, and \
+             from four slices of memory that are one pool here",
         cell: 208,
         buffer: Bytes(42_000_000),
         alpha: Alpha { num: 1, den: 8 },
@@ -65,7 +69,8 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "tomahawk3",
         origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 64 MB: commonly quoted, not \
-             from a data sheet",
+             from a data sheet; alpha 1/8: a default. XOFF points of a SKU follow from its pool and alpha, \
+             which no file here has",
         cell: 254,
         buffer: Bytes(64_000_000),
         alpha: Alpha { num: 1, den: 8 },
@@ -77,7 +82,8 @@ pub const PRESETS: &[Preset] = &[
         name: "tomahawk5",
         origin: "cell, headroom (5 m), alpha 1, reserved 8636 B and XON offset 3556 B: SONiC \
              pg_profile_lookup and \
-                 sonic-mgmt QoS tables; 165.2 MB: commonly quoted, not from a data sheet",
+                 sonic-mgmt QoS tables; 165.2 MB: commonly quoted, not from a data sheet. XOFF points \
+                 of a SKU follow from its pool, and from slices of memory that are one pool here",
         cell: 254,
         buffer: Bytes(165_200_000),
         alpha: Alpha { num: 1, den: 1 },

@@ -293,6 +293,9 @@ pub(super) struct Timeline {
     pub bursts: Vec<StreamConfig>,
 }
 
+/// Most snapshots that one line asks for.
+const SNAPSHOTS_MAX: u32 = 100_000;
+
 /// The timeline at absolute times, each list in time order.
 pub(super) fn timeline(g: &Ground<'_>) -> Result<Timeline, Fault> {
     let mut out = Timeline::default();
@@ -310,6 +313,9 @@ pub(super) fn timeline(g: &Ground<'_>) -> Result<Timeline, Fault> {
         ];
         if actions.iter().filter(|a| **a).count() != 1 {
             return fault(path, "needs exactly one of pause, release, burst, wait, snapshot, link");
+        }
+        if at.snapshot.is_none() && (at.every.is_some() || at.count.is_some()) {
+            return fault(path, "every and count go with snapshot only");
         }
         if let Some(wait) = at.wait {
             if at.time.is_some() {
@@ -334,8 +340,17 @@ pub(super) fn timeline(g: &Ground<'_>) -> Result<Timeline, Fault> {
         } else if let Some(b) = &at.burst {
             out.bursts.push(burst(g, i, b, when)?);
         } else if let Some(name) = &at.snapshot {
-            let action = Action::Snapshot { name: name.clone() };
-            out.fabric.push(TimedAction { at: when, action });
+            let (every, count) = match (at.every, at.count) {
+                (None, None) => (Span::ZERO, 1),
+                (Some(every), count) if every.0 > Span::ZERO => {
+                    (every.0, ranged(&key("count"), count, 1, SNAPSHOTS_MAX)?)
+                }
+                _ => return fault(path, "give every (above 0 ns) and count together"),
+            };
+            for n in 0..u64::from(count) {
+                let action = Action::Snapshot { name: name.clone() };
+                out.fabric.push(TimedAction { at: when + Span(every.0.saturating_mul(n)), action });
+            }
         } else if at.link.is_some() {
             out.links.push((i, when));
         }

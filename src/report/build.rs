@@ -554,10 +554,19 @@ impl Builder<'_> {
     fn snapshots(&self) -> Vec<Snapshot> {
         let queue =
             |&(port, priority, depth_bytes): &(u16, u8, u64)| QueueSnapshot { port, priority, depth_bytes };
+        let group = |g: &crate::switch::GroupState| GroupSnapshot {
+            port: g.port,
+            priority: g.priority,
+            used_bytes: g.used_bytes,
+            headroom_bytes: g.headroom_bytes,
+            limit_bytes: g.limit_bytes,
+            xoff: g.xoff,
+        };
         let switch = |s: &crate::run::result::SwitchSnapshot| SwitchSnapshot {
             shared_bytes: s.shared_bytes,
             headroom_bytes: s.headroom_bytes,
             queues: s.queues.iter().map(queue).collect(),
+            groups: s.groups.iter().map(group).collect(),
         };
         let row = |s: &crate::run::result::Snapshot| Snapshot {
             name: s.name.clone(),

@@ -1,4 +1,5 @@
-//! What a run leaves in its directory: report.json, report.txt, flows.csv, streams.csv, profile.effective.toml.
+//! What a run leaves in its directory: report.json, report.txt, flows.csv, streams.csv, snapshots.csv,
+//! profile.effective.toml.
 //!
 //! Each file is written beside its place and renamed, so that a reader never sees half of one.
 
@@ -6,7 +7,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::model::{RunReport, SCHEMA};
+use super::model::{RunReport, SCHEMA, Snapshot};
 use super::streams::{self, StreamRow};
 use super::text;
 use crate::measure::record::{MessageRecord, Outcome};
@@ -19,6 +20,8 @@ pub const REPORT_TXT: &str = "report.txt";
 pub const FLOWS_CSV: &str = "flows.csv";
 /// Name of the table of streams.
 pub const STREAMS_CSV: &str = "streams.csv";
+/// Name of the table of snapshots.
+pub const SNAPSHOTS_CSV: &str = "snapshots.csv";
 /// Name of the profile with every default written out.
 pub const PROFILE_TOML: &str = "profile.effective.toml";
 
@@ -90,6 +93,12 @@ pub fn write(
     fs::create_dir_all(dir).map_err(at(dir))?;
     write_atomically(dir, PROFILE_TOML, |w| w.write_all(effective.as_bytes()))?;
     write_atomically(dir, FLOWS_CSV, |w| write_flows(w, flows))?;
+    if report.snapshots.is_empty() {
+        // What an earlier run left here.
+        let _ = fs::remove_file(dir.join(SNAPSHOTS_CSV));
+    } else {
+        write_atomically(dir, SNAPSHOTS_CSV, |w| write_snapshots(w, &report.snapshots))?;
+    }
     write_atomically(dir, REPORT_TXT, |w| w.write_all(text::render(report, dir.to_str()).as_bytes()))?;
     write_atomically(dir, REPORT_JSON, |w| {
         serde_json::to_writer_pretty(&mut *w, report)?;
@@ -139,6 +148,26 @@ pub fn write_flows(w: &mut impl Write, flows: &[MessageRecord]) -> io::Result<()
             ns(m.finished.since(m.intended).0),
             m.retransmitted
         )?;
+    }
+    Ok(())
+}
+
+/// One line per pool, queue and priority group of each snapshot; what holds nothing has none, but the pool.
+pub fn write_snapshots(w: &mut impl Write, snapshots: &[Snapshot]) -> io::Result<()> {
+    writeln!(w, "at_ns,name,switch,what,port,priority,bytes,headroom_bytes,limit_bytes,xoff")?;
+    for s in snapshots {
+        for (number, switch) in s.switches.iter().enumerate() {
+            let begin = format!("{},\"{}\",{number}", s.at_ns, s.name.replace('"', "\"\""));
+            writeln!(w, "{begin},pool,,,{},{},,", switch.shared_bytes, switch.headroom_bytes)?;
+            for q in &switch.queues {
+                writeln!(w, "{begin},queue,{},{},{},,,", q.port, q.priority, q.depth_bytes)?;
+            }
+            for g in &switch.groups {
+                let (used, headroom, limit) = (g.used_bytes, g.headroom_bytes, g.limit_bytes);
+                let xoff = u8::from(g.xoff);
+                writeln!(w, "{begin},group,{},{},{used},{headroom},{limit},{xoff}", g.port, g.priority)?;
+            }
+        }
     }
     Ok(())
 }

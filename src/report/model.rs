@@ -360,6 +360,26 @@ pub struct SwitchSnapshot {
     pub headroom_bytes: u64,
     /// Queues that are not empty.
     pub queues: Vec<QueueSnapshot>,
+    /// Priority groups (ingress port and priority) that hold something or are in XOFF.
+    pub groups: Vec<GroupSnapshot>,
+}
+
+/// One priority group in a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupSnapshot {
+    /// Ingress port.
+    pub port: u16,
+    /// Priority.
+    pub priority: u8,
+    /// Reserved and shared.
+    pub used_bytes: u64,
+    /// In its headroom.
+    pub headroom_bytes: u64,
+    /// What its shared bytes may come to at this moment.
+    pub limit_bytes: u64,
+    /// Its sender was told to stop.
+    pub xoff: bool,
 }
 
 /// One queue in a snapshot.

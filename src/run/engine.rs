@@ -13,7 +13,7 @@ use super::deadlock::Watch;
 use super::faults::FaultLinks;
 use super::links::HurtLinks;
 use super::phases::{Milestone, Phases};
-use super::result::{Conservation, Snapshot, SwitchSnapshot};
+use super::result::{Conservation, Snapshot};
 use super::samples::{Part, Samples};
 use crate::frame::{Frame, FramePool, TxBatch, flags};
 use crate::hint::prefetch;
@@ -731,18 +731,7 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
 
     #[cold]
     fn snapshot(&mut self, index: usize) {
-        let switches = self
-            .switches
-            .iter()
-            .map(|s| {
-                let v = s.switch.snapshot();
-                SwitchSnapshot {
-                    shared_bytes: v.shared_bytes,
-                    headroom_bytes: v.headroom_bytes,
-                    queues: v.queues,
-                }
-            })
-            .collect();
+        let switches = self.switches.iter().map(|s| s.switch.snapshot().into()).collect();
         if let Some((at, name)) = self.snapshot_names.get(index) {
             self.snapshots.push(Snapshot { name: name.clone(), at: *at, switches });
         }

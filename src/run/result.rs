@@ -12,6 +12,7 @@ use crate::measure::recorder::{Recorder, RecorderConfig};
 use crate::measure::stats::{HostStats, SwitchStats};
 use crate::plan::memory::{recorder_config, streams};
 use crate::plan::{Mode, Plan};
+use crate::switch::{GroupState, SwitchState};
 use crate::transport::rate::RateControl;
 use crate::units::Time;
 use crate::workload::generate::pairs;
@@ -335,7 +336,7 @@ pub struct Snapshot {
     pub name: String,
     /// When.
     pub at: Time,
-    /// Per switch: (shared bytes, headroom bytes, per port and priority: queue depth bytes where not 0).
+    /// Per switch.
     pub switches: Vec<SwitchSnapshot>,
 }
 
@@ -348,4 +349,14 @@ pub struct SwitchSnapshot {
     pub headroom_bytes: u64,
     /// (port, priority, bytes) of queues that are not empty.
     pub queues: Vec<(u16, u8, u64)>,
+    /// Priority groups that hold something. Not part of the outcome hash, which is older.
+    #[serde(skip)]
+    pub groups: Vec<GroupState>,
+}
+
+impl From<SwitchState> for SwitchSnapshot {
+    fn from(s: SwitchState) -> SwitchSnapshot {
+        let SwitchState { shared_bytes, headroom_bytes, queues, groups } = s;
+        SwitchSnapshot { shared_bytes, headroom_bytes, queues, groups }
+    }
 }

@@ -15,7 +15,7 @@ use super::agenda::Agenda;
 use super::assemble::{self, Assembled};
 use super::engine::{EngineStats, Tee};
 use super::phases::{Milestone, Phases};
-use super::result::{Conservation, RunResult, SimStats, Snapshot, SwitchSnapshot, TesterStats, WorkerStats};
+use super::result::{Conservation, RunResult, SimStats, Snapshot, TesterStats, WorkerStats};
 use super::{Options, Progress, RunError};
 use crate::frame::boxed::{BoxFrame, BoxPool};
 use crate::frame::{Frame, FrameMeta, FramePool, TxBatch, flags};
@@ -222,14 +222,7 @@ impl<'p> Sequenced<'p> {
     }
 
     fn snapshot(&mut self, number: usize) {
-        let switches = self.switches.iter().map(|s| {
-            let v = s.snapshot();
-            SwitchSnapshot {
-                shared_bytes: v.shared_bytes,
-                headroom_bytes: v.headroom_bytes,
-                queues: v.queues,
-            }
-        });
+        let switches = self.switches.iter().map(|s| s.snapshot().into());
         let name = self.asked[number].1.clone();
         self.snapshots.push(Snapshot { name, at: self.now, switches: switches.collect() });
         self.schedule_snapshot(number + 1);

@@ -424,6 +424,14 @@ impl Mmu {
     pub fn group_used(&self, group: usize) -> (u32, u32) {
         (self.groups[group].used, self.groups[group].headroom)
     }
+    /// What the shared cells of a group may come to while its pool is as it is.
+    pub fn limit(&self, group: usize) -> u64 {
+        let limits = &self.limits[usize::from(self.groups[group].limits)];
+        let pool = &self.pools[usize::from(limits.pool)];
+        let Threshold { num, den, plus } = limits.shared;
+        let product = u64::from(pool.size - pool.used) * num + plus;
+        product.checked_div(den).unwrap_or(pool.size.into()).min(pool.size.into())
+    }
     /// Highest use since the last mark.
     pub fn peaks(&self) -> Peaks {
         self.peaks

@@ -69,6 +69,25 @@ pub struct SwitchState {
     pub headroom_bytes: u64,
     /// (port, priority, bytes) of queues that are not empty.
     pub queues: Vec<(u16, u8, u64)>,
+    /// Priority groups that hold something or are in XOFF.
+    pub groups: Vec<GroupState>,
+}
+
+/// A priority group at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupState {
+    /// Ingress port.
+    pub port: u16,
+    /// Priority.
+    pub priority: u8,
+    /// Reserved and shared bytes in use.
+    pub used_bytes: u64,
+    /// Bytes in its headroom.
+    pub headroom_bytes: u64,
+    /// What its shared bytes may come to at this moment.
+    pub limit_bytes: u64,
+    /// Its senders were told to stop.
+    pub xoff: bool,
 }
 
 /// A shared-buffer switch that forwards frames of type `F`.
@@ -708,7 +727,22 @@ impl<F: Frame> Switch<F> {
             })
             .filter(|&(_, _, bytes)| bytes > 0)
             .collect();
+        let group = |(port, priority): (u16, u8)| {
+            let group = slot(port, priority);
+            let (used, headroom) = self.mmu.group_used(group);
+            GroupState {
+                port,
+                priority,
+                used_bytes: u64::from(used) * cell,
+                headroom_bytes: u64::from(headroom) * cell,
+                limit_bytes: self.mmu.limit(group) * cell,
+                xoff: self.mmu.is_xoff(group),
+            }
+        };
+        let slots = (0..self.ports.len() as u16).flat_map(|p| (0..PRIORITIES as u8).map(move |i| (p, i)));
+        let held = |g: &GroupState| g.used_bytes > 0 || g.headroom_bytes > 0 || g.xoff;
         SwitchState {
+            groups: slots.map(group).filter(held).collect(),
             shared_bytes: u64::from(self.mmu.shared_used()) * cell,
             headroom_bytes: u64::from(self.mmu.headroom_used()) * cell,
             queues,

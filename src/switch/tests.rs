@@ -6,7 +6,7 @@ use super::config::{
     EgressPool, IngressPool, Limit, LoadBalance, MarkAt, Shaper, SwitchConfig, Wred, buffer_frames_max,
 };
 use super::testing::{Bench, Left, config};
-use super::{AddressMap, Admit, Routes, Switch, slot};
+use super::{AddressMap, Admit, GroupState, Routes, Switch, slot};
 use crate::frame::boxed::{BoxFrame, BoxPool};
 use crate::frame::{Fill, Frame, FramePool, HEAD_MAX, flags};
 use crate::measure::record::{DropReason, NoRecord};
@@ -664,6 +664,16 @@ fn maxima_start_again_at_the_mark_and_counters_go_on() {
     );
     let state = b.switch.snapshot();
     assert_eq!((state.shared_bytes, state.queues), (2540, vec![(1, 0, 2540)]));
+    // Alpha 1 over what is free of 1,000 cells.
+    let held = GroupState {
+        port: 0,
+        priority: 0,
+        used_bytes: 2540,
+        headroom_bytes: 0,
+        limit_bytes: 990 * CELL,
+        xoff: false,
+    };
+    assert_eq!(state.groups, [held]);
 }
 
 #[test]
