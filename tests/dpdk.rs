@@ -9,6 +9,7 @@ use rankstorm::dpdk::{Eal, EalOptions, FrameRing, MbufFrame, MbufFrames, MbufPoo
 use rankstorm::frame::{
     Burst, Fill, Frame, FrameMeta, FramePool, HEAD_MAX, PAYLOAD_BYTE, Payload, Written, flags,
 };
+use rankstorm::limits::BURST;
 use rankstorm::sys::affinity;
 use rankstorm::units::{FrameLen, Time};
 use rankstorm::wire::fixed::{FixedHead, PsnSums};
@@ -379,18 +380,18 @@ fn frames_cross_between_pinned_threads(eal: &'static Eal) {
 fn a_ring_frees_what_it_still_holds(eal: &Eal) {
     let data = MbufPool::create(eal, &spec("left", 200, 1082, 0)).unwrap();
     let mut pool = MbufFrames::new(&data, &data, &[1024]);
-    let (mut tx, mut rx) = FrameRing::create(eal, "left", 40).unwrap();
+    let (mut tx, mut rx) = FrameRing::create(eal, "left", BURST as u32 + 8).unwrap();
     let mut burst: Burst<MbufFrame> = Burst::new();
-    for sent in [32, 8] {
+    for sent in [BURST, 8] {
         while let Some(i) = (!burst.is_full()).then_some(burst.len()) {
             let mut frame = pool.take(Fill::Const, FrameLen(1082)).unwrap();
             frame.meta_mut().flow = i as u32;
             burst.push(frame);
         }
-        assert_eq!(tx.push(&mut burst), sent, "the ring holds exactly 40");
+        assert_eq!(tx.push(&mut burst), sent, "the ring holds exactly {}", BURST + 8);
     }
-    assert_eq!((tx.room(), burst.len()), (0, 24));
-    assert!(burst.iter().map(|f| f.meta().flow).eq(8..32), "what was refused keeps its order");
+    assert_eq!((tx.room(), burst.len()), (0, BURST - 8));
+    assert!(burst.iter().map(|f| f.meta().flow).eq(8..BURST as u32), "what was refused keeps its order");
     assert_eq!(rx.pop(&mut burst), 8, "as far as the burst has room");
     drop((tx, pool));
     assert_eq!(data.in_use(), 32 + 32);

@@ -100,9 +100,9 @@ fn queues_of_real_ports_take_what_check_says() {
     std::fs::write(&file, on_ports(null, 4, "")).unwrap();
     let said = text(&rankstorm(&["check".as_ref(), file.as_os_str()]).stdout);
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    // 2 ports x 4 queues x 2,944 frames; 2 x 16,383 buffers.
+    // 2 ports x 4 queues x 3,072 frames; 2 x 16,383 buffers.
     for part in
-        ["on ports, without huge pages", "(8 with 2 x 23,552 frames to send", "and 32,766 to receive)"]
+        ["on ports, without huge pages", "(8 with 2 x 24,576 frames to send", "and 32,766 to receive)"]
     {
         assert!(said.contains(part), "{part}: {said}");
     }

@@ -390,11 +390,11 @@ fn a_shaped_queue_gets_its_rate_and_the_others_the_rest() {
 #[test]
 fn a_frame_that_finds_no_headroom_stops_its_sender_all_the_same() {
     for headroom in [0, 1] {
-        let mut c = config(2, 1000);
+        let mut c = config(2, 1000 + 2 * headroom);
         c.profiles[0].priorities[3].headroom = Bytes(headroom * 254);
         let mut b = Bench::new(c);
-        // 498 cells fit below the threshold of 499 or 500; a frame of four cells then crosses it.
-        for _ in 0..498 {
+        // 499 cells are below the threshold, 1000 - 499; a frame of four cells crosses it.
+        for _ in 0..499 {
             assert_eq!(b.offer_cell(0, 1, 3), None);
         }
         assert!(!b.is_xoff(0, 3));

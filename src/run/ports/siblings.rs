@@ -306,6 +306,7 @@ mod tests {
     use crate::frame::whole::{WholeFrame, WholePool};
     use crate::frame::{Fill, FramePool};
     use crate::host::config::RankAddr;
+    use crate::limits::BURST;
     use crate::units::{FrameLen, PortId, RankId};
     use crate::wire::headers::{Ext, Opcode};
     use crate::wire::template::{BthFields, FrameSpec, Template};
@@ -433,7 +434,7 @@ mod tests {
             }
             a.sort(&mut burst, 0);
         }
-        assert!(sent > INBOX && sent <= INBOX + 32, "{sent}");
+        assert!(sent > INBOX && sent <= INBOX + BURST, "{sent}");
         let mut got = 0;
         let mut burst = Burst::new();
         while b.take(&mut burst) > 0 {

@@ -19,7 +19,6 @@
 //! in no time; between, rank l of every node is in a ring of its own with the l-th share of the vector, cut like parts. A
 //! port then carries 2(N-1)/N x S/g for N nodes.
 
-use crate::limits::BURST;
 use crate::units::{RankId, Rate, Span, Time};
 use crate::workload::config::WorkloadConfig;
 use crate::workload::interp::Agenda;
@@ -28,6 +27,8 @@ use crate::workload::interp::Agenda;
 const ELEMENT: u64 = 4;
 /// No link delivers faster, so chunks never come closer together than at this rate.
 const RATE_MAX: Rate = Rate::gbps(1600);
+/// Messages that become ready at one time, for which there is room from the start.
+const READY_USUAL: usize = 32;
 
 /// How a vector is cut into parts and the parts into chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +174,7 @@ impl Ring {
 
     pub(super) fn capacity(&self) -> (usize, usize) {
         let reducing = self.backlog(self.reduce) + self.early.capacity();
-        (BURST.min(self.split.parts as usize * self.stride as usize), reducing)
+        (READY_USUAL.min(self.split.parts as usize * self.stride as usize), reducing)
     }
 
     pub(super) fn begin(&mut self, agenda: &mut Agenda, at: Time) {
