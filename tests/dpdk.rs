@@ -394,9 +394,9 @@ fn a_ring_frees_what_it_still_holds(eal: &Eal) {
     assert!(burst.iter().map(|f| f.meta().flow).eq(8..BURST as u32), "what was refused keeps its order");
     assert_eq!(rx.pop(&mut burst), 8, "as far as the burst has room");
     drop((tx, pool));
-    assert_eq!(data.in_use(), 32 + 32);
+    assert_eq!(data.in_use(), 2 * BURST as u32);
     drop(burst);
-    assert_eq!(rx.len(), 32);
+    assert_eq!(rx.len(), BURST as u32);
     drop(rx);
     assert_eq!(data.in_use(), 0);
 }
