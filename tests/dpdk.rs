@@ -396,7 +396,7 @@ fn a_ring_frees_what_it_still_holds(eal: &Eal) {
     drop((tx, pool));
     assert_eq!(data.in_use(), 2 * BURST as u32);
     drop(burst);
-    assert_eq!(rx.len(), BURST as u32);
+    assert_eq!(rx.len(), BURST);
     drop(rx);
     assert_eq!(data.in_use(), 0);
 }
