@@ -60,7 +60,12 @@ fn row_of(first: usize, column: usize, label: &str, columns: &[String]) -> Strin
         // A label that is too long takes room from the columns that follow.
         let used = line.chars().count().saturating_sub(first) % column;
         let width = if used > 0 { column.saturating_sub(used) } else { column };
-        line.push_str(&format!("{c:>width$}"));
+        let cell = format!("{c:>width$}");
+        // Two columns without a space between them read as one.
+        if !cell.starts_with(' ') {
+            line.push(' ');
+        }
+        line.push_str(&cell);
     }
     line.trim_end().to_owned()
 }
@@ -664,6 +669,18 @@ mod tests {
         assert!(wide.is_empty(), "wider than {WIDTH} columns: {wide:#?}");
         assert!(text.lines().count() <= 30, "{text}");
         text
+    }
+
+    #[test]
+    fn columns_that_are_full_keep_a_space_between_them() {
+        let columns = ["27,499,564", "27,499,564", "0"].map(String::from);
+        let line = row("  roce (lossless, prio 3), a long name", &columns);
+        assert_eq!(
+            line.split_whitespace().rev().take(3).collect::<Vec<_>>(),
+            ["0", "27,499,564", "27,499,564"]
+        );
+        let head = row("SWITCH (model), leaf0 (fullest of 4)", &["max used".into(), "limit".into()]);
+        assert!(head.starts_with("SWITCH (model), leaf0 (fullest of 4) max used "), "{head}");
     }
 
     #[test]
