@@ -293,8 +293,8 @@ pub(super) struct Timeline {
     pub bursts: Vec<StreamConfig>,
 }
 
-/// Most snapshots that one line asks for.
-const SNAPSHOTS_MAX: u32 = 100_000;
+/// Most snapshots that one line asks for: some 20 MB of a run that fills 32 ports, three times that in report.json.
+const SNAPSHOTS_MAX: u32 = 10_000;
 
 /// The timeline at absolute times, each list in time order.
 pub(super) fn timeline(g: &Ground<'_>) -> Result<Timeline, Fault> {
