@@ -352,7 +352,7 @@ impl Host {
             + size_of::<Cold>()
             + size_of::<programs::Route>();
         let lists = 2 * wheel::BYTES_PER_TIMER + 3 * ready::BYTES_PER_ENTRY + messages::BYTES_PER_MESSAGE;
-        (rows + size_of::<Reaction>() + lists) as u64
+        (rows + size_of::<Option<Reaction>>() + lists) as u64
     }
 
     /// Bytes of memory behind one stream's sending end.

@@ -6,6 +6,7 @@ use super::rx::{MIDDLE_SEND, MIDDLE_WRITE, addr_of};
 use crate::frame::{Frame, Port};
 use crate::measure::record::Record;
 use crate::transport::config::QPN_FIRST;
+use crate::transport::qp::{Qp, Shared};
 use crate::transport::requester::flags as sender;
 use crate::transport::responder::flags;
 use crate::units::{ClassIx, FrameLen, Time};
@@ -29,6 +30,24 @@ struct Streak {
     is_send: bool,
     /// Taken in and not counted yet.
     frames: u64,
+}
+
+impl Streak {
+    /// The queue pair of a frame of this form; `None` when it is of others, which ends the streak, as more of them may follow.
+    #[inline(always)]
+    fn of<'h>(
+        &mut self,
+        qp: u32,
+        qps: &'h mut [Qp],
+        shared: &'h [Shared],
+    ) -> Option<(&'h mut Qp, &'h Shared)> {
+        let found = (qps.get_mut(qp as usize)?, shared.get(usize::from(self.profile))?);
+        if found.0.req.addr != self.addr || found.0.req.profile != self.profile {
+            self.form = Form::NONE;
+            return None;
+        }
+        Some(found)
+    }
 }
 
 /// What comes in one behind the other.
@@ -89,16 +108,7 @@ impl Host {
     ) -> bool {
         let Fields { dest_qp, psn, ack_req, ecn, .. } = Fields::of(frame.head());
         let qp = dest_qp.wrapping_sub(QPN_FIRST);
-        let (Some(q), Some(shared)) =
-            (self.qps.get_mut(qp as usize), self.shared.get(usize::from(streak.profile)))
-        else {
-            return false;
-        };
-        if q.req.addr != streak.addr || q.req.profile != streak.profile {
-            // Others may follow.
-            streak.form = Form::NONE;
-            return false;
-        }
+        let Some((q, shared)) = streak.of(qp, &mut self.qps, &self.shared) else { return false };
         if !q.resp.rx.expects_full(streak.is_send, psn) {
             return false;
         }
@@ -130,15 +140,7 @@ impl Host {
     ) -> bool {
         let Fields { dest_qp, psn: at, becn, .. } = Fields::of(frame.head());
         let qp = dest_qp.wrapping_sub(QPN_FIRST);
-        let (Some(q), Some(shared)) =
-            (self.qps.get_mut(qp as usize), self.shared.get(usize::from(streak.profile)))
-        else {
-            return false;
-        };
-        if q.req.addr != streak.addr || q.req.profile != streak.profile {
-            streak.form = Form::NONE;
-            return false;
-        }
+        let Some((q, shared)) = streak.of(qp, &mut self.qps, &self.shared) else { return false };
         let positive = syndrome(frame.head()) >> 5 == 0;
         if !positive || becn || q.req.flags & sender::READS_OUT != 0 {
             return false;

@@ -610,6 +610,7 @@ impl<'j, 'a> Turner<'j, 'a> {
         let excused = |(live, shard): (&Live, &Shard)| {
             let host = &self.job.plan.hosts[shard.port];
             let paused = live.host.stats().pfc.iter().any(|p| p.xoff_rx > 0);
+            // Of all queues of the port, which are taken to have as much to send.
             let whole =
                 live.host.stream_share(&LinkTiming::new(host.rate, Span::ZERO)) * f64::from(shard.queues);
             paused || live.port.stats.lost_down > 0 || whole > FULL
