@@ -14,7 +14,8 @@ use rankstorm::plan::headroom::{Frames, needed_cells, silence_after};
 use rankstorm::profile::{self, Overrides};
 use rankstorm::run::{Options, execute};
 use rankstorm::switch::config::{
-    FlowControl, Limit, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, SwitchPortConfig,
+    ClassMaps, Color, FlowControl, Limit, LoadBalance, MarkAt, PriorityConfig, Slices, SwitchConfig,
+    SwitchPortConfig,
 };
 use rankstorm::switch::{AddressMap, Admit, Routes, Switch};
 use rankstorm::units::{Bytes, FrameLen, LinkTiming, Rate, Span, Time};
@@ -36,6 +37,7 @@ fn switch(limit_cells: u64, headroom_cells: u64, link: LinkTiming) -> Switch<Box
         egress: link,
         mac: [2, 0, 0, 0, 0, p],
         profile: 0,
+        pipe: 0,
     };
     let config = SwitchConfig {
         name: "dut".into(),
@@ -47,6 +49,9 @@ fn switch(limit_cells: u64, headroom_cells: u64, link: LinkTiming) -> Switch<Box
         egress_pools: Vec::new(),
         dscp_map: [3; 64],
         pcp_map: None,
+        dscp_color: [Color::Green; 64],
+        maps: ClassMaps::default(),
+        slices: Slices::Whole,
         balance: LoadBalance::Ecmp,
         hash_dest_qp: false,
         hash_seed: 1,

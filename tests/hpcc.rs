@@ -282,7 +282,7 @@ fn s3_ports_have_the_limits_of_their_rate() {
     assert_eq!((cells.headroom, cells.reserved), (600_000, 40_960));
     let limit = |port: usize| leaf.of_port(port).priorities[3].limit;
     assert_eq!((limit(0), limit(8)), (Limit::Dynamic(1, 8), Limit::Dynamic(1, 2)), "1/8, doubled twice");
-    let kmin = |port: usize| leaf.of_port(port).priorities[3].wred.unwrap().kmin.0;
+    let kmin = |port: usize| leaf.of_port(port).priorities[3].green().unwrap().kmin.0;
     assert_eq!((kmin(0), kmin(8)), (400_000, 1_600_000));
 }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rankstorm::profile::sonic::{Database, Imported, Lookup, SonicError, Wanted, WantedPort, resolve};
 use rankstorm::profile::{self, Overrides};
-use rankstorm::switch::config::{Limit, PriorityConfig, Watchdog, WatchdogAction, Wred};
+use rankstorm::switch::config::{Limit, PriorityConfig, Slices, Watchdog, WatchdogAction, Wred};
 use rankstorm::units::{Bytes, Rate, Span};
 use serde_json::Value;
 
@@ -78,7 +78,8 @@ fn tomahawk_2_renderings_become_the_model() {
     let Some(dir) = real() else { return };
     let db = database(&dir, &["buffers/buffer-arista7260-t0.json", "qos/qos-arista7260-t0.json"]);
     for table in ["common_profiles_th2_7260_BALANCED.ini", "common_profiles_th2_7260_RDMA-CENTRIC.ini"] {
-        let wanted = Wanted { ports: ports(8, 100_000, 40), cell: Some(208), ..Wanted::default() };
+        let slices = Some(Slices::Crosspoints);
+        let wanted = Wanted { ports: ports(8, 100_000, 40), cell: Some(208), slices, ..Wanted::default() };
         let i = resolve(&db, Some(&lookup(&dir, table)), &wanted).unwrap();
         assert_eq!(lossless(&i), [3, 4]);
         let expected = PriorityConfig {
@@ -90,7 +91,9 @@ fn tomahawk_2_renderings_become_the_model() {
             xon: Bytes(1_248),
             egress_limit: Some(Limit::Pool), // static_th = size of egress_lossless_pool
             egress_pool: i.priorities[3].egress_pool,
-            wred: wred(2_000_000, 10_000_000, 0.05),
+            // Green, and what the file has for yellow and red.
+            wred: [(2_000_000, 10_000_000), (1_048_576, 2_097_152), (1_048_576, 2_097_152)]
+                .map(|(kmin, kmax)| wred(kmin, kmax, 0.05)),
             weight: 15,
             ..PriorityConfig::default()
         };
@@ -106,17 +109,18 @@ fn tomahawk_2_renderings_become_the_model() {
         assert_eq!(pool(i.priorities[3]).shared, Bytes(42_349_632), "203,604 cells, nothing reserved");
         assert_eq!(pool(lossy).name, "egress_lossy_pool");
         assert_eq!(i.ingress_pools[0].headroom, Some(Bytes(7_827_456)), "shared headroom pool");
-        assert_eq!((i.priorities[0].weight, i.priorities[0].wred), (14, None));
+        assert_eq!((i.priorities[0].weight, i.priorities[0].green()), (14, None));
         assert_eq!(lossy.limit, Limit::Pool, "static_th 44302336 is above the pool");
-        // 33329088 B = 160,236 cells; 22 ports reserve 6 cells for each of two groups; headroom has its own pool.
-        assert_eq!(i.shared, Some(Bytes((160_236 - 22 * 2 * 6) * 208)));
+        // 33329088 B = 160,236 cells; reserves and headroom are beside them.
+        assert_eq!(i.shared, Some(Bytes(160_236 * 208)));
+        assert_eq!(i.maps.group, [0, 0, 0, 3, 4, 0, 0, 7], "TC_TO_PRIORITY_GROUP_MAP|AZURE");
+        assert_eq!(i.maps.queue, [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_dscp_map(&i, &dir.join("qos/qos-arista7260-t0.json"), "AZURE");
         assert!(
             says(&i, "sonic_assumed", "22 ports have pfcwd_sw_enable and no row in PFC_WD"),
             "{:#?}",
             i.warnings
         );
-        assert!(says(&i, "sonic_not_modelled", "curves of other colours (yellow, red)"));
     }
 }
 
@@ -158,15 +162,18 @@ fn tomahawk_5_renderings_become_the_model() {
     let p = i.priorities[3];
     // 74 and 1755 cells of 254 B: the figures of sonic-mgmt's QoS tables for this chip.
     assert_eq!((p.reserved, p.headroom, p.xon_offset), (Bytes(74 * 254), Bytes(1755 * 254), Bytes(14 * 254)));
-    assert_eq!((p.limit, p.wred, p.weight), (Limit::Dynamic(1, 1), wred(131_072, 262_144, 0.05), 20));
+    assert_eq!((p.limit, p.green(), p.weight), (Limit::Dynamic(1, 1), wred(131_072, 262_144, 0.05), 20));
     let weights: Vec<u16> = i.priorities.iter().map(|p| p.weight).collect();
     assert_eq!(weights, [10, 10, 10, 20, 10, 10, 70, 10]);
-    // 164075364 B = 645,966 cells; 128 ports with PFC reserve 74 cells for each of two groups.
-    let shared = 645_966 - 128 * 2 * 74;
+    // 164075364 B = 645,966 cells. Of these the shared headroom pool has 49418240 B = 194,560; 128 ports with PFC reserve
+    // 74 cells for each of two groups, and 7 (1778 B) for each of ten queues.
+    let shared = 645_966 - 194_560 - 128 * (2 * 74 + 10 * 7);
+    assert_eq!(i.slices, Slices::Itms);
     assert_eq!(i.shared, Some(Bytes(shared * 254)));
-    assert_eq!(i.priorities[0].limit, Limit::Static(Bytes(82_434_938)));
-    assert_eq!(p.egress_limit, Some(Limit::Static(Bytes(82_434_938))));
-    assert!(says(&i, "sonic_can_drop", "egress_lossless_profile limits lossless queues at egress"));
+    // static_th 82434938 is more than half of the pool: in no slice does it limit anything.
+    assert_eq!((i.priorities[0].limit, p.egress_limit), (Limit::Pool, Some(Limit::Pool)));
+    assert!(!says(&i, "sonic_can_drop", "egress_lossless_profile"), "{:#?}", i.warnings);
+    assert_eq!(i.egress_pools[0].shared, Bytes(shared * 254), "the same memory from the other side");
     assert_dscp_map(&i, &dir.join(files[1]), "AZURE");
 }
 
@@ -202,7 +209,7 @@ fn a_full_database_says_all_itself() {
         Bytes(56_368 - 55_120),
         "without a shared headroom pool, size counts the headroom"
     );
-    assert_eq!((p.wred, p.weight), (wred(1_048_576, 2_097_152, 0.05), 15));
+    assert_eq!((p.green(), p.weight), (wred(1_048_576, 2_097_152, 0.05), 15));
     // 12766208 B = 61,376 cells; 32 ports hold 6 reserved and 265 headroom cells for each of two groups.
     assert_eq!(i.shared, Some(Bytes((61_376 - 32 * 2 * (6 + 265)) * 208)));
     assert_eq!(i.priorities[1].limit, Limit::Dynamic(8, 1), "ingress_lossy_profile, dynamic_th 3");
@@ -251,7 +258,7 @@ fn spectrum_renderings_become_the_model() {
     // Ethernet248: pfc_enable 2,3,4,6, the map AZURE, 40m; Ethernet0: 3,4 and AZURE_UPLINK.
     let i = run(named(&["Ethernet248"], 100_000, 5));
     assert_eq!(lossless(&i), [2, 3, 4, 6]);
-    assert_eq!((i.priorities[6].weight, i.priorities[6].wred), (15, wred(2_000_000, 10_000_000, 0.05)));
+    assert_eq!((i.priorities[6].weight, i.priorities[6].green()), (15, wred(2_000_000, 10_000_000, 0.05)));
     assert_eq!((i.priorities[3].headroom, i.priorities[3].reserved), (Bytes(44_032), Bytes(19_456)));
     assert_dscp_map(&i, &dir.join(files[1]), "AZURE");
     assert_eq!(i.shared, Some(Bytes(55_058_432 / 144 * 144)), "Spectrum's size is what is shared");
@@ -416,7 +423,7 @@ fn what_acts_on_a_real_switch_only_is_listed() {
     noted(
         |j| j["PORT_QOS_MAP"]["Ethernet0"]["pfc_enable"] = "3".into(),
         "sonic_can_drop",
-        "priority 4 has headroom",
+        "priority group 4 has headroom",
     );
     noted(
         |j| j["BUFFER_POOL"]["ingress_lossless_pool"]["xoff"] = "200000".into(),
@@ -536,7 +543,10 @@ fn watchdogs_shapers_and_drop_profiles_are_modelled() {
     // pir is in bytes per second: 10 Gb/s.
     let shaped: Vec<_> = i.priorities.iter().filter_map(|p| p.shaper).collect();
     assert!(!shaped.is_empty() && shaped.iter().all(|s| (s.rate, s.burst) == (Rate::gbps(10), Bytes(9_000))));
-    assert!(i.priorities.iter().filter_map(|p| p.wred).all(|w| !w.ecn), "ecn_none drops what it would mark");
+    assert!(
+        i.priorities.iter().filter_map(|p| p.green()).all(|w| !w.ecn),
+        "ecn_none drops what it would mark"
+    );
     let refused = |field: &str, value: &str| {
         changed(|j| j["PFC_WD"] = serde_json::json!({"Ethernet0": {"action": "drop", field: value}}))
             .unwrap_err()
@@ -645,7 +655,15 @@ fn a_profile_runs_on_the_configuration() {
     assert_eq!(switch.ports[3].name, "Ethernet12");
     assert_eq!((plan.classes[0].priority, plan.classes[0].lossless), (3, true));
     assert_eq!(plan.predicted.headroom.unwrap().configured, Bytes(93_600));
-    assert!(plan.warnings.iter().any(|(c, _)| c == "sonic_not_modelled"));
+    assert_eq!(switch.maps.group, [0, 0, 0, 3, 4, 0, 0, 0]);
+    assert_eq!(switch.slices, Slices::Crosspoints, "a 7060CX has a Tomahawk 1");
+    let pipes: Vec<u8> = switch.ports.iter().map(|p| p.pipe).collect();
+    assert_eq!(pipes, [0; 8], "32 lanes each");
+    let table = Lookup::parse("pg_profile_lookup.ini", OWN_LOOKUP).unwrap();
+    let db = Database::parse(&[("config_db.json", OWN_CONFIG)]).unwrap();
+    let wanted = Wanted { ports: named(&["Ethernet28", "Ethernet32"], 100_000, 40), ..Wanted::default() };
+    let i = resolve(&db, Some(&table), &wanted).unwrap();
+    assert_eq!(i.pipes, [Some(0), Some(1)], "the ninth port begins with lane 33");
 
     let again = profile::from_str("again.toml", &plan.effective, &Overrides::default()).unwrap();
     assert_eq!(again.fabric.switches[0].profiles, switch.profiles);

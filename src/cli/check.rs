@@ -287,10 +287,11 @@ fn fabric_text(plan: &Plan) -> String {
     let Some(sw) = f.switches.first() else { return "no embedded switch".into() };
     let shared = sw.shared_size().map_or_else(|_| "?".into(), bytes_text);
     format!(
-        "{}, {}; buffer {}, {shared} of it shared, {}",
+        "{}, {}; buffer {}{}, {shared} of it shared, {}",
         f.shape,
         ports_text(plan),
         bytes_text(sw.buffer),
+        if sw.slices.count() > 1 { format!(" in {} slices", sw.slices.count()) } else { String::new() },
         alpha_text(sw)
     )
 }

@@ -52,7 +52,7 @@ pub struct FrameMeta {
     pub fill: Fill,
     /// Traffic class of the profile (sender's view, for reports).
     pub class: u8,
-    /// Priority (queue, priority group) in the current switch; set at the first switch.
+    /// Traffic class in the current switch, and from bit [`COLOR_SHIFT`] on its colour there; set at the first switch.
     pub priority: u8,
     /// Time to live that is left; set at the first switch from the headers, one less behind every switch.
     pub ttl: u8,
@@ -61,6 +61,9 @@ pub struct FrameMeta {
     /// Reserved for drivers; zero elsewhere, but for [`STAMPED`] and [`STAMPED_ASKS`].
     pub driver: u32,
 }
+
+/// See [`FrameMeta::priority`].
+pub const COLOR_SHIFT: u8 = 3;
 
 /// [`FrameMeta::driver`] of frames whose payload begins with a stamp ([`crate::wire::stamp`]). Until its port writes the time
 /// there it is zero.

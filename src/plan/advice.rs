@@ -2,7 +2,7 @@
 //! reorders what go-back-N then sends again, cut-through that stores. Each names its place and the fix.
 
 use super::predict::Basis;
-use crate::switch::config::{LoadBalance, SwitchConfig, Wred};
+use crate::switch::config::{LoadBalance, PortProfile, SwitchConfig, Wred};
 use crate::transport::config::{ClassConfig, Ecn, RateControl, Retransmission, Verb};
 use crate::units::Rate;
 use crate::workload::config::{Action, WorkloadConfig};
@@ -65,9 +65,11 @@ fn wred_drops(
             let queues = s.profiles.iter().enumerate().filter(|(i, _)| {
                 s.ports.iter().any(|p| usize::from(p.profile) == *i) // A profile that no port names does nothing.
             });
-            let queues = queues.map(|(_, profile)| profile.priorities[usize::from(priority)]);
-            let lossless = queues.filter(|q| promised || q.lossless);
-            lossless.filter_map(|q| q.wred).filter(|w| drops(w) && w.kmin < s.buffer).min_by_key(|w| w.kmin)
+            let kept =
+                |profile: &PortProfile| s.maps.lossless_queues(profile) >> s.maps.queue_of(priority) & 1 != 0;
+            let lossless = queues.map(|(_, profile)| profile).filter(|p| promised || kept(p));
+            let curves = lossless.flat_map(|p| p.priorities[s.maps.queue_of(priority)].wred);
+            curves.flatten().filter(|w| drops(w) && w.kmin < s.buffer).min_by_key(|w| w.kmin)
         };
         let found: Vec<(&SwitchConfig, Wred)> =
             b.fabric.switches.iter().filter_map(|s| of_switch(s).map(|w| (s, w))).collect();

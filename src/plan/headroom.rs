@@ -112,7 +112,7 @@ pub(super) fn all(b: &Basis<'_>, v6: bool) -> Vec<PortHeadroom> {
             continue;
         };
         for (p, frames) in frames.iter().enumerate().filter(|(p, _)| lossless(*p)) {
-            let configured = switch.of_port(usize::from(port)).priorities[p].headroom();
+            let configured = switch.group_of(usize::from(port), p as u8).headroom();
             let span = silence_after(&link.timing, &back.timing, response(b, link), largest);
             let needed = needed_cells(span, &link.timing, frames, switch.cell);
             rows.push(PortHeadroom {
@@ -144,7 +144,7 @@ fn response(b: &Basis<'_>, link: &Link) -> Span {
 pub fn short_pools(switch: &SwitchConfig, index: u16, rows: &[PortHeadroom]) -> Vec<(String, Bytes, Bytes)> {
     let one = |(i, pool): (usize, &crate::switch::config::IngressPool)| {
         let mine = rows.iter().filter(|r| {
-            let group = &switch.of_port(usize::from(r.port)).priorities[usize::from(r.priority)];
+            let group = switch.group_of(usize::from(r.port), r.priority);
             r.switch == index && usize::from(group.pool) == i && group.lossless
         });
         let needed: u64 = mine.map(|r| r.headroom.needed.0).sum();

@@ -20,7 +20,8 @@ use crate::limits::PORTS_MAX;
 use crate::rng::streams::Streams;
 use crate::rng::{Rng, mix};
 use crate::switch::config::{
-    ConfigError, FlowControl, Limit, LoadBalance, MarkAt, PortProfile, PriorityConfig, SwitchConfig, Wred,
+    COLORS, ClassMaps, Color, ConfigError, FlowControl, Limit, LoadBalance, MarkAt, PortProfile,
+    PriorityConfig, Slices, SwitchConfig, Wred,
 };
 use crate::topology::{End, Fabric, Graph, GraphCable, GraphEnd, TopologyError, Wiring, graph};
 use crate::transport::config::{
@@ -309,6 +310,9 @@ fn switch(
         egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|dscp| (dscp & 7) as u8),
         pcp_map: None,
+        dscp_color: [Color::Green; 64],
+        maps: ClassMaps::default(),
+        slices: Slices::Whole,
         balance: LoadBalance::Ecmp,
         hash_dest_qp: false,
         hash_seed,
@@ -357,7 +361,7 @@ fn port_profile(
         reserved: RESERVED,
         headroom: Bytes(headroom),
         xon_offset: RESUME_OFFSET,
-        wred: marking.filter(|_| folder.config.ecn).map(wred),
+        wred: [marking.filter(|_| folder.config.ecn).map(wred); COLORS],
         ..idle
     };
     Ok(priorities.into())

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{HeadroomPrediction, PortHeadroom, Prediction, XoffPrediction, memory};
 use crate::host::config::{HostConfig, RankAddr};
 use crate::switch::config::{FCS_BYTES, Limit, SwitchConfig};
-use crate::topology::{End, Fabric, Flow, fabric_bound};
+use crate::topology::{End, Fabric, Flow, Link, fabric_bound};
 use crate::transport::config::{ClassConfig, RateControl};
 use crate::units::{Bytes, FRAME_LEN_MIN, FrameLen, LinkTiming, PortId, Rate, Span, Time};
 use crate::workload::config::{Load, Until, WorkloadConfig, WorkloadKind};
@@ -334,7 +334,8 @@ fn held(switch: &SwitchConfig, framing: &Framing) -> u64 {
 /// First XOFF of an incast on one switch. Senders start together at their line rates; group i then grows by
 /// `c_i = r_i (1 - 1/F)` and meets the threshold `alpha (S - t sum c)` at `t = alpha S / (c_i + alpha sum
 /// c)`, which
-/// for equal senders is a use of `alpha S / (1 + n alpha)` each.
+/// for equal senders is a use of `alpha S / (1 + n alpha)` each. Where the buffer is sliced, pool and senders are those of
+/// one slice.
 fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
     let [switch] = b.fabric.switches.as_slice() else { return None };
     let mut best: Option<XoffPrediction> = None;
@@ -342,9 +343,8 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         let WorkloadKind::Incast { message } = &w.kind else { continue };
         let class = &b.classes[usize::from(w.class.0)];
         // Of a switch whose ports differ, the first port's limits stand for all.
-        let priority = &switch.of_port(0).priorities[usize::from(class.priority)];
+        let priority = switch.group_of(0, class.priority);
         let Limit::Dynamic(num, den) = priority.limit else { continue };
-        let shared = switch.shared_size_of(priority.pool).ok()?.0 as f64;
         if !class.lossless || !priority.lossless {
             continue;
         }
@@ -359,7 +359,9 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
                 receiver = Some(dst);
             }
         }
-        let Some(out) = receiver.map(|r| b.hosts[r as usize].rate.bits_per_s as f64) else { continue };
+        let Some(receiver) = receiver else { continue };
+        let out = b.hosts[receiver as usize].rate.bits_per_s as f64;
+        let slice = |src: &u32| switch.slice_of(port_at(b, *src), port_at(b, receiver));
         let rate = |(src, ranks): (&u32, &u64)| {
             let line = b.hosts[*src as usize].rate.bits_per_s as f64;
             match w.rate_control {
@@ -375,10 +377,16 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         let per_wire = held(switch, &framing) as f64 / (f64::from(framing.full_len().0) + 24.0) / 8.0;
         // Buffer bytes per second.
         let grow = |r: f64| r * keep * per_wire;
-        let all = grow(sum);
+        // Of every slice: what its senders take together, and its shared bytes.
+        let mut slices = vec![(0.0, 0.0); switch.slices.count()];
+        for (i, s) in slices.iter_mut().enumerate() {
+            let mine = senders.iter().filter(|(src, _)| slice(src) == i);
+            *s = (grow(mine.map(rate).sum()), switch.shared_size_in(priority.pool, i).ok()?.0 as f64);
+        }
         let mut first: Option<(f64, f64, bool)> = None;
         for (src, ranks) in &senders {
             let c = grow(rate((src, ranks)));
+            let (all, shared) = slices[slice(src)];
             let t = alpha * shared / (c + alpha * all);
             let use_bytes = c * t;
             let in_flight = u64::from(w.rc.window).saturating_mul(u64::from(w.qps_per_pair));
@@ -398,7 +406,7 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
             group_bytes: Bytes(if keep > 0.0 {
                 use_bytes
             } else {
-                alpha * shared / (1.0 + alpha * senders.len() as f64)
+                alpha * slices[0].1 / (1.0 + alpha * senders.len() as f64)
             } as u64),
             first: if reached { Span((when * 1e12) as u64) + way } else { Span::ZERO },
         };
@@ -407,6 +415,15 @@ fn xoff(b: &Basis<'_>, v6: bool) -> Option<XoffPrediction> {
         }
     }
     best
+}
+
+/// The port of the first switch behind which a tester port is.
+fn port_at(b: &Basis<'_>, host: u32) -> usize {
+    let at = |l: &Link| match (l.from, l.to) {
+        (End::Host(h), End::Switch(_, p)) if h.0 == host => Some(usize::from(p)),
+        _ => None,
+    };
+    b.fabric.links.iter().find_map(at).unwrap_or(0)
 }
 
 /// The one with the least margin.

@@ -7,6 +7,7 @@ use super::preset::AZURE_DSCP_MAP;
 use super::sonic::Imported;
 use super::source::{Fault, fault, nearest};
 use crate::limits::CLASSES_MAX;
+use crate::switch::config::{ClassMaps, Color};
 use crate::transport::config::{ClassConfig, Ecn};
 use crate::units::ClassIx;
 
@@ -46,12 +47,79 @@ where
 pub(super) struct Classes {
     /// By name.
     pub list: Arc<[ClassConfig]>,
-    /// Per priority.
+    /// Per priority (traffic class).
     pub lossless: [bool; 8],
+    /// Groups and queues of the priorities.
+    pub maps: ClassMaps,
+    /// Of the switch.
+    pub dscp_color: [Color; 64],
     /// Of the switch.
     pub dscp_map: [u8; 64],
     /// Of the switch, where it trusts VLAN tags.
     pub pcp_map: Option<[u8; 8]>,
+}
+
+impl Classes {
+    /// Some traffic class that feeds this group is lossless; then all of them are that any class names.
+    pub fn lossless_group(&self, group: usize) -> bool {
+        let into = self.maps.into_group(group);
+        (0..8).any(|c| into & 1 << c != 0 && self.lossless[c])
+    }
+}
+
+/// Groups and queues of the profile or of its imported configuration.
+fn maps(doc: &ProfileDoc, imported: Option<&Imported>) -> Result<ClassMaps, Fault> {
+    let Some(switch) = &doc.switch else { return Ok(ClassMaps::default()) };
+    let mut maps = imported.map_or_else(ClassMaps::default, |i| i.maps);
+    for (key, own, map, table) in [
+        ("tc_to_pg", switch.tc_to_pg, &mut maps.group, "TC_TO_PRIORITY_GROUP_MAP"),
+        ("tc_to_queue", switch.tc_to_queue, &mut maps.queue, "TC_TO_QUEUE_MAP"),
+    ] {
+        let Some(own) = own else { continue };
+        let path = format!("switch.{key}");
+        if imported.is_some() {
+            return fault(path, format!("the map is that of config; remove it, or change {table} there"));
+        }
+        if let Some(class) = own.iter().position(|n| *n > 7) {
+            return fault(path, format!("priority {class} has number {}; use 0 to 7", own[class]));
+        }
+        *map = own;
+    }
+    Ok(maps)
+}
+
+/// Colours of DSCPs.
+fn colors(doc: &ProfileDoc) -> Result<[Color; 64], Fault> {
+    let mut all = [Color::Green; 64];
+    for (dscp, color) in doc.switch.iter().flat_map(|s| &s.dscp_color) {
+        match dscp.parse::<usize>().ok().and_then(|d| all.get_mut(d)) {
+            Some(slot) => *slot = (*color).into(),
+            None => {
+                return fault(
+                    format!("switch.dscp_color.{dscp}"),
+                    "the key must be a DSCP from 0 to 63, in quotes",
+                );
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Refuses a group that a lossless class of the profile shares with a lossy one: it is one or the other.
+fn same_in_group(lossless: &[Option<(bool, &str)>; 8], maps: &ClassMaps) -> Result<(), Fault> {
+    for group in 0..8 {
+        let into = maps.into_group(group);
+        let mine = || lossless.iter().enumerate().filter(|(c, _)| into & 1 << c != 0);
+        let named = |kind: bool| mine().find_map(|(_, l)| l.filter(|(is, _)| *is == kind));
+        if let (Some((_, yes)), Some((_, no))) = (named(true), named(false)) {
+            let text = format!(
+                "class {yes} is lossless and class {no} lossy, and both are in priority group {group} (tc_to_pg); a group \
+                 is one or the other"
+            );
+            return fault(format!("class.{no}.lossless"), text);
+        }
+    }
+    Ok(())
 }
 
 /// All classes, checked against the map.
@@ -78,6 +146,7 @@ pub(super) fn build(
         return fault("class", format!("{} classes; at most {CLASSES_MAX}", doc.class.len()));
     }
     let map = dscp_map(doc, imported);
+    let maps = maps(doc, imported)?;
     let mut lossless: [Option<(bool, &str)>; 8] = [None; 8];
     let mut classes = Vec::with_capacity(doc.class.len());
     for (name, class) in &doc.class {
@@ -105,7 +174,7 @@ pub(super) fn build(
             warnings.push(("dscp_lossy_by_default".into(), text));
         }
         if let Some(i) = imported
-            && i.priorities[usize::from(config.priority)].lossless != config.lossless
+            && i.lossless(config.priority) != config.lossless
         {
             let (says, does) = if config.lossless {
                 ("lossless", "has no PFC there and may drop its frames")
@@ -118,8 +187,11 @@ pub(super) fn build(
         }
         classes.push(config);
     }
+    if imported.is_none() {
+        same_in_group(&lossless, &maps)?;
+    }
     let flags = match imported {
-        Some(i) => std::array::from_fn(|p| i.priorities[p].lossless),
+        Some(i) => std::array::from_fn(|p| i.lossless(p as u8)),
         None => lossless.map(|l| l.is_some_and(|(lossless, _)| lossless)),
     };
     for class in &classes {
@@ -133,7 +205,8 @@ pub(super) fn build(
         }
     }
     let pcp_map = imported.and_then(|i| i.pcp_map);
-    Ok(Classes { list: classes.into(), lossless: flags, dscp_map: map, pcp_map })
+    let dscp_color = colors(doc)?;
+    Ok(Classes { list: classes.into(), lossless: flags, maps, dscp_color, dscp_map: map, pcp_map })
 }
 
 /// `by_tag`: the switch goes by the PCP of VLAN tags.

@@ -79,7 +79,7 @@ pub(super) fn classes(doc: &mut ProfileDoc, imported: Option<&Imported>) {
     }
     let map = super::classes::dscp_map(doc, imported);
     let guarded = |p: u8| match imported {
-        Some(i) => i.priorities.get(usize::from(p)).is_some_and(|p| p.lossless),
+        Some(i) => i.lossless(p),
         None => p == 3 || p == 4,
     };
     for class in doc.class.values_mut() {
@@ -277,6 +277,10 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     sw.name.get_or_insert_with(|| if several { "fabric".into() } else { "sw0".into() });
     if !imported {
         sw.cell.get_or_insert(preset.cell);
+        sw.slices.get_or_insert(preset.slices);
+        let same = std::array::from_fn(|class| class as u8);
+        sw.tc_to_pg.get_or_insert(same);
+        sw.tc_to_queue.get_or_insert(same);
         sw.buffer.get_or_insert(Size(preset.buffer));
     }
     let from_exponent = match sw.dynamic_th.take() {
@@ -302,6 +306,12 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     if imported && (sw.lossy_pool.is_some() || sw.shared_headroom.is_some()) {
         let key = if sw.lossy_pool.is_some() { "switch.lossy_pool" } else { "switch.shared_headroom" };
         return fault(key, "the pools are those of config; remove it, or change BUFFER_POOL there");
+    }
+    if imported && !sw.egress_pools.is_empty() {
+        return fault(
+            "switch.egress_pools",
+            "the pools are those of config; remove it, or change BUFFER_POOL there",
+        );
     }
     if !imported {
         if sw.static_th.is_none() {

@@ -1,19 +1,17 @@
 //! The wired fabric and its switches, from the filled document; shapes are in [`super::shape`].
 
 use super::classes::{Classes, ranged};
-use super::doc::{
-    BalanceDoc, FabricKind, Fec, HashDoc, ProfileDoc, SeedsDoc, SwitchDoc, WatchdogDoc, WredDoc,
-};
-use super::ports::{Layout, check_rate};
-use super::quantity::{Alpha, Size};
+use super::doc::{BalanceDoc, FabricKind, Fec, HashDoc, ProfileDoc, SeedsDoc, SwitchDoc};
+use super::limits::{egress_pools, on_top, own_pools, own_profile};
+use super::ports::Layout;
 use super::shape;
 use super::sonic::{Imported, SharedEgress};
 use super::source::{Fault, fault};
 use crate::switch::config::{
-    EgressPool, FixedDelays, FlowControl, IngressPool, Limit, LoadBalance, MarkAt, PortProfile,
-    PriorityConfig, Shaper, SwitchConfig, Watchdog, Wred,
+    EgressPool, FixedDelays, FlowControl, LoadBalance, MarkAt, PortProfile, PriorityConfig, Slices,
+    SwitchConfig,
 };
-use crate::topology::{End, Fabric};
+use crate::topology::{End, Fabric, Link};
 use crate::units::{Bytes, LinkTiming, Rate, Span};
 
 /// Delay of FEC at the receiving end: one codeword has to arrive, and about 50 ns of decoding follow.
@@ -40,11 +38,14 @@ pub(super) fn build(
     ranged("switch.cell", switch.cell, 32, 8192)?;
     ranged("switch.pause_quanta", switch.pause_quanta, 3, u16::MAX)?;
     let first: PortProfile = match imported {
-        Some(i) => on_top(switch, &i.common)?,
+        Some(i) => on_top(switch, &i.common, &classes.maps)?,
         None => own_profile(switch, classes)?,
     };
     let pools = imported.map_or_else(|| own_pools(switch), |i| i.ingress_pools.clone());
-    let egress = imported.map_or(&[][..], |i| &i.egress_pools);
+    let later = |p: &SharedEgress| EgressPool { name: p.name.clone(), size: Bytes(u32::MAX.into()) };
+    let egress =
+        imported.map_or_else(|| egress_pools(switch), |i| i.egress_pools.iter().map(later).collect());
+    let slices = imported.map_or_else(|| switch.slices.map_or(Slices::Whole, Slices::from), |i| i.slices);
     let sized = imported.is_some_and(|i| i.shared.is_some());
     let prototype = SwitchConfig {
         name: switch.name.clone().unwrap_or_default(),
@@ -54,12 +55,12 @@ pub(super) fn build(
         cell: switch.cell.unwrap_or(0),
         profiles: vec![first],
         ingress_pools: pools,
-        egress_pools: egress
-            .iter()
-            .map(|p| EgressPool { name: p.name.clone(), size: Bytes(u32::MAX.into()) })
-            .collect(),
+        egress_pools: egress,
+        slices,
         dscp_map: classes.dscp_map,
         pcp_map: classes.pcp_map,
+        dscp_color: classes.dscp_color,
+        maps: classes.maps,
         balance: balance(switch),
         hash_dest_qp: switch.hash == Some(HashDoc::DestQp),
         hash_seed: seed,
@@ -79,21 +80,24 @@ pub(super) fn build(
     let trunk_fec = switch.ports.as_ref().and_then(|p| p.fec).unwrap_or(Fec::None);
     retime(&mut built, layout, shape::trunk_cable(fabric), trunk_fec);
     let (places, trunks) = (shape::places(doc)?, shape::trunks(fabric));
+    // Every leaf has the ports of the first.
+    let place = |h: usize| places.as_ref().map_or(h, |p| p.get(h).map_or(h, |p| *p as usize));
+    own_pipes(&mut built, |end| match end {
+        Far::Host(h) => imported?.pipes.get(place(h)).copied().flatten(),
+        Far::Cable(c) => imported?.trunk_pipes.get(trunks.number(c)?).copied().flatten(),
+    });
     own_ports(&mut built, |end| {
         let headroom = match end {
             Far::Host(h) => doc.port.get(h).and_then(|p| p.xoff_headroom),
             Far::Cable(c) => trunks.of(c).and_then(|t| t.headroom),
         };
-        // Every leaf has the ports of the first.
         let theirs = imported.and_then(|i| match end {
-            Far::Host(h) => {
-                i.profiles.get(places.as_ref().map_or(h, |p| p.get(h).map_or(h, |p| *p as usize)))
-            }
+            Far::Host(h) => i.profiles.get(place(h)),
             Far::Cable(c) => i.trunks.get(trunks.number(c)?),
         });
         let mut profile = match (imported, theirs, headroom) {
-            (_, Some(theirs), _) => on_top(switch, theirs)?,
-            (Some(i), None, Some(_)) => on_top(switch, &i.common)?,
+            (_, Some(theirs), _) => on_top(switch, theirs, &classes.maps)?,
+            (Some(i), None, Some(_)) => on_top(switch, &i.common, &classes.maps)?,
             (None, None, Some(_)) => own_profile(switch, classes)?,
             (_, None, None) => return Ok(None),
         };
@@ -124,18 +128,37 @@ enum Far {
     Cable(usize),
 }
 
+/// Every switch port with what it is wired to.
+fn wired(fabric: &Fabric) -> Vec<(u16, u16, Far)> {
+    let one = |(i, link): (usize, &Link)| {
+        let End::Switch(s, p) = link.from else { return None };
+        Some(match link.to {
+            End::Host(h) => (s, p, Far::Host(h.0 as usize)),
+            // The cables of tester ports come first.
+            End::Switch(..) => (s, p, Far::Cable(i / 2 - fabric.endpoints as usize)),
+        })
+    };
+    fabric.links.iter().enumerate().filter_map(one).collect()
+}
+
+/// Gives ports of sliced switches their pipes: what is known of them, else the ports in equal parts, in order.
+fn own_pipes(fabric: &mut Fabric, known: impl Fn(Far) -> Option<u8>) {
+    for (s, p, far) in wired(fabric) {
+        let Some(switch) = fabric.switches.get_mut(usize::from(s)) else { continue };
+        let (ports, slices) = (switch.ports.len(), switch.slices);
+        if let Some(port) = switch.ports.get_mut(usize::from(p)).filter(|_| slices != Slices::Whole) {
+            let nth = usize::from(p) * usize::from(slices.pipes()) / ports;
+            port.pipe = known(far).unwrap_or(nth as u8);
+        }
+    }
+}
+
 /// Gives ports that have limits of their own their profile.
 fn own_ports(
     fabric: &mut Fabric,
     mut own: impl FnMut(Far) -> Result<Option<PortProfile>, Fault>,
 ) -> Result<(), Fault> {
-    for (i, link) in fabric.links.iter().enumerate() {
-        let End::Switch(s, p) = link.from else { continue };
-        let far = match link.to {
-            End::Host(h) => Far::Host(h.0 as usize),
-            // The cables of tester ports come first.
-            End::Switch(..) => Far::Cable(i / 2 - fabric.endpoints as usize),
-        };
+    for (s, p, far) in wired(fabric) {
         let (Some(profile), Some(switch)) = (own(far)?, fabric.switches.get_mut(usize::from(s))) else {
             continue;
         };
@@ -201,158 +224,43 @@ fn offset(rate: Rate, ppm: i64) -> Rate {
     Rate { bits_per_s: u64::try_from(exact).unwrap_or(rate.bits_per_s) }
 }
 
-/// What every port has that says nothing itself.
-fn own_profile(switch: &SwitchDoc, classes: &Classes) -> Result<PortProfile, Fault> {
-    let bytes = |s: Option<Size>| s.map_or(Bytes(0), |s| s.0);
-    let wred = wred(switch)?;
-    let dynamic = |a: Alpha| Limit::Dynamic(a.num, a.den);
-    let limit =
-        |fixed: Option<Size>, alpha: Option<Alpha>| fixed.map(|s| Limit::Static(s.0)).or(alpha.map(dynamic));
-    let (Some(lossless_limit), Some(lossy_limit), Some(weights)) = (
-        limit(switch.static_th, switch.alpha),
-        limit(switch.lossy_static_th, switch.lossy_alpha),
-        switch.weights,
-    ) else {
-        return fault("switch", "alpha, lossy_alpha or weights is missing");
-    };
-    let lossy_pool = u8::from(switch.lossy_pool.is_some());
-    let shapers = shapers(switch)?;
-    let priorities = std::array::from_fn(|p| {
-        let lossless = classes.lossless[p];
-        let used = classes.list.iter().any(|c| usize::from(c.priority) == p);
-        let base = PriorityConfig {
-            xon_offset: bytes(switch.xon_offset),
-            wred: wred.filter(|_| used),
-            weight: weights[p],
-            shaper: shapers[p],
-            ..PriorityConfig::default()
-        };
-        match lossless {
-            true => PriorityConfig {
-                lossless,
-                limit: lossless_limit,
-                reserved: bytes(switch.reserved),
-                headroom: bytes(switch.xoff_headroom),
-                xon: bytes(switch.xon),
-                ..base
-            },
-            false => PriorityConfig {
-                pool: lossy_pool,
-                limit: lossy_limit,
-                egress_limit: switch.lossy_egress_alpha.map(dynamic),
-                ..base
-            },
-        }
-    });
-    Ok(PortProfile { priorities, shaper: shapers[8], watchdog: watchdog(switch)? })
-}
-
-/// One pool, a second for lossy traffic where the profile wants it, and a shared headroom pool.
-fn own_pools(switch: &SwitchDoc) -> Vec<IngressPool> {
-    if switch.lossy_pool.is_none() && switch.shared_headroom.is_none() {
-        return Vec::new();
-    }
-    let headroom = switch.shared_headroom.map(|s| s.0);
-    let mut pools = vec![IngressPool { name: "lossless".into(), shared: None, headroom }];
-    if let Some(size) = switch.lossy_pool {
-        pools.push(IngressPool { name: "lossy".into(), shared: Some(size.0), headroom: None });
-    }
-    pools
-}
-
-/// Shapers of queues 0 to 7, and of the port.
-fn shapers(switch: &SwitchDoc) -> Result<[Option<Shaper>; 9], Fault> {
-    let mut all = [None; 9];
-    let burst = switch.shaper_burst.map_or(Bytes(0), |s| s.0);
-    for (key, rate) in &switch.shaper {
-        let path = format!("switch.shaper.{key}");
-        let at = match key.as_str() {
-            "port" => 8,
-            _ => match key.parse::<usize>() {
-                Ok(p) if p < 8 => p,
-                _ => return fault(path, "the key must be a priority from 0 to 7 in quotes, or port"),
-            },
-        };
-        check_rate(&path, rate.0)?;
-        all[at] = Some(Shaper { rate: rate.0, burst });
-    }
-    Ok(all)
-}
-
-fn watchdog(switch: &SwitchDoc) -> Result<Option<Watchdog>, Fault> {
-    let Some(WatchdogDoc::On(w)) = switch.pfc_watchdog else { return Ok(None) };
-    if w.detect.0 == Span::ZERO || w.restore.0 == Span::ZERO {
-        return fault("switch.pfc_watchdog", "detect and restore must be above 0; 200 ms is usual");
-    }
-    Ok(Some(Watchdog { detect: w.detect.0, restore: w.restore.0, action: w.action.into() }))
-}
-
-fn wred(switch: &SwitchDoc) -> Result<Option<Wred>, Fault> {
-    let Some(WredDoc::On(curve)) = switch.wred else { return Ok(None) };
-    if curve.kmin > curve.kmax {
-        return fault("switch.wred", "kmin must not be above kmax");
-    }
-    if !(0.0..=1.0).contains(&curve.pmax) {
-        return fault("switch.wred", format!("pmax = {} must be from 0 to 1", curve.pmax));
-    }
-    Ok(Some(Wred { kmin: curve.kmin.0, kmax: curve.kmax.0, pmax: curve.pmax, ecn: true }))
-}
-
-/// What a real switch's configuration says of a port, with the keys that the profile gives itself on top.
-fn on_top(switch: &SwitchDoc, imported: &PortProfile) -> Result<PortProfile, Fault> {
-    let own = wred(switch)?;
-    let shapers = shapers(switch)?;
-    let mut profile = imported.clone();
-    for (i, p) in profile.priorities.iter_mut().enumerate() {
-        let (alpha, fixed) = match p.lossless {
-            true => (switch.alpha, switch.static_th),
-            false => (switch.lossy_alpha, switch.lossy_static_th),
-        };
-        p.limit = alpha.map_or(p.limit, |a| Limit::Dynamic(a.num, a.den));
-        p.limit = fixed.map_or(p.limit, |s| Limit::Static(s.0));
-        if let Some(a) = switch.lossy_egress_alpha.filter(|_| !p.lossless) {
-            p.egress_limit = Some(Limit::Dynamic(a.num, a.den));
-        }
-        p.xon_offset = switch.xon_offset.map_or(p.xon_offset, |s| s.0);
-        if p.lossless {
-            p.reserved = switch.reserved.map_or(p.reserved, |s| s.0);
-            p.headroom = switch.xoff_headroom.map_or(p.headroom, |s| s.0);
-            p.xon = switch.xon.map_or(p.xon, |s| s.0);
-        }
-        if switch.wred.is_some() {
-            p.wred = own;
-        }
-        p.weight = switch.weights.map_or(p.weight, |w| w[i]);
-        p.shaper = shapers[i].or(p.shaper);
-    }
-    profile.shaper = shapers[8].or(profile.shaper);
-    if switch.pfc_watchdog.is_some() {
-        profile.watchdog = watchdog(switch)?;
-    }
-    Ok(profile)
-}
-
-/// The buffer of a switch whose ingress pools have sizes: those, and what its ports reserve.
+/// The buffer of a switch whose ingress pools have sizes: those, and what its ports reserve, in the slice where that is
+/// most.
 fn buffer_for(switch: &SwitchConfig) -> Bytes {
-    let cell = u64::from(switch.cell.max(1));
-    let ports = || (0..switch.ports.len()).flat_map(|p| &switch.of_port(p).priorities);
-    let mut cells: u64 = ports().map(|p| p.reserved.0.div_ceil(cell)).sum();
-    for (i, pool) in switch.ingress_pools.iter().enumerate() {
-        let own = ports().filter(|p| usize::from(p.pool) == i).map(|p| p.headroom().0.div_ceil(cell));
-        cells += pool.headroom.map_or_else(|| own.sum(), |h| h.0 / cell);
-        cells += pool.shared.map_or(0, |s| s.0 / cell);
-    }
-    Bytes(cells * cell)
+    let (cell, slices) = (u64::from(switch.cell.max(1)), switch.slices.count());
+    let part = |b: Bytes| b.0 / cell / slices as u64;
+    let in_slice = |slice: usize| {
+        let groups = || groups_of(switch, move |pipe| switch.slices.holds_ingress(slice, pipe));
+        let mut cells: u64 = groups().map(|p| p.reserved.0.div_ceil(cell)).sum();
+        for (i, pool) in switch.ingress_pools.iter().enumerate() {
+            let own = groups().filter(|p| usize::from(p.pool) == i).map(|p| p.headroom().0.div_ceil(cell));
+            cells += pool.headroom.map_or_else(|| own.sum(), part);
+            cells += pool.shared.map_or(0, part);
+        }
+        cells
+    };
+    Bytes((0..slices).map(in_slice).max().unwrap_or(0) * slices as u64 * cell)
 }
 
-/// Egress pools with what the switch's own queues reserve.
+/// Limits of every group or queue on ports of such pipes.
+fn groups_of(switch: &SwitchConfig, pipe: impl Fn(u8) -> bool) -> impl Iterator<Item = &PriorityConfig> {
+    let ports = switch.ports.iter().enumerate().filter(move |(_, p)| pipe(p.pipe));
+    ports.flat_map(|(p, _)| &switch.of_port(p).priorities)
+}
+
+/// Egress pools with what the switch's own queues reserve, in the slice where that is most.
 fn egress_for(switch: &SwitchConfig, shared: &[SharedEgress]) -> Vec<EgressPool> {
-    let cell = u64::from(switch.cell.max(1));
-    let ports = || (0..switch.ports.len()).flat_map(|p| &switch.of_port(p).priorities);
+    let (cell, slices) = (u64::from(switch.cell.max(1)), switch.slices.count());
     let one = |(i, pool): (usize, &SharedEgress)| {
-        let mine = ports().filter(|p| usize::from(p.egress_pool) == i);
-        let reserved: u64 = mine.map(|p| p.egress_reserved.0.div_ceil(cell)).sum();
-        EgressPool { name: pool.name.clone(), size: Bytes(pool.shared.0 + reserved * cell) }
+        let reserved = |slice: usize| -> u64 {
+            let queues = groups_of(switch, move |pipe| switch.slices.holds_egress(slice, pipe));
+            queues
+                .filter(|p| usize::from(p.egress_pool) == i)
+                .map(|p| p.egress_reserved.0.div_ceil(cell))
+                .sum()
+        };
+        let most = (0..slices).map(reserved).max().unwrap_or(0);
+        EgressPool { name: pool.name.clone(), size: Bytes(pool.shared.0 + most * slices as u64 * cell) }
     };
     shared.iter().enumerate().map(one).collect()
 }

@@ -17,6 +17,7 @@ mod fabric;
 pub mod fabric_doc;
 mod faults;
 mod lab;
+mod limits;
 mod links;
 mod pfc;
 mod port_doc;
@@ -29,6 +30,7 @@ mod reliability;
 mod shape;
 pub mod sonic;
 mod source;
+pub mod switch_doc;
 mod traffic;
 mod values;
 

@@ -1,6 +1,7 @@
 //! Named sets of switch sizes, each with its origin, and the maps every SONiC switch starts with.
 
 use super::quantity::Alpha;
+use super::switch_doc::SlicesDoc;
 use crate::units::{Bytes, Rate, Span};
 
 /// Sizes of a switch chip as a whole; any key of `[switch]` overrides its own. The thresholds of a product follow from its
@@ -24,6 +25,8 @@ pub struct Preset {
     pub xon_offset: u64,
     /// Reserved bytes per priority group.
     pub reserved: u64,
+    /// How the buffer is sliced.
+    pub slices: SlicesDoc,
 }
 
 const TH5_HEADROOM: &[(u64, u64)] = &[(200, 300_990), (400, 393_192), (800, 724_662)];
@@ -41,6 +44,7 @@ pub const PRESETS: &[Preset] = &[
         headroom: &[(100, 117_348), (200, 300_990), (400, 393_192), (800, 724_662)],
         xon_offset: 18_432,
         reserved: 0,
+        slices: SlicesDoc::Whole,
     },
     Preset {
         name: "trident3",
@@ -53,18 +57,20 @@ pub const PRESETS: &[Preset] = &[
         headroom: &[(100, 159_488)],
         xon_offset: 18_432,
         reserved: 0,
+        slices: SlicesDoc::Whole,
     },
     Preset {
         name: "tomahawk2",
         origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 42 MB: from the pool sizes of \
-             SONiC's 7260CX3; alpha 1/8: a default. XOFF points of a SKU follow from its configuration, and \
-             from four slices of memory that are one pool here",
+             SONiC's 7260CX3; four crosspoints: the vendor's public SDK; alpha 1/8: a default. XOFF \
+             points of a SKU follow from its configuration",
         cell: 208,
         buffer: Bytes(42_000_000),
         alpha: Alpha { num: 1, den: 8 },
         headroom: &[(100, 101_296)],
         xon_offset: 18_432,
         reserved: 1_664,
+        slices: SlicesDoc::Crosspoints,
     },
     Preset {
         name: "tomahawk3",
@@ -77,6 +83,7 @@ pub const PRESETS: &[Preset] = &[
         headroom: &[(100, 117_348)],
         xon_offset: 18_432,
         reserved: 0,
+        slices: SlicesDoc::Itms,
     },
     Preset {
         name: "tomahawk5",
@@ -90,6 +97,7 @@ pub const PRESETS: &[Preset] = &[
         headroom: TH5_HEADROOM,
         xon_offset: 3_556,
         reserved: 8_636,
+        slices: SlicesDoc::Itms,
     },
     Preset {
         name: "spectrum3",
@@ -101,6 +109,7 @@ pub const PRESETS: &[Preset] = &[
         headroom: &[(25, 32_768), (100, 33_792), (200, 35_840), (400, 38_912)],
         xon_offset: 0,
         reserved: 19_456,
+        slices: SlicesDoc::Whole,
     },
     Preset {
         name: "spectrum4",
@@ -121,6 +130,7 @@ pub const PRESETS: &[Preset] = &[
         ],
         xon_offset: 0,
         reserved: 19_456,
+        slices: SlicesDoc::Whole,
     },
 ];
 

@@ -156,8 +156,8 @@ impl<'de> Deserialize<'de> for Imix {
     }
 }
 
-/// `wred = "off"` or `{ kmin, kmax, pmax }`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// `wred = "off"` or `{ kmin, kmax, pmax }` and what may stand beside.
+#[derive(Clone, Debug, PartialEq)]
 pub enum WredDoc {
     /// No marking.
     Off,
@@ -165,8 +165,8 @@ pub enum WredDoc {
     On(WredCurve),
 }
 
-/// The three numbers of WRED.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// The three numbers of WRED, and what colours and frames without ECN make of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WredCurve {
     /// Nothing is marked below.
@@ -175,6 +175,15 @@ pub struct WredCurve {
     pub kmax: Size,
     /// Probability at kmax.
     pub pmax: f64,
+    /// Frames that can be marked are; otherwise all are dropped. Left out: true; of a colour: as of green frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecn: Option<bool>,
+    /// The curve of yellow frames; left out: that of green ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yellow: Option<Box<WredDoc>>,
+    /// The curve of red frames; left out: that of green ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub red: Option<Box<WredDoc>>,
 }
 
 impl Serialize for WredDoc {

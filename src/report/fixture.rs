@@ -52,6 +52,7 @@ fn switch(ports: u16) -> SwitchConfig {
                 egress: LinkTiming::new(Rate::gbps(100), Span::from_ns(250)),
                 mac: [2, 0, 0, 0, 1, p as u8],
                 profile: 0,
+                pipe: 0,
             })
             .collect(),
         buffer: Bytes(32 << 20),
@@ -61,6 +62,9 @@ fn switch(ports: u16) -> SwitchConfig {
         egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|d| (d % 8) as u8),
         pcp_map: None,
+        dscp_color: [Color::Green; 64],
+        maps: ClassMaps::default(),
+        slices: Slices::Whole,
         balance: LoadBalance::Ecmp,
         hash_dest_qp: false,
         hash_seed: 1,

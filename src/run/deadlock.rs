@@ -16,7 +16,7 @@ use crate::switch::bits;
 use crate::topology::{End, Fabric};
 use crate::units::{Span, Time};
 
-/// An egress queue: switch, port, priority.
+/// An egress queue: switch, port, number.
 type Queue = (u16, u16, u8);
 
 /// For every paused queue, the groups that hold it: the queues of each, one of which has to move before it lets go.
@@ -101,15 +101,15 @@ impl<F: Frame, P: FramePool<Frame = F>> Engine<F, P> {
     /// has nothing against them are left out.
     fn waits(&mut self, peers: &BTreeMap<(u16, u16), (u16, u16)>) -> Needs {
         let mut paused: Vec<Queue> = Vec::new();
-        self.each_switch(|s, switch| paused.extend(switch.paused_queues().map(|(p, prio)| (s, p, prio))));
+        self.each_switch(|s, switch| paused.extend(switch.paused_queues().map(|(p, q)| (s, p, q))));
         let mut needs = BTreeMap::new();
         for (s, port, priority) in paused {
             let Some(&(far, ingress)) = peers.get(&(s, port)) else { continue };
             let Some(switch) = self.switch_index(far).map(|i| self.switch_mut(i)) else { continue };
             let mut first: Vec<Vec<Queue>> = Vec::new();
-            for group in bits(switch.held_by(ingress, priority)).map(|p| p as u8) {
+            for group in bits(switch.held_by(ingress, priority)).map(|g| g as u8) {
                 let queues = switch.queues_from(ingress, group).into_iter();
-                first.push(queues.map(|egress| (far, egress, group)).collect());
+                first.push(queues.map(|(egress, queue)| (far, egress, queue)).collect());
             }
             first.retain(|queues| !queues.is_empty());
             if !first.is_empty() {

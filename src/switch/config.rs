@@ -20,6 +20,8 @@ pub struct SwitchConfig {
     pub buffer: Bytes,
     /// Cell size: a frame of n bytes (with FCS) holds ceil(n / cell) cells.
     pub cell: u16,
+    /// How the buffer is sliced.
+    pub slices: Slices,
     /// What ports may use: every port names one of these, so ports with equal settings share one. The first is that
     /// of ports nobody spoke of.
     pub profiles: Vec<PortProfile>,
@@ -27,10 +29,14 @@ pub struct SwitchConfig {
     pub ingress_pools: Vec<IngressPool>,
     /// Egress pools: what the queues together may hold. Empty = limits of queues act on the ingress pool.
     pub egress_pools: Vec<EgressPool>,
-    /// DSCP to priority (traffic class, priority group and queue are one number, as in SONiC's AZURE maps).
+    /// DSCP to traffic class.
     pub dscp_map: [u8; 64],
-    /// PCP of a VLAN tag to priority; `None` = tags are not trusted. Untagged frames go by `dscp_map`.
+    /// PCP of a VLAN tag to traffic class; `None` = tags are not trusted. Untagged frames go by `dscp_map`.
     pub pcp_map: Option<[u8; PRIORITIES]>,
+    /// DSCP to the colour that WRED asks for.
+    pub dscp_color: [Color; 64],
+    /// Traffic class to priority group and queue.
+    pub maps: ClassMaps,
     /// How equal-cost paths are chosen.
     pub balance: LoadBalance,
     /// The ECMP hash reads the destination queue pair too. The first switch of a path hashes for all of them.
@@ -60,12 +66,133 @@ pub struct SwitchPortConfig {
     pub mac: [u8; 6],
     /// Its place in [`SwitchConfig::profiles`].
     pub profile: u16,
+    /// Its pipe, from 0, of [`Slices::pipes`]; without meaning where the buffer is whole.
+    pub pipe: u8,
 }
+
+/// Whether the packet buffer is one memory or several that share nothing: which one holds a frame follows from the pipes
+/// of its ports. Each slice has its part of every pool; what a group reserves, and its headroom, it has in every slice it
+/// may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slices {
+    /// One memory.
+    #[default]
+    Whole,
+    /// Four, as in Tomahawk 1 and 2: pipes 0 and 3, or 1 and 2, at ingress, by pipes 0 and 1, or 2 and 3, at egress (the
+    /// crosspoint elements, XPE, of the vendor's public SDK: soc/esw/tomahawk.c, tomahawk2.c).
+    Crosspoints,
+    /// Two, as in Tomahawk 3 and later: pipes 0, 1, 6 and 7, or 2 to 5, at ingress, whatever they leave by (the ITMs of the
+    /// vendor's public SDK: soc/esw/tomahawk3.c). That Tomahawk 4 and 5 have two is seen from published thresholds; which of
+    /// their pipes share one is not public, and taken as in Tomahawk 3.
+    Itms,
+}
+
+impl Slices {
+    /// Pipes of a chip whose buffer is sliced so; 1 where it is whole.
+    pub fn pipes(self) -> u8 {
+        match self {
+            Slices::Whole => 1,
+            Slices::Crosspoints => 4,
+            Slices::Itms => 8,
+        }
+    }
+    /// log2 of the number of slices.
+    pub fn bits(self) -> u32 {
+        match self {
+            Slices::Whole => 0,
+            Slices::Crosspoints => 2,
+            Slices::Itms => 1,
+        }
+    }
+    /// Slices there are.
+    pub fn count(self) -> usize {
+        1 << self.bits()
+    }
+    /// The slice of what comes in by one pipe and leaves by another.
+    pub fn of_pipes(self, ingress: u8, egress: u8) -> usize {
+        match self {
+            Slices::Whole => 0,
+            Slices::Crosspoints => {
+                2 * usize::from(matches!(ingress & 3, 1 | 2)) + usize::from(egress & 3 >= 2)
+            }
+            Slices::Itms => usize::from(matches!(ingress & 7, 2..=5)),
+        }
+    }
+    /// True when what comes in by this pipe may be held in this slice.
+    pub fn holds_ingress(self, slice: usize, pipe: u8) -> bool {
+        (0..self.pipes()).any(|egress| self.of_pipes(pipe, egress) == slice)
+    }
+    /// True when what leaves by this pipe may be held in this slice.
+    pub fn holds_egress(self, slice: usize, pipe: u8) -> bool {
+        (0..self.pipes()).any(|ingress| self.of_pipes(ingress, pipe) == slice)
+    }
+}
+
+/// The priority group and the queue of every traffic class (SAI: TC_TO_PRIORITY_GROUP, TC_TO_QUEUE), each from 0 to 7. PFC
+/// knows a traffic class by its own number: an XOFF of a group names all classes that feed it, and a pause of a class stops
+/// its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ClassMaps {
+    /// Priority group by traffic class.
+    pub group: [u8; PRIORITIES],
+    /// Queue by traffic class.
+    pub queue: [u8; PRIORITIES],
+}
+
+impl Default for ClassMaps {
+    /// One number for all three.
+    fn default() -> ClassMaps {
+        let same = std::array::from_fn(|class| class as u8);
+        ClassMaps { group: same, queue: same }
+    }
+}
+
+impl ClassMaps {
+    /// Priority group of a traffic class.
+    pub fn group_of(&self, class: u8) -> usize {
+        usize::from(self.group[usize::from(class) % PRIORITIES]) % PRIORITIES
+    }
+    /// Queue of a traffic class.
+    pub fn queue_of(&self, class: u8) -> usize {
+        usize::from(self.queue[usize::from(class) % PRIORITIES]) % PRIORITIES
+    }
+    /// Traffic classes that feed a group, a bit each.
+    pub fn into_group(&self, group: usize) -> u8 {
+        (0..PRIORITIES as u8).filter(|c| self.group_of(*c) == group).fold(0, |bits, c| bits | 1 << c)
+    }
+    /// Traffic classes that wait in a queue, a bit each.
+    pub fn into_queue(&self, queue: usize) -> u8 {
+        (0..PRIORITIES as u8).filter(|c| self.queue_of(*c) == queue).fold(0, |bits, c| bits | 1 << c)
+    }
+    /// Queues in which frames of lossless groups wait, a bit each.
+    pub fn lossless_queues(&self, profile: &PortProfile) -> u8 {
+        let lossless = |c: &u8| profile.priorities[self.group_of(*c)].lossless;
+        (0..PRIORITIES as u8).filter(lossless).fold(0, |bits, c| bits | 1 << self.queue_of(c))
+    }
+}
+
+/// Colour of a frame (RFC 2697, SAI: DSCP_TO_COLOR): which of three curves WRED goes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Color {
+    /// Within its contract; what nobody coloured is green.
+    #[default]
+    Green = 0,
+    /// Beyond the committed rate.
+    Yellow = 1,
+    /// Beyond the excess rate too.
+    Red = 2,
+}
+
+/// Colours there are.
+pub const COLORS: usize = 3;
 
 /// What a port may use; equal for all ports that name it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PortProfile {
-    /// Per priority: what its priority group and its queue may use.
+    /// What the priority group of this number and the queue of this number may use.
     pub priorities: [PriorityConfig; PRIORITIES],
     /// Rate of the whole port, if a shaper holds it below its link's.
     pub shaper: Option<Shaper>,
@@ -115,17 +242,6 @@ pub enum FlowControl {
     Global,
 }
 
-impl FlowControl {
-    /// The priority whose message speaks for a group of `priority`.
-    #[inline]
-    pub(super) fn speaker(self, priority: u8) -> usize {
-        match self {
-            FlowControl::Pfc => usize::from(priority),
-            FlowControl::Global => 0,
-        }
-    }
-}
-
 /// A limit of shared cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -159,10 +275,11 @@ pub struct EgressPool {
     pub size: Bytes,
 }
 
-/// Buffer and scheduling of one priority.
+/// Buffer of the priority group, and buffer and scheduling of the queue, of one number. [`ClassMaps`] says which traffic
+/// classes they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PriorityConfig {
-    /// PFC is on: XOFF at the threshold, headroom behind it. Otherwise frames over the threshold are dropped.
+    /// PFC is on for the group: XOFF at the threshold, headroom behind it. Otherwise frames over the threshold are dropped.
     pub lossless: bool,
     /// Ingress pool of the priority group.
     pub pool: u8,
@@ -170,7 +287,7 @@ pub struct PriorityConfig {
     pub limit: Limit,
     /// Reserved (minimum) bytes of each priority group.
     pub reserved: Bytes,
-    /// Headroom of each priority group (`xoff` in SONiC); counted for lossless priorities only.
+    /// Headroom of each priority group (`xoff` in SONiC); counted for lossless groups only.
     pub headroom: Bytes,
     /// XON when shared use is this far below the threshold...
     pub xon_offset: Bytes,
@@ -178,13 +295,13 @@ pub struct PriorityConfig {
     pub xon: Bytes,
     /// Egress pool of the queue.
     pub egress_pool: u8,
-    /// Limit of each egress queue; `None` for lossy priorities without egress pools: the group's own limit, else: the
-    /// pool alone. A lossless frame over it is lost.
+    /// Limit of each egress queue; `None` for lossy ones without egress pools: `limit`, else: the pool alone. A lossless
+    /// frame over it is lost.
     pub egress_limit: Option<Limit>,
     /// Reserved bytes of each egress queue; needs egress pools.
     pub egress_reserved: Bytes,
-    /// ECN marking (or dropping of frames that are not ECN capable).
-    pub wred: Option<Wred>,
+    /// ECN marking (or dropping of frames that are not ECN capable) in the queue, by [`Color`].
+    pub wred: [Option<Wred>; COLORS],
     /// Scheduling weight; 0 = strict, before all weighted ones (higher priority first).
     pub weight: u16,
     /// Rate of the queue, if a shaper holds it.
@@ -203,7 +320,7 @@ const PLAIN: PriorityConfig = PriorityConfig {
     egress_pool: 0,
     egress_limit: None,
     egress_reserved: Bytes(0),
-    wred: None,
+    wred: [None; COLORS],
     weight: 1,
     shaper: None,
 };
@@ -223,7 +340,7 @@ impl From<[PriorityConfig; PRIORITIES]> for PortProfile {
     }
 }
 
-/// WRED: 0 below kmin, a ramp to pmax at kmax, certain above. On the instantaneous egress queue, in bytes.
+/// A curve of WRED: 0 below kmin, a ramp to pmax at kmax, certain above. On the instantaneous egress queue, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Wred {
     /// Nothing is marked below.
@@ -283,7 +400,11 @@ pub struct FixedDelays {
 pub const PAUSE_QUANTA_MIN: u16 = 3;
 
 impl PriorityConfig {
-    /// Headroom of one priority group; zero when the priority is lossy.
+    /// The curve of green frames: what nobody coloured.
+    pub fn green(&self) -> Option<Wred> {
+        self.wred[Color::Green as usize]
+    }
+    /// Headroom of one priority group; zero when the group is lossy.
     pub fn headroom(&self) -> Bytes {
         if self.lossless { self.headroom } else { Bytes(0) }
     }
@@ -294,6 +415,22 @@ impl SwitchConfig {
     pub fn of_port(&self, port: usize) -> &PortProfile {
         let named = self.ports.get(port).and_then(|p| self.profiles.get(usize::from(p.profile)));
         named.unwrap_or_else(|| self.first())
+    }
+
+    /// What the priority group of a traffic class may use at a port.
+    pub fn group_of(&self, port: usize, class: u8) -> &PriorityConfig {
+        &self.of_port(port).priorities[self.maps.group_of(class)]
+    }
+
+    /// What the queue of a traffic class may use at a port.
+    pub fn queue_of(&self, port: usize, class: u8) -> &PriorityConfig {
+        &self.of_port(port).priorities[self.maps.queue_of(class)]
+    }
+
+    /// The slice of the buffer that holds what comes in by one port and leaves by another.
+    pub fn slice_of(&self, ingress: usize, egress: usize) -> usize {
+        let pipe = |port: usize| self.ports.get(port).map_or(0, |p| p.pipe);
+        self.slices.of_pipes(pipe(ingress), pipe(egress))
     }
 
     /// The profile of ports nobody spoke of.

@@ -1,6 +1,6 @@
 //! Checks a [`SwitchConfig`] and divides its buffer: reserved cells, headroom, pools.
 
-use super::config::{IngressPool, Limit, PAUSE_QUANTA_MIN, PortProfile, PriorityConfig, SwitchConfig};
+use super::config::{IngressPool, Limit, PAUSE_QUANTA_MIN, PortProfile, PriorityConfig, SwitchConfig, Wred};
 use crate::limits::{PRIORITIES, SWITCH_PORTS_MAX};
 use crate::units::{Bytes, Span};
 
@@ -137,6 +137,18 @@ pub enum ConfigError {
         /// Switch name.
         switch: String,
     },
+    /// A traffic class with a group or queue that does not exist.
+    #[error("switch {switch}: traffic class {class} maps to {what} {number}; use 0 to 7")]
+    ClassMap {
+        /// Switch name.
+        switch: String,
+        /// The traffic class.
+        class: usize,
+        /// `priority group` or `queue`.
+        what: &'static str,
+        /// Where it points.
+        number: u8,
+    },
     /// A DSCP mapped to a priority that does not exist.
     #[error("switch {switch}: dscp {dscp} maps to priority {priority}; use 0 to 7")]
     DscpMap {
@@ -197,7 +209,7 @@ pub struct BufferCells {
     pub shared: u64,
 }
 
-/// One ingress pool in cells.
+/// One ingress pool in cells, or its part in one slice of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolCells {
     /// What its groups share.
@@ -208,7 +220,7 @@ pub struct PoolCells {
 
 impl SwitchConfig {
     /// Checks every field and divides the buffer. Reserved and headroom are rounded up to whole cells, the buffer and
-    /// the pools down.
+    /// the pools down. A sliced buffer is divided slice by slice; groups reserve in each that they may use.
     ///
     /// # Errors
     /// The first [`ConfigError`] found.
@@ -216,7 +228,7 @@ impl SwitchConfig {
         Ok(self.divide()?.0)
     }
 
-    /// As [`SwitchConfig::validate`], with every ingress pool; there is at least one.
+    /// As [`SwitchConfig::validate`], with every ingress pool by slice (index pool x slices + slice); there is at least one.
     ///
     /// # Errors
     /// The first [`ConfigError`] found.
@@ -255,10 +267,17 @@ impl SwitchConfig {
         {
             return Err(ConfigError::PcpMap { switch: switch(), pcp, priority });
         }
+        for (what, map) in [("priority group", &self.maps.group), ("queue", &self.maps.queue)] {
+            if let Some((class, &number)) =
+                map.iter().enumerate().find(|&(_, &n)| usize::from(n) >= PRIORITIES)
+            {
+                return Err(ConfigError::ClassMap { switch: switch(), class, what, number });
+            }
+        }
         if self.pause_quanta < PAUSE_QUANTA_MIN && self.all_priorities().any(|p| p.lossless) {
             return Err(ConfigError::PauseQuanta { switch: switch(), quanta: self.pause_quanta });
         }
-        self.check_egress_pools()?;
+        self.egress_cells()?;
         self.ingress_cells(total)
     }
 
@@ -277,7 +296,8 @@ impl SwitchConfig {
                     return Err(ConfigError::Alpha { switch: switch(), priority, field, num, den });
                 }
             }
-            if let Some(w) = p.wred.filter(|w| w.kmin > w.kmax || !(0.0..=1.0).contains(&w.pmax)) {
+            let wrong = |w: &&Wred| w.kmin > w.kmax || !(0.0..=1.0).contains(&w.pmax);
+            if let Some(w) = p.wred.iter().flatten().find(wrong) {
                 let (kmin, kmax) = (w.kmin.0, w.kmax.0);
                 return Err(ConfigError::Wred { switch: switch(), priority, kmin, kmax, pmax: w.pmax });
             }
@@ -307,22 +327,44 @@ impl SwitchConfig {
         Ok(())
     }
 
-    fn check_egress_pools(&self) -> Result<(), ConfigError> {
-        let cell = u64::from(self.cell);
+    /// Shared cells of every egress pool, by slice: index pool x slices + slice.
+    ///
+    /// # Errors
+    /// A pool whose queues reserve more than it has.
+    pub(super) fn egress_cells(&self) -> Result<Vec<u64>, ConfigError> {
+        let (cell, slices) = (u64::from(self.cell), self.slices.count());
+        let mut all = Vec::with_capacity(self.egress_pools.len() * slices);
         for (i, pool) in self.egress_pools.iter().enumerate() {
-            let mine = self.all_priorities().filter(|p| usize::from(p.egress_pool) == i);
-            let reserved: u64 = mine.map(|p| p.egress_reserved.0.div_ceil(cell)).sum();
-            if reserved > pool.size.0 / cell {
-                let text = format!(
-                    "egress pool {}: its queues reserve {} bytes of {}; enlarge it or lower what they reserve",
-                    pool.name,
-                    reserved * cell,
-                    pool.size.0
-                );
-                return Err(ConfigError::Pools { switch: self.name.clone(), text });
+            for slice in 0..slices {
+                let ports =
+                    (0..self.ports.len()).filter(|p| self.slices.holds_egress(slice, self.ports[*p].pipe));
+                let mine = ports
+                    .flat_map(|p| &self.of_port(p).priorities)
+                    .filter(|p| usize::from(p.egress_pool) == i);
+                let reserved: u64 = mine.map(|p| p.egress_reserved.0.div_ceil(cell)).sum();
+                let size = pool.size.0 / cell / slices as u64;
+                let Some(shared) = size.checked_sub(reserved) else {
+                    let text = format!(
+                        "egress pool {}: its queues reserve {} bytes of {}{}; enlarge it or lower what they reserve",
+                        pool.name,
+                        reserved * cell,
+                        size * cell,
+                        self.slice_text(),
+                    );
+                    return Err(ConfigError::Pools { switch: self.name.clone(), text });
+                };
+                all.push(shared);
             }
         }
-        Ok(())
+        Ok(all)
+    }
+
+    /// " in each of 4 slices" of a sliced buffer.
+    fn slice_text(&self) -> String {
+        match self.slices.count() {
+            1 => String::new(),
+            n => format!(" in each of {n} slices"),
+        }
     }
 
     fn ingress_cells(&self, total: u64) -> Result<(BufferCells, Vec<PoolCells>), ConfigError> {
@@ -333,44 +375,66 @@ impl SwitchConfig {
             let text = "two ingress pools want what the others leave; give all but one a size".into();
             return Err(ConfigError::Pools { switch: switch(), text });
         }
-        let reserved: u64 = self.all_priorities().map(|p| p.reserved.0.div_ceil(cell)).sum();
-        let mut headroom = 0u64;
-        for (i, pool) in pools.iter().enumerate() {
-            let mine = self.all_priorities().filter(|p| usize::from(p.pool) == i);
-            let own = || mine.map(|p| p.headroom().0.div_ceil(cell)).sum();
-            headroom = headroom.saturating_add(pool.headroom.map_or_else(own, |h| h.0 / cell));
-        }
-        let sized: u64 = pools.iter().filter_map(|p| p.shared).map(|s| s.0 / cell).sum();
-        let taken = reserved.saturating_add(headroom).saturating_add(sized);
-        let Some(rest) = total.checked_sub(taken).filter(|_| total > 0) else {
-            return Err(ConfigError::BufferTooSmall {
-                switch: switch(),
-                reserved: reserved.saturating_mul(cell),
-                headroom: headroom.saturating_mul(cell),
-                pools: match sized {
+        let slices = self.slices.count();
+        let part = |b: Bytes| b.0 / cell / slices as u64;
+        let mut all = vec![PoolCells { shared: 0, headroom: None }; pools.len() * slices];
+        let mut sums =
+            BufferCells { total: total / slices as u64 * slices as u64, reserved: 0, headroom: 0, shared: 0 };
+        for slice in 0..slices {
+            let ports =
+                (0..self.ports.len()).filter(|p| self.slices.holds_ingress(slice, self.ports[*p].pipe));
+            let groups: Vec<&PriorityConfig> = ports.flat_map(|p| &self.of_port(p).priorities).collect();
+            let reserved: u64 = groups.iter().map(|p| p.reserved.0.div_ceil(cell)).sum();
+            let mut headroom = 0u64;
+            for (i, pool) in pools.iter().enumerate() {
+                let mine = groups.iter().filter(|p| usize::from(p.pool) == i);
+                let own = || mine.map(|p| p.headroom().0.div_ceil(cell)).sum();
+                headroom = headroom.saturating_add(pool.headroom.map_or_else(own, part));
+            }
+            let sized: u64 = pools.iter().filter_map(|p| p.shared).map(part).sum();
+            let taken = reserved.saturating_add(headroom).saturating_add(sized);
+            let Some(rest) = (total / slices as u64).checked_sub(taken).filter(|_| total > 0) else {
+                let pools = match sized {
                     0 => String::new(),
                     n => format!(" and pools of {} bytes", n.saturating_mul(cell)),
-                },
-                ports: self.ports.len(),
-                buffer: self.buffer.0,
-            });
-        };
-        let one = |p: &IngressPool| PoolCells {
-            shared: p.shared.map_or(rest, |s| s.0 / cell),
-            headroom: p.headroom.map(|h| h.0 / cell),
-        };
-        let pools: Vec<PoolCells> = pools.iter().map(one).collect();
-        let shared = pools.iter().map(|p| p.shared).sum();
-        Ok((BufferCells { total, reserved, headroom, shared }, pools))
+                };
+                return Err(ConfigError::BufferTooSmall {
+                    switch: switch(),
+                    reserved: reserved.saturating_mul(cell),
+                    headroom: headroom.saturating_mul(cell),
+                    pools: pools + &self.slice_text(),
+                    ports: self.ports.len(),
+                    buffer: self.buffer.0 / slices as u64,
+                });
+            };
+            for (i, p) in pools.iter().enumerate() {
+                let shared = p.shared.map_or(rest, part);
+                all[i * slices + slice] = PoolCells { shared, headroom: p.headroom.map(part) };
+                sums.shared += shared;
+            }
+            sums.reserved = sums.reserved.saturating_add(reserved);
+            sums.headroom = sums.headroom.saturating_add(headroom);
+        }
+        Ok((sums, all))
     }
 
-    /// Bytes of the shared pool of a priority's group, as the dynamic threshold sees it.
+    /// Shared bytes of an ingress pool.
     ///
     /// # Errors
     /// As [`SwitchConfig::validate`].
     pub fn shared_size_of(&self, pool: u8) -> Result<Bytes, ConfigError> {
+        let (pools, slices) = (self.divide()?.1, self.slices.count());
+        let mine = pools.iter().skip(usize::from(pool) * slices).take(slices);
+        Ok(Bytes(mine.map(|p| p.shared).sum::<u64>() * u64::from(self.cell)))
+    }
+
+    /// Shared bytes of an ingress pool in one slice of the buffer, as the dynamic threshold of a group sees them.
+    ///
+    /// # Errors
+    /// As [`SwitchConfig::validate`].
+    pub fn shared_size_in(&self, pool: u8, slice: usize) -> Result<Bytes, ConfigError> {
         let pools = self.divide()?.1;
-        let cells = pools.get(usize::from(pool)).map_or(0, |p| p.shared);
+        let cells = pools.get(usize::from(pool) * self.slices.count() + slice).map_or(0, |p| p.shared);
         Ok(Bytes(cells * u64::from(self.cell)))
     }
 
@@ -421,7 +485,7 @@ mod tests {
         assert!(refused(|c| c.dscp_map[26] = 8).contains("dscp 26"));
         assert!(refused(|c| c.pause_quanta = 2).contains("pause_quanta 2"));
         let wred = |c: &mut SwitchConfig| {
-            c.profiles[0].priorities[3].wred =
+            c.profiles[0].priorities[3].wred[0] =
                 Some(Wred { kmin: Bytes(2), kmax: Bytes(1), pmax: 0.1, ecn: true });
         };
         assert!(refused(wred).contains("kmin <= kmax"));

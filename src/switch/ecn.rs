@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::config::{MarkAt, PortProfile, Wred};
+use super::config::{COLORS, MarkAt, PortProfile, Wred};
 use crate::rng::Rng;
 use crate::rng::streams::Streams;
 
@@ -57,7 +57,7 @@ enum Coin {
 /// Decides which frames meet congestion. One coin per switch, seeded by the run.
 #[derive(Debug)]
 pub struct Marker {
-    /// By profile and priority.
+    /// By profile, queue and colour.
     ramps: Vec<Ramp>,
     at: MarkAt,
     coin: Coin,
@@ -66,8 +66,9 @@ pub struct Marker {
 impl Marker {
     /// The marker of switch number `index`.
     pub fn new(profiles: &[PortProfile], at: MarkAt, seed: u64, index: u16) -> Marker {
-        let ramp = |p: &super::config::PriorityConfig| p.wred.as_ref().map_or(OFF, Ramp::new);
-        let ramps = profiles.iter().flat_map(|p| p.priorities.iter().map(ramp)).collect();
+        let ramp = |w: &Option<Wred>| w.as_ref().map_or(OFF, Ramp::new);
+        let queues = profiles.iter().flat_map(|p| &p.priorities);
+        let ramps = queues.flat_map(|q| q.wred.iter().map(ramp)).collect();
         Marker { ramps, at, coin: Coin::Own(Rng::new(seed, "wred", u64::from(index))) }
     }
 
@@ -77,28 +78,33 @@ impl Marker {
         self.at
     }
 
-    /// True when WRED is on for the row (profile x 8 + priority) and `depth` is above kmin: only then is a coin worth
-    /// tossing.
+    /// Number of the curve for frames of a colour in the queue of a row (profile x 8 + queue).
     #[inline]
-    pub fn applies(&self, row: usize, depth: u32) -> bool {
-        u64::from(depth) > self.ramps[row].kmin
+    pub fn curve(row: usize, color: u8) -> usize {
+        row * COLORS + usize::from(color)
+    }
+
+    /// True when the curve is on and `depth` is above its kmin: only then is a coin worth tossing.
+    #[inline]
+    pub fn applies(&self, curve: usize, depth: u32) -> bool {
+        u64::from(depth) > self.ramps[curve].kmin
     }
 
     /// True when WRED marks frames that can be marked, false when it drops them like all others.
     #[inline]
-    pub fn marks(&self, row: usize) -> bool {
-        self.ramps[row].ecn
+    pub fn marks(&self, curve: usize) -> bool {
+        self.ramps[curve].ecn
     }
 
     /// Tosses the coin for one frame that sees a queue of `depth` bytes.
     #[inline]
-    pub fn hits(&mut self, row: usize, depth: u32) -> bool {
+    pub fn hits(&mut self, curve: usize, depth: u32) -> bool {
         match &mut self.coin {
             Coin::Own(coin) => {
-                let p = self.ramps[row].probability(u64::from(depth));
+                let p = self.ramps[curve].probability(u64::from(depth));
                 p >= CERTAIN || (p > 0 && coin.next_u64() >> 1 < p)
             }
-            Coin::Shared(coins) => toss(&self.ramps[row], u64::from(depth), coins),
+            Coin::Shared(coins) => toss(&self.ramps[curve], u64::from(depth), coins),
         }
     }
 
@@ -131,10 +137,13 @@ mod tests {
     use crate::switch::testing::config;
     use crate::units::Bytes;
 
+    /// Curve of green frames in queue 3.
+    const GREEN_3: usize = 3 * COLORS;
+
     fn marker(kmin: u64, kmax: u64, pmax: f64, seed: u64) -> Marker {
         let mut c = config(1, 100);
         c.profiles[0].priorities[3].wred =
-            Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax, ecn: true });
+            [Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax, ecn: true }), None, None];
         Marker::new(&c.profiles, MarkAt::Dequeue, seed, 0)
     }
 
@@ -148,7 +157,7 @@ mod tests {
         for eighth in 0..=8u64 {
             let depth = kmin + (kmax - kmin) * eighth / 8;
             let p = pmax * eighth as f64 / 8.0;
-            let hits = (0..n).filter(|_| m.hits(3, depth as u32)).count() as f64;
+            let hits = (0..n).filter(|_| m.hits(GREEN_3, depth as u32)).count() as f64;
             let mean = p * f64::from(n);
             let bound = 4.5 * (mean * (1.0 - p)).sqrt();
             assert!((hits - mean).abs() <= bound, "seed {SEED}, depth {depth}: {hits} hits, {mean} expected");
@@ -158,10 +167,10 @@ mod tests {
     #[test]
     fn nothing_below_kmin_everything_above_kmax() {
         let mut m = marker(100_000, 400_000, 0.2, 1);
-        assert!((0..1000).all(|_| !m.hits(3, 100_000)));
-        assert!((0..1000).all(|_| m.hits(3, 400_001)));
-        assert!((0..1000).all(|_| !m.hits(4, 10_000_000)), "no WRED on other priorities");
+        assert!((0..1000).all(|_| !m.hits(GREEN_3, 100_000)));
+        assert!((0..1000).all(|_| m.hits(GREEN_3, 400_001)));
+        assert!((0..1000).all(|_| !m.hits(GREEN_3 + 3, 10_000_000)), "no WRED on other priorities");
         let mut step = marker(30_000, 30_000, 1.0, 1); // DCTCP: kmin = kmax
-        assert!(!step.hits(3, 30_000) && step.hits(3, 30_001));
+        assert!(!step.hits(GREEN_3, 30_000) && step.hits(GREEN_3, 30_001));
     }
 }

@@ -1,7 +1,8 @@
 //! What a switch reads from and writes to the bytes of a frame.
 
+use super::config::Color;
 use super::route::{AddressMap, with_dest_qp};
-use crate::frame::{Frame, HEAD_MAX, flags};
+use crate::frame::{COLOR_SHIFT, Frame, HEAD_MAX, flags};
 use crate::limits::PRIORITIES;
 use crate::measure::record::DropReason;
 use crate::wire::fast::{self, Fast, Kind};
@@ -24,10 +25,15 @@ pub enum Seen {
 pub struct Maps<'a> {
     /// Endpoints by address.
     pub addresses: &'a AddressMap,
-    /// Priority by DSCP.
+    /// Traffic class and colour by DSCP, see [`classifier`].
     pub dscp: &'a [u8; 64],
     /// The entropy of a flow knows its destination queue pair.
     pub hash_dest_qp: bool,
+}
+
+/// Traffic class and colour of every DSCP, as [`crate::frame::FrameMeta::priority`] has them.
+pub fn classifier(classes: &[u8; 64], colors: &[Color; 64]) -> [u8; 64] {
+    std::array::from_fn(|dscp| classes[dscp] & 7 | (colors[dscp] as u8) << COLOR_SHIFT)
 }
 
 /// As [`read`] for the common frame, which is to be forwarded; `None` for any other.
@@ -37,7 +43,7 @@ pub fn read_usual(frame: &mut impl Frame, maps: &Maps) -> Option<Result<(), Drop
     Some(note(frame, &seen, maps))
 }
 
-/// Classifies a frame at its first switch. Its priority is that of its DSCP, or of its VLAN tag's code point where `pcp`
+/// Classifies a frame at its first switch. Its traffic class is that of its DSCP, or of its VLAN tag's code point where `pcp`
 /// trusts that (SONiC does not by default).
 ///
 /// # Errors
@@ -54,7 +60,8 @@ pub fn read(frame: &mut impl Frame, maps: &Maps, pcp: Option<&[u8; PRIORITIES]>)
     note(frame, &seen, maps)?;
     // Only here: the common frame has no tag, so it never asks.
     if let (Some(map), Some(tag)) = (pcp, seen.vlan) {
-        frame.meta_mut().priority = map[usize::from(tag.pcp & 7)];
+        let meta = frame.meta_mut();
+        meta.priority = meta.priority & !7 | map[usize::from(tag.pcp & 7)] & 7;
     }
     Ok(Seen::Forward)
 }

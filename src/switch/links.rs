@@ -29,52 +29,62 @@ impl<F: Frame> Switch<F> {
         self.router = self.router.with_routes(routes);
     }
 
-    /// Why an ingress goes to XOFF: the deepest queue of the priority when it holds frames of that ingress among its
-    /// first, otherwise the queue that the last frame joined.
+    /// Why the group of a traffic class goes to XOFF at an ingress: the deepest queue of the class when it holds frames of
+    /// that group among its first, otherwise the queue that the last frame joined.
     #[cold]
-    pub(super) fn blame(&self, ingress: u16, own: u16, priority: u8) -> XoffCause {
-        let depth = |port: &u16| self.queues.depth_bytes(slot(*port, priority));
+    pub(super) fn blame(&self, ingress: u16, own: u16, class: u8) -> XoffCause {
+        let (queue, group) = (self.maps.queue_of(class) as u8, self.maps.group_of(class) as u8);
+        let depth = |port: &u16| self.queues.depth_bytes(slot(*port, queue));
         let deepest = (0..self.ports.len() as u16).max_by_key(depth).unwrap_or(own);
-        let holds = self.queues.ingresses(slot(deepest, priority)).take(BLAME_DEPTH).any(|i| i == ingress);
+        let holds = self.holds(deepest, queue, BLAME_DEPTH, slot(ingress, group));
         let egress = if holds { deepest } else { own };
-        let paused = self.ports[usize::from(egress)].excused & (1 << priority) != 0;
-        XoffCause { switch: self.index, ingress, egress, priority, paused }
+        let paused = self.ports[usize::from(egress)].excused & (1 << queue) != 0;
+        XoffCause { switch: self.index, ingress, egress, priority: class, paused }
     }
 
-    /// Queues that have frames and may not send: (port, priority).
+    /// True when one of the first `among` frames of a queue is charged to the group of this slot.
+    fn holds(&self, port: u16, queue: u8, among: usize, group: usize) -> bool {
+        let mut places = self.queues.groups(slot(port, queue)).take(among);
+        places.any(|place| self.mmu.slot(usize::from(place)) == group)
+    }
+
+    /// Queues that have frames and may not send: (port, queue).
     pub fn paused_queues(&self) -> impl Iterator<Item = (u16, u8)> {
         self.ports
             .iter()
             .enumerate()
-            .flat_map(|(p, port)| super::bits(port.stopped()).map(move |priority| (p as u16, priority as u8)))
+            .flat_map(|(p, port)| super::bits(port.stopped()).map(move |queue| (p as u16, queue as u8)))
     }
 
-    /// Priorities whose groups keep this priority of the far end of a port silent: it was told so, and that has not been
-    /// taken back. Each of them has to let go.
-    pub fn held_by(&self, port: u16, priority: u8) -> u8 {
+    /// Groups that keep a queue of the far end of a port silent, a bit each: it was told so, and that has not been taken
+    /// back. Each of them has to let go. The far end is taken to have the same maps.
+    pub fn held_by(&self, port: u16, queue: u8) -> u8 {
         let state = &self.ports[usize::from(port)];
-        let speaks = state.pfc.holds_back() & 1 << self.flow_control.speaker(priority);
+        let speaks = state.pfc.holds_back();
         match self.flow_control {
-            FlowControl::Pfc => speaks,
-            FlowControl::Global => state.stopping * u8::from(speaks != 0),
+            FlowControl::Pfc => super::bits(speaks & self.maps.into_queue(usize::from(queue)))
+                .fold(0, |groups, class| groups | 1 << self.maps.group_of(class as u8)),
+            FlowControl::Global => state.stopping * u8::from(speaks & 1 != 0),
         }
     }
 
-    /// Egress ports with frames of one priority that came in by `ingress`. Cost: a look at every frame of the priority.
-    pub fn queues_from(&self, ingress: u16, priority: u8) -> Vec<u16> {
-        let has = |port: &u16| self.queues.ingresses(slot(*port, priority)).any(|i| i == ingress);
-        (0..self.ports.len() as u16).filter(has).collect()
+    /// Queues (port, queue) with frames of one group of an ingress. Cost: a look at every frame of the queues it feeds.
+    pub fn queues_from(&self, ingress: u16, group: u8) -> Vec<(u16, u8)> {
+        let fed = super::bits(self.maps.into_group(usize::from(group)))
+            .fold(0u8, |queues, class| queues | 1 << self.maps.queue_of(class as u8));
+        let all = (0..self.ports.len() as u16).flat_map(|p| super::bits(fed).map(move |q| (p, q as u8)));
+        all.filter(|(p, q)| self.holds(*p, *q, usize::MAX, slot(ingress, group))).collect()
     }
 
     /// Frames that a queue has sent.
-    pub fn sent_frames(&self, port: u16, priority: u8) -> u64 {
-        self.queues.sent(slot(port, priority)).frames
+    pub fn sent_frames(&self, port: u16, queue: u8) -> u64 {
+        self.queues.sent(slot(port, queue)).frames
     }
 
     /// Frames in one queue. Cost: a look at each.
-    pub fn queued_frames(&self, port: u16, priority: u8) -> u64 {
-        debug_assert!(usize::from(priority) < PRIORITIES);
-        self.queues.ingresses(slot(port, priority)).count() as u64
+    pub fn queued_frames(&self, port: u16, queue: u8) -> u64 {
+        debug_assert!(usize::from(queue) < PRIORITIES);
+        self.queues.groups(slot(port, queue)).count() as u64
     }
 }
 

@@ -19,10 +19,13 @@
 //!   both limits bind only frames that need shared cells. With egress pools a queue holds its reserved cells first and
 //!   then shared cells of its egress pool; a frame has to be admitted on both sides.
 //!
+//! Where the buffer is sliced ([`Slices`]) every slice has its part of the pools, and a group its own count, reserved cells
+//! and headroom in each; its far end is told to stop when it is over the threshold in one, and to go on when it is so in none.
+//!
 //! Ports with equal settings share one row of limits, which each group names, so limits per port cost a frame nothing.
 //! All arithmetic is on whole cells; thresholds are compared as products, never divided.
 
-use super::config::{ConfigError, FCS_BYTES, Limit, PoolCells, PriorityConfig, SwitchConfig};
+use super::config::{ConfigError, FCS_BYTES, Limit, PoolCells, PriorityConfig, Slices, SwitchConfig};
 use crate::frame::flags;
 use crate::hint::prefetch;
 use crate::limits::PRIORITIES;
@@ -53,7 +56,7 @@ impl Threshold {
     }
 }
 
-/// Limits of one priority on the ports of one profile, in cells.
+/// Limits of the group and the queue of one number on the ports of one profile in one slice, in cells.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     shared: Threshold,
@@ -69,10 +72,11 @@ struct Limits {
 }
 
 impl Limits {
-    fn new(p: &PriorityConfig, cell: u64, egress_pools: bool) -> Limits {
+    /// `slice`: which of how many. `unlimited`: a queue without a limit of its own has none.
+    fn new(p: &PriorityConfig, cell: u64, slice: (u8, u8), unlimited: bool) -> Limits {
         // Fits: `validate` keeps the sums below 2^31; offset and floor are only ever compared.
         let cells = |bytes: u64| u32::try_from(bytes.div_ceil(cell)).unwrap_or(u32::MAX >> 1);
-        let own = if p.lossless || egress_pools { Limit::Pool } else { p.limit };
+        let own = if unlimited { Limit::Pool } else { p.limit };
         Limits {
             shared: Threshold::new(p.limit, cell),
             egress: Threshold::new(p.egress_limit.unwrap_or(own), cell),
@@ -82,10 +86,15 @@ impl Limits {
             xon: u32::try_from(p.xon.0 / cell).unwrap_or(u32::MAX >> 1),
             egress_reserved: cells(p.egress_reserved.0),
             lossless: p.lossless,
-            pool: p.pool,
-            egress_pool: p.egress_pool,
+            pool: p.pool * slice.1 + slice.0,
+            egress_pool: p.egress_pool * slice.1 + slice.0,
         }
     }
+}
+
+/// The bits of a mask, lowest first.
+fn bits_of(mask: u8) -> impl Iterator<Item = bool> {
+    (0..PRIORITIES).map(move |bit| mask & 1 << bit != 0)
 }
 
 /// An ingress pool, in cells.
@@ -133,9 +142,9 @@ pub struct Peaks {
     pub buffer: u32,
     /// Shared pool.
     pub shared: u32,
-    /// Headroom of one priority group.
+    /// Headroom of one priority group, in one slice.
     pub headroom: u32,
-    /// Shared cells of one priority group.
+    /// Shared cells of one priority group, in one slice.
     pub group: u32,
 }
 
@@ -148,17 +157,25 @@ pub struct Admitted {
     pub flags: u8,
 }
 
-/// The memory management unit of one switch. Groups and queues are numbered `port * 8 + priority`.
+/// The memory management unit of one switch. A group or queue is known by its slot, `port * 8 + number`; where the buffer
+/// is sliced it has a place in every slice, [`Mmu::place`].
 #[derive(Debug)]
 pub struct Mmu {
     groups: Vec<Group>,
-    /// Rows by profile and priority.
+    /// Rows by profile, number and slice.
     limits: Vec<Limits>,
+    /// By pool and slice.
     pools: Vec<Pool>,
-    /// Empty without egress pools.
+    /// The same; empty without egress pools.
     egress_pools: Vec<Shared>,
-    /// Priorities whose queues have a limit of their own, on any port.
+    /// Numbers of queues that have a limit of their own, on any port, a bit each.
     egress_limited: u8,
+    /// log2 of the number of slices.
+    slice_bits: u32,
+    slices: Slices,
+    /// Pipe of every port, and cells of every queue by place; empty where the buffer is whole.
+    pipes: Vec<u8>,
+    queued: Vec<u32>,
     shared_size: u32,
     shared_used: u32,
     headroom_used: u32,
@@ -178,32 +195,36 @@ impl Mmu {
     /// As [`SwitchConfig::validate`].
     pub fn new(config: &SwitchConfig) -> Result<Mmu, ConfigError> {
         let (cells, pools) = config.divide()?;
-        let cell = u64::from(config.cell);
+        let (cell, slices) = (u64::from(config.cell), config.slices.count());
         let egress = !config.egress_pools.is_empty();
         let rows = config.profiles.iter().flat_map(|p| &p.priorities);
-        let limits: Vec<Limits> = rows.map(|p| Limits::new(p, cell, egress)).collect();
-        let group = |(port, priority): (usize, usize)| Group {
-            limits: (usize::from(config.ports[port].profile) * PRIORITIES + priority) as u16,
-            ..Group::default()
+        let limits: Vec<Limits> = rows
+            .zip(config.profiles.iter().flat_map(|p| bits_of(config.maps.lossless_queues(p))))
+            .flat_map(|(p, kept)| {
+                (0..slices).map(move |s| Limits::new(p, cell, (s as u8, slices as u8), egress || kept))
+            })
+            .collect();
+        let place = |place: usize| {
+            let (slot, slice) = (place / slices, place % slices);
+            let profile = usize::from(config.ports[slot / PRIORITIES].profile);
+            let row = profile * PRIORITIES + slot % PRIORITIES;
+            Group { limits: (row * slices + slice) as u16, ..Group::default() }
         };
-        let slots = (0..config.ports.len()).flat_map(|port| (0..PRIORITIES).map(move |p| (port, p)));
+        let places = config.ports.len() * PRIORITIES * slices;
         let limited = limits.iter().enumerate().filter(|(_, l)| l.egress.den > 0 || egress);
-        let egress_limited = limited.fold(0, |mask, (row, _)| mask | 1 << (row % PRIORITIES));
-        let pool = |(i, p): (usize, &super::config::EgressPool)| {
-            let mine = slots.clone().map(|(port, p)| &config.of_port(port).priorities[p]);
-            let reserved: u64 = mine
-                .filter(|p| usize::from(p.egress_pool) == i)
-                .map(|p| p.egress_reserved.0.div_ceil(cell))
-                .sum();
-            let size = (p.size.0 / cell).saturating_sub(reserved);
-            Shared { size: u32::try_from(size).unwrap_or(u32::MAX), used: 0 }
-        };
+        let egress_limited = limited.fold(0, |mask, (row, _)| mask | 1 << (row / slices % PRIORITIES));
+        let shared = |size: u64| Shared { size: u32::try_from(size).unwrap_or(u32::MAX), used: 0 };
+        let sliced = slices > 1;
         Ok(Mmu {
-            groups: slots.clone().map(group).collect(),
+            groups: (0..places).map(place).collect(),
             limits,
             pools: pools.into_iter().map(Pool::new).collect(),
-            egress_pools: config.egress_pools.iter().enumerate().map(pool).collect(),
+            egress_pools: config.egress_cells()?.into_iter().map(shared).collect(),
             egress_limited,
+            slice_bits: config.slices.bits(),
+            slices: config.slices,
+            pipes: config.ports.iter().map(|p| p.pipe).filter(|_| sliced).collect(),
+            queued: vec![0; if sliced { places } else { 0 }],
             shared_size: u32::try_from(cells.shared).unwrap_or(u32::MAX),
             shared_used: 0,
             headroom_used: 0,
@@ -215,10 +236,41 @@ impl Mmu {
         })
     }
 
-    /// Asks for the row of a group.
+    /// Asks for the row of the group in a slot.
     #[inline]
-    pub fn expect(&self, group: usize) {
-        prefetch(self.groups.as_ptr().wrapping_add(group));
+    pub fn expect(&self, slot: usize) {
+        prefetch(self.groups.as_ptr().wrapping_add(slot << self.slice_bits));
+    }
+
+    /// Places of a group and a queue, by their slots, for a frame from one to the other.
+    #[inline]
+    pub fn places(&self, group: usize, queue: usize) -> (usize, usize) {
+        if self.slice_bits == 0 {
+            return (group, queue);
+        }
+        let pipe = |slot: usize| self.pipes[slot / PRIORITIES];
+        let slice = self.slices.of_pipes(pipe(group), pipe(queue));
+        (self.place(group, slice), self.place(queue, slice))
+    }
+    /// Place of a slot in a slice.
+    #[inline]
+    fn place(&self, slot: usize, slice: usize) -> usize {
+        slot << self.slice_bits | slice
+    }
+    /// Slot of a place.
+    #[inline]
+    pub fn slot(&self, place: usize) -> usize {
+        place >> self.slice_bits
+    }
+    /// Place of a queue in the slice in which this place of a group is.
+    #[inline]
+    pub fn beside(&self, queue: usize, place: usize) -> usize {
+        self.place(queue, place & ((1 << self.slice_bits) - 1))
+    }
+    /// Places of a slot in all slices.
+    #[inline]
+    fn all_places(&self, slot: usize) -> std::ops::Range<usize> {
+        slot << self.slice_bits..(slot + 1) << self.slice_bits
     }
 
     /// Bytes of a frame in buffers and counters: with padding and FCS.
@@ -240,7 +292,8 @@ impl Mmu {
         cells.min(u64::from(u16::MAX)) as u16
     }
 
-    /// Charges a frame of `cells` to `group` and, with egress pools, to `queue`, which holds `queue_cells` already.
+    /// Charges a frame of `cells` to `group` and, with egress pools, to `queue`, which holds `queue_cells` already; both by
+    /// place.
     ///
     /// # Errors
     /// [`DropReason::Threshold`] or [`DropReason::Buffer`], for lossless groups also [`DropReason::Headroom`].
@@ -252,7 +305,9 @@ impl Mmu {
         queue: usize,
         queue_cells: u32,
     ) -> Result<Admitted, DropReason> {
-        let limited = self.egress_limited & (1 << (queue % PRIORITIES)) != 0;
+        let limited = self.egress_limited & (1 << (self.slot(queue) % PRIORITIES)) != 0;
+        // Of a sliced buffer only what the queue holds in this slice counts.
+        let queue_cells = self.queued.get(queue).copied().unwrap_or(queue_cells);
         let queue_row = if limited { self.groups[queue].limits } else { 0 };
         let g = &mut self.groups[group];
         let limits = &self.limits[usize::from(g.limits)];
@@ -309,7 +364,7 @@ impl Mmu {
             self.shared_used += take;
             lossless && g.used >= limits.reserved && !limits.shared.allows(shared_after + 1, free - take)
         };
-        let xoff = reached && !g.xoff;
+        let mut xoff = reached && !g.xoff;
         g.xoff |= reached;
         self.total_used += cells;
         let p = &mut self.peaks;
@@ -323,7 +378,16 @@ impl Mmu {
             p.headroom = p.headroom.max(g.headroom);
             p.group = p.group.max(g.used.saturating_sub(limits.reserved));
         }
+        if self.slice_bits > 0 {
+            self.queued[queue] += cells;
+            xoff = xoff && self.only_here(group);
+        }
         Ok(Admitted { xoff, flags: place })
+    }
+
+    /// True when the group of this place is in XOFF in no other slice: the message is about all of them.
+    fn only_here(&self, place: usize) -> bool {
+        self.all_places(self.slot(place)).all(|p| p == place || !self.groups[p].xoff)
     }
 
     /// A frame for which there was no headroom has crossed the threshold of its group all the same; true when the group has
@@ -333,14 +397,19 @@ impl Mmu {
         let g = &mut self.groups[group];
         let crossed = !g.xoff && g.used + g.headroom > 0;
         g.xoff |= crossed;
-        crossed
+        crossed && self.only_here(group)
     }
 
     /// Gives the cells of a leaving frame back; `queue_cells` is what is left behind it in `queue`. True when the group
-    /// has just gone from XOFF to XON.
+    /// has just gone from XOFF to XON, in all slices.
     #[inline(always)]
     pub fn release(&mut self, group: usize, cells: u16, queue: usize, queue_cells: u32) -> bool {
         let cells = u32::from(cells);
+        let mut queue_cells = queue_cells;
+        if self.slice_bits > 0 {
+            self.queued[queue] -= cells;
+            queue_cells = self.queued[queue];
+        }
         if !self.egress_pools.is_empty() {
             self.release_egress(queue, cells, queue_cells);
         }
@@ -359,7 +428,7 @@ impl Mmu {
         pool.used -= from_shared;
         self.shared_used -= from_shared;
         self.total_used -= cells;
-        g.xoff && self.try_xon(group)
+        g.xoff && self.try_xon_in(group)
     }
 
     #[inline(never)]
@@ -371,9 +440,14 @@ impl Mmu {
         }
     }
 
-    /// Looks whether a group in XOFF may go on under the threshold of this moment; true when it has just changed.
+    /// Looks whether the group of a slot may go on under the threshold of this moment; true when it has just changed.
+    pub fn try_xon(&mut self, slot: usize) -> bool {
+        self.all_places(slot).fold(false, |went_on, place| self.try_xon_in(place) || went_on)
+    }
+
+    /// The same in one slice; true when the group has just gone to XON in all.
     #[inline(never)]
-    pub fn try_xon(&mut self, group: usize) -> bool {
+    fn try_xon_in(&mut self, group: usize) -> bool {
         let g = &mut self.groups[group];
         let limits = &self.limits[usize::from(g.limits)];
         let pool = &self.pools[usize::from(limits.pool)];
@@ -383,26 +457,28 @@ impl Mmu {
             && (shared <= limits.xon
                 || limits.shared.allows(shared + limits.xon_offset, pool.size - pool.used));
         g.xoff &= !go;
-        go
+        go && self.only_here(group)
     }
 
-    /// True while the group is in XOFF.
+    /// True while the group of a slot is in XOFF, in any slice.
     #[inline]
-    pub fn is_xoff(&self, group: usize) -> bool {
-        self.groups[group].xoff
+    pub fn is_xoff(&self, slot: usize) -> bool {
+        self.groups[self.all_places(slot)].iter().any(|g| g.xoff)
     }
-    /// True when frames of this group are never to be lost.
+    /// True when frames of the group of a slot are never to be lost.
     #[inline]
-    pub fn is_lossless(&self, group: usize) -> bool {
-        self.limits[usize::from(self.groups[group].limits)].lossless
+    pub fn is_lossless(&self, slot: usize) -> bool {
+        self.limits[usize::from(self.groups[self.place(slot, 0)].limits)].lossless
     }
     /// Cells of an ingress pool: (size, in use, shared headroom in use).
     pub fn pool_used(&self, pool: usize) -> (u32, u32, u32) {
-        self.pools.get(pool).map_or((0, 0, 0), |p| (p.size, p.used, p.headroom_used))
+        let parts = self.pools.iter().skip(self.place(pool, 0)).take(1 << self.slice_bits);
+        parts.fold((0, 0, 0), |all, p| (all.0 + p.size, all.1 + p.used, all.2 + p.headroom_used))
     }
     /// Shared cells of an egress pool: (size, in use).
     pub fn egress_pool_used(&self, pool: usize) -> (u32, u32) {
-        self.egress_pools.get(pool).map_or((0, 0), |p| (p.size, p.used))
+        let parts = self.egress_pools.iter().skip(self.place(pool, 0)).take(1 << self.slice_bits);
+        parts.fold((0, 0), |all, p| (all.0 + p.size, all.1 + p.used))
     }
     /// Size of all shared pools, cells.
     pub fn shared_size(&self) -> u32 {
@@ -420,13 +496,22 @@ impl Mmu {
     pub fn total_used(&self) -> u32 {
         self.total_used
     }
-    /// Cells of one group: (reserved and shared, headroom).
-    pub fn group_used(&self, group: usize) -> (u32, u32) {
-        (self.groups[group].used, self.groups[group].headroom)
+    /// Cells of the group of a slot: (reserved and shared, headroom).
+    pub fn group_used(&self, slot: usize) -> (u32, u32) {
+        let places = self.groups[self.all_places(slot)].iter();
+        places.fold((0, 0), |all, g| (all.0 + g.used, all.1 + g.headroom))
     }
-    /// What the shared cells of a group may come to while its pool is as it is.
-    pub fn limit(&self, group: usize) -> u64 {
-        let limits = &self.limits[usize::from(self.groups[group].limits)];
+    /// What the shared cells of the group of a slot may come to while its pool is as it is, in all slices it may use.
+    pub fn limit(&self, slot: usize) -> u64 {
+        let mine = |place: &usize| match self.pipes.get(slot / PRIORITIES) {
+            Some(&pipe) => self.slices.holds_ingress(place & ((1 << self.slice_bits) - 1), pipe),
+            None => true,
+        };
+        self.all_places(slot).filter(mine).map(|place| self.limit_in(place)).sum()
+    }
+
+    fn limit_in(&self, place: usize) -> u64 {
+        let limits = &self.limits[usize::from(self.groups[place].limits)];
         let pool = &self.pools[usize::from(limits.pool)];
         let Threshold { num, den, plus } = limits.shared;
         let product = u64::from(pool.size - pool.used) * num + plus;

@@ -17,6 +17,7 @@ mod ecn;
 mod headers;
 mod links;
 pub mod mmu;
+mod pausing;
 mod pfc;
 mod port;
 mod queues;
@@ -28,7 +29,7 @@ mod watchdog;
 use std::convert::Infallible;
 
 pub use self::config::buffer_frames_max;
-use self::config::{ConfigError, FlowControl, MarkAt, SwitchConfig};
+use self::config::{ClassMaps, ConfigError, FlowControl, MarkAt, SwitchConfig};
 use self::ecn::Marker;
 pub use self::ecn::SharedCoins;
 use self::headers::Seen;
@@ -40,13 +41,12 @@ use self::queues::{Entry, Queues};
 pub use self::route::{AddressMap, Routes};
 use self::route::{Choice, Router};
 use self::sched::Scheduler;
-use crate::frame::{Fill, Frame, FramePool, flags};
+use crate::frame::{COLOR_SHIFT, Fill, Frame, FramePool, flags};
 use crate::hint::prefetch;
 use crate::limits::PRIORITIES;
 use crate::measure::record::{DropReason, Record};
 use crate::measure::stats::{SwitchPortStats, SwitchStats};
 use crate::units::{FRAME_LEN_MIN, FrameLen, Span, Time};
-use crate::wire::pfc::PfcFrame;
 
 /// What became of a frame.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub struct SwitchState {
     pub shared_bytes: u64,
     /// Bytes in all headrooms.
     pub headroom_bytes: u64,
-    /// (port, priority, bytes) of queues that are not empty.
+    /// (port, queue, bytes) of queues that are not empty.
     pub queues: Vec<(u16, u8, u64)>,
     /// Priority groups that hold something or are in XOFF.
     pub groups: Vec<GroupState>,
@@ -78,7 +78,7 @@ pub struct SwitchState {
 pub struct GroupState {
     /// Ingress port.
     pub port: u16,
-    /// Priority.
+    /// Its number, 0 to 7.
     pub priority: u8,
     /// Reserved and shared bytes in use.
     pub used_bytes: u64,
@@ -104,8 +104,12 @@ pub struct Switch<F> {
     marker: Marker,
     sched: Scheduler,
     addresses: AddressMap,
+    /// Traffic class and colour.
     dscp_map: [u8; 64],
     pcp_map: Option<[u8; PRIORITIES]>,
+    maps: ClassMaps,
+    /// Traffic classes that feed each group, a bit each: an XOFF of the group names them.
+    voices: [u8; PRIORITIES],
     hash_dest_qp: bool,
     pause_quanta: u16,
     flow_control: FlowControl,
@@ -127,10 +131,16 @@ pub struct Switch<F> {
     flushed: (u64, u64),
 }
 
-/// Number of the queue or priority group of a priority on a port.
+/// Slot of the queue or priority group of this number on a port.
 #[inline]
-fn slot(port: u16, priority: u8) -> usize {
-    usize::from(port) * PRIORITIES + usize::from(priority)
+fn slot(port: u16, number: u8) -> usize {
+    usize::from(port) * PRIORITIES + usize::from(number)
+}
+
+/// Port and number of a slot.
+#[inline]
+fn port_of(slot: usize) -> (u16, u8) {
+    ((slot / PRIORITIES) as u16, (slot % PRIORITIES) as u8)
 }
 
 impl<F: Frame> Switch<F> {
@@ -155,7 +165,7 @@ impl<F: Frame> Switch<F> {
         Ok(Switch {
             index,
             ports: (config.ports.iter().enumerate())
-                .map(|(i, p)| Port::new(p, config.of_port(i), config.pause_quanta))
+                .map(|(i, p)| Port::new(p, config.of_port(i), &config.maps, config.pause_quanta))
                 .collect(),
             queues: Queues::new(n, buffer_frames_max(&config)),
             mmu,
@@ -163,8 +173,10 @@ impl<F: Frame> Switch<F> {
             marker: Marker::new(&config.profiles, config.mark_at, config.seed, index),
             sched: Scheduler::new(&config),
             addresses,
-            dscp_map: config.dscp_map,
+            dscp_map: headers::classifier(&config.dscp_map, &config.dscp_color),
             pcp_map: config.pcp_map,
+            maps: config.maps,
+            voices: std::array::from_fn(|group| config.maps.into_group(group)),
             hash_dest_qp: config.hash_dest_qp,
             pause_quanta: config.pause_quanta,
             flow_control: config.flow_control,
@@ -245,7 +257,8 @@ impl<F: Frame> Switch<F> {
             return Err(self.refuse(now, ingress, None, frame, reason, rec));
         }
         let meta = frame.meta();
-        let priority = meta.priority & 7;
+        let (class, color) = (usize::from(meta.priority & 7), meta.priority >> COLOR_SHIFT);
+        let (q, group) = (self.maps.queue[class], self.maps.group[class]);
         if meta.ttl <= 1 {
             return Err(self.refuse(now, ingress, None, frame, DropReason::Loop, rec));
         }
@@ -253,23 +266,24 @@ impl<F: Frame> Switch<F> {
         let (queues, ports) = (&self.queues, &self.ports);
         let load = |port: u16| {
             let rate = ports[usize::from(port)].egress.rate().bits_per_s / 1_000_000;
-            u64::from(queues.depth_bytes(slot(port, priority))) * 8_000_000 / rate.max(1)
+            u64::from(queues.depth_bytes(slot(port, q))) * 8_000_000 / rate.max(1)
         };
         let Some(egress) = self.router.egress(meta.dst, by, load) else {
             return Err(self.refuse(now, ingress, None, frame, DropReason::NoRoute, rec));
         };
 
-        let (queue, bit) = (slot(egress, priority), 1 << priority);
+        let (queue, bit) = (slot(egress, q), 1 << q);
         let port = &self.ports[usize::from(egress)];
         if self.watched && (port.dropping | self.ports[usize::from(ingress)].dropping) & bit != 0 {
             return Err(self.refuse_stuck(now, ingress, egress, frame, rec));
         }
         let depth = self.queues.depth(queue);
-        let (row, mut mark) = (usize::from(port.rows) + usize::from(priority), false);
-        if self.marker.applies(row, depth.bytes) {
-            let capable = self.marker.marks(row) && headers::is_ecn_capable(frame.head());
+        let (row, mut mark) = (usize::from(port.rows) + usize::from(q), false);
+        let curve = Marker::curve(row, color);
+        if self.marker.applies(curve, depth.bytes) {
+            let capable = self.marker.marks(curve) && headers::is_ecn_capable(frame.head());
             if ((!capable && !self.imitates) || self.marker.at() == MarkAt::Enqueue)
-                && self.marker.hits(row, depth.bytes)
+                && self.marker.hits(curve, depth.bytes)
             {
                 if !capable {
                     return Err(self.refuse(now, ingress, Some(egress), frame, DropReason::Wred, rec));
@@ -279,13 +293,13 @@ impl<F: Frame> Switch<F> {
         }
 
         let cells = self.mmu.cells(frame.len());
-        let group = slot(ingress, priority);
-        let admitted = match self.mmu.admit(group, cells, queue, depth.cells) {
+        let (group, held) = self.mmu.places(slot(ingress, group), queue);
+        let admitted = match self.mmu.admit(group, cells, held, depth.cells) {
             Ok(admitted) => admitted,
             Err(reason) => return Err(self.refuse_full(now, ingress, egress, frame, reason, rec)),
         };
         if mark {
-            self.set_ce(egress, priority, &mut frame);
+            self.set_ce(egress, q, &mut frame);
         }
         let meta = frame.meta_mut();
         meta.enqueued = now;
@@ -299,21 +313,22 @@ impl<F: Frame> Switch<F> {
             && let Some(link) = idle(egress)
         {
             self.queues.pass(queue, bytes);
-            rec.queue_depth(now, self.index, egress, priority, u64::from(bytes));
-            if self.mmu.release(group, cells, queue, 0) {
-                self.go_on(ingress, priority);
+            rec.queue_depth(now, self.index, egress, q, u64::from(bytes));
+            if self.mmu.release(group, cells, held, 0) {
+                self.go_on(group);
             }
             return Ok((link, frame));
         }
-        let depth = match self.queues.push(queue, Entry { frame, bytes, cells, ingress }) {
+        let entry = Entry { frame, bytes, cells, group: group as u16, color };
+        let depth = match self.queues.push(queue, entry) {
             Ok(depth) => u64::from(depth),
             Err(entry) => {
                 // The slab holds what the buffer holds; refusing is still better than losing count.
-                self.mmu.release(group, cells, queue, depth.cells);
+                self.mmu.release(group, cells, held, depth.cells);
                 return Err(self.refuse(now, ingress, Some(egress), entry.frame, DropReason::Buffer, rec));
             }
         };
-        rec.queue_depth(now, self.index, egress, priority, depth);
+        rec.queue_depth(now, self.index, egress, q, depth);
 
         let port = &mut self.ports[usize::from(egress)];
         port.waiting |= bit;
@@ -324,8 +339,8 @@ impl<F: Frame> Switch<F> {
         }
         self.wake(egress);
         if admitted.xoff {
-            rec.xoff(now, self.blame(ingress, egress, priority));
-            self.stop(ingress, priority);
+            rec.xoff(now, self.blame(ingress, egress, class as u8));
+            self.stop(group);
         }
         Err(Admit::Queued)
     }
@@ -341,9 +356,9 @@ impl<F: Frame> Switch<F> {
         let by = Choice { now: meta.arrive, hash: meta.hash, ingress };
         if let Some(egress) = self.router.likely(meta.dst, by) {
             prefetch(self.ports.as_ptr().wrapping_add(usize::from(egress)));
-            self.queues.expect(slot(egress, meta.priority & 7));
+            self.queues.expect(slot(egress, self.maps.queue[usize::from(meta.priority & 7)]));
         }
-        self.mmu.expect(slot(ingress, meta.priority & 7));
+        self.mmu.expect(slot(ingress, self.maps.group[usize::from(meta.priority & 7)]));
     }
 
     /// The egress link of a port is free at `now`: the next frame to send, if any. PFC frames go first and take link
@@ -385,28 +400,29 @@ impl<F: Frame> Switch<F> {
         let p = usize::from(egress);
         let port = &mut self.ports[p];
         let queues = &self.queues;
-        let priority = self.sched.pick(p, port.ready(), |q| queues.head_bytes(slot(egress, q)))?;
-        let queue = slot(egress, priority);
+        let q = self.sched.pick(p, port.ready(), |q| queues.head_bytes(slot(egress, q)))?;
+        let queue = slot(egress, q);
         self.last_queue = queue;
-        let (Entry { mut frame, bytes: _, cells, ingress }, behind) = self.queues.send(queue)?;
+        let (Entry { mut frame, bytes: _, cells, group, color }, behind) = self.queues.send(queue)?;
         if behind.bytes == 0 {
-            port.waiting &= !(1 << priority);
-            port.excused &= !(1 << priority);
-            self.sched.emptied(p, priority);
+            port.waiting &= !(1 << q);
+            port.excused &= !(1 << q);
+            self.sched.emptied(p, q);
         }
-        let open = port.sent(now, priority, frame.len());
+        let open = port.sent(now, q, frame.len());
         self.deadline = self.deadline.min(open);
-        let row = usize::from(port.rows) + usize::from(priority);
+        let curve = Marker::curve(usize::from(port.rows) + usize::from(q), color);
         if self.marker.at() == MarkAt::Dequeue
-            && self.marker.applies(row, behind.bytes)
-            && self.marker.marks(row)
+            && self.marker.applies(curve, behind.bytes)
+            && self.marker.marks(curve)
             && headers::is_ecn_capable(frame.head())
-            && self.marker.hits(row, behind.bytes)
+            && self.marker.hits(curve, behind.bytes)
         {
-            self.set_ce(egress, priority, &mut frame);
+            self.set_ce(egress, q, &mut frame);
         }
-        if self.mmu.release(slot(ingress, priority), cells, queue, behind.cells) {
-            self.go_on(ingress, priority);
+        let group = usize::from(group);
+        if self.mmu.release(group, cells, self.mmu.beside(queue, group), behind.cells) {
+            self.go_on(group);
         }
         Some(frame)
     }
@@ -440,90 +456,6 @@ impl<F: Frame> Switch<F> {
         Some(frame)
     }
 
-    fn on_pfc(&mut self, now: Time, ingress: u16, message: &PfcFrame, rec: &mut impl Record) {
-        let p = usize::from(ingress);
-        self.look(now, ingress);
-        for priority in bits(message.enable) {
-            // PFC is per priority a setting of both directions: one that does not send it does not obey it.
-            if self.mmu.is_lossless(p * PRIORITIES + priority) {
-                self.obey(now, ingress, priority, message.quanta[priority], rec);
-            }
-        }
-        self.look(now, ingress);
-        self.wake(ingress);
-    }
-
-    /// The far end asked for silence of the whole link.
-    fn on_pause(&mut self, now: Time, ingress: u16, quanta: u16, rec: &mut impl Record) {
-        self.look(now, ingress);
-        (0..PRIORITIES).for_each(|priority| self.obey(now, ingress, priority, quanta, rec));
-        self.look(now, ingress);
-        self.wake(ingress);
-    }
-
-    fn obey(&mut self, now: Time, ingress: u16, priority: usize, quanta: u16, rec: &mut impl Record) {
-        let p = usize::from(ingress);
-        let port = &mut self.ports[p];
-        let pause = match quanta {
-            0 => Span::ZERO,
-            _ if self.imitates => Span(u64::MAX),
-            quanta => port.egress.rate().quanta(quanta),
-        };
-        port.pfc.receive(now, priority, pause, &mut self.stats.ports[p].pfc[priority]);
-        let until = Time(now.0.saturating_add(pause.0));
-        port.excused |= u8::from(until > now && port.waiting & (1 << priority) != 0) << priority;
-        rec.switch_paused(now, self.index, ingress, priority as u8, until);
-    }
-
-    fn look(&mut self, now: Time, port: u16) {
-        let p = usize::from(port);
-        let next = self.ports[p].pauses(now, &mut self.stats.ports[p]);
-        self.deadline = self.deadline.min(next);
-    }
-
-    /// A group went to XOFF: its far end is told to stop.
-    fn stop(&mut self, port: u16, priority: u8) {
-        let p = &mut self.ports[usize::from(port)];
-        let (before, speaker) = (p.stopping, self.flow_control.speaker(priority));
-        if self.flow_control == FlowControl::Global {
-            p.stopping |= 1 << priority;
-        }
-        if before == 0 {
-            let refresh_due = p.pfc.set_xoff(speaker);
-            self.marker.number_pfc();
-            self.deadline = self.deadline.min(refresh_due);
-            self.wake(port);
-        }
-    }
-
-    /// A group went to XON: its far end may go on.
-    fn go_on(&mut self, port: u16, priority: u8) {
-        let p = &mut self.ports[usize::from(port)];
-        p.stopping &= !(1 << priority);
-        if p.stopping == 0 {
-            p.pfc.set_xon(self.flow_control.speaker(priority));
-            self.marker.number_pfc();
-            self.wake(port);
-        }
-    }
-
-    /// A refresh of a port's XOFF is due: it goes out unless the group may go on.
-    fn refresh(&mut self, p: usize, speaker: usize) {
-        let groups = match self.flow_control {
-            FlowControl::Pfc => 1 << speaker,
-            FlowControl::Global => self.ports[p].stopping,
-        };
-        let still = bits(groups)
-            .filter(|priority| !self.mmu.try_xon(p * PRIORITIES + priority))
-            .fold(0, |mask, priority| mask | 1 << priority);
-        let port = &mut self.ports[p];
-        port.stopping &= still;
-        match still {
-            0 => port.pfc.set_xon(speaker),
-            _ => port.pfc.refresh(speaker),
-        }
-    }
-
     /// Drops what waits in queues that the watchdog has given up.
     #[cold]
     fn flush<P: FramePool<Frame = F>>(
@@ -534,13 +466,15 @@ impl<F: Frame> Switch<F> {
         rec: &mut impl Record,
     ) {
         let p = usize::from(egress);
-        for priority in bits(self.ports[p].doomed()).map(|p| p as u8) {
-            let queue = slot(egress, priority);
-            while let Some((Entry { frame, bytes, cells, ingress }, left)) = self.queues.pop(queue) {
-                if self.mmu.release(slot(ingress, priority), cells, queue, left.cells) {
-                    self.go_on(ingress, priority);
+        for q in bits(self.ports[p].doomed()).map(|q| q as u8) {
+            let queue = slot(egress, q);
+            while let Some((Entry { frame, bytes, cells, group, color: _ }, left)) = self.queues.pop(queue) {
+                let group = usize::from(group);
+                let ingress = port_of(self.mmu.slot(group)).0;
+                if self.mmu.release(group, cells, self.mmu.beside(queue, group), left.cells) {
+                    self.go_on(group);
                 }
-                self.stats.ports[p].watchdog[usize::from(priority)].tx_drops += 1;
+                self.stats.ports[p].watchdog[usize::from(q)].tx_drops += 1;
                 self.flushed.0 += 1;
                 self.flushed.1 += u64::from(bytes);
                 match self.refuse(now, ingress, Some(egress), frame, DropReason::Watchdog, rec) {
@@ -548,9 +482,9 @@ impl<F: Frame> Switch<F> {
                     Admit::Queued => {}
                 }
             }
-            self.ports[p].waiting &= !(1 << priority);
-            self.ports[p].excused &= !(1 << priority);
-            self.sched.emptied(p, priority);
+            self.ports[p].waiting &= !(1 << q);
+            self.ports[p].excused &= !(1 << q);
+            self.sched.emptied(p, q);
         }
     }
 
@@ -564,11 +498,11 @@ impl<F: Frame> Switch<F> {
         frame: F,
         rec: &mut impl Record,
     ) -> Admit<F> {
-        let priority = usize::from(frame.meta().priority & 7);
-        if self.ports[usize::from(egress)].dropping & (1 << priority) != 0 {
-            self.stats.ports[usize::from(egress)].watchdog[priority].tx_drops += 1;
+        let queue = self.maps.queue_of(frame.meta().priority);
+        if self.ports[usize::from(egress)].dropping & (1 << queue) != 0 {
+            self.stats.ports[usize::from(egress)].watchdog[queue].tx_drops += 1;
         } else {
-            self.stats.ports[usize::from(ingress)].watchdog[priority].rx_drops += 1;
+            self.stats.ports[usize::from(ingress)].watchdog[queue].rx_drops += 1;
         }
         self.refuse(now, ingress, Some(egress), frame, DropReason::Watchdog, rec)
     }
@@ -585,10 +519,10 @@ impl<F: Frame> Switch<F> {
         }
     }
 
-    fn set_ce(&mut self, egress: u16, priority: u8, frame: &mut F) {
+    fn set_ce(&mut self, egress: u16, queue: u8, frame: &mut F) {
         if headers::set_ce(frame) {
             self.stats.ce_marked += 1;
-            self.stats.ports[usize::from(egress)].queues[usize::from(priority)].ce_marked += 1;
+            self.stats.ports[usize::from(egress)].queues[usize::from(queue)].ce_marked += 1;
         }
     }
 
@@ -604,10 +538,12 @@ impl<F: Frame> Switch<F> {
         reason: DropReason,
         rec: &mut impl Record,
     ) -> Admit<F> {
-        let priority = frame.meta().priority & 7;
-        if reason == DropReason::Headroom && self.mmu.cross(slot(ingress, priority)) {
-            rec.xoff(now, self.blame(ingress, egress, priority));
-            self.stop(ingress, priority);
+        let class = frame.meta().priority & 7;
+        let (group, queue) = (self.maps.group_of(class) as u8, self.maps.queue_of(class) as u8);
+        let (group, _) = self.mmu.places(slot(ingress, group), slot(egress, queue));
+        if reason == DropReason::Headroom && self.mmu.cross(group) {
+            rec.xoff(now, self.blame(ingress, egress, class));
+            self.stop(group);
         }
         self.refuse(now, ingress, Some(egress), frame, reason, rec)
     }
@@ -623,14 +559,15 @@ impl<F: Frame> Switch<F> {
         reason: DropReason,
         rec: &mut impl Record,
     ) -> Admit<F> {
-        let priority = frame.meta().priority & 7;
+        let class = frame.meta().priority & 7;
+        let (group, queue) = (self.maps.group_of(class) as u8, self.maps.queue_of(class));
         self.stats.drops += 1;
         self.stats.drop_bytes += u64::from(self.mmu.frame_bytes(frame.len()));
         let classified = frame.meta().flags & flags::PARSED != 0;
-        self.stats.drops_lossless += u64::from(classified && self.mmu.is_lossless(slot(ingress, priority)));
+        self.stats.drops_lossless += u64::from(classified && self.mmu.is_lossless(slot(ingress, group)));
         self.stats.ports[usize::from(ingress)].ingress_drops += 1;
         if let Some(egress) = egress {
-            self.stats.ports[usize::from(egress)].queues[usize::from(priority)].drops += 1;
+            self.stats.ports[usize::from(egress)].queues[queue].drops += 1;
         }
         rec.drop(now, self.index, ingress, frame.meta(), reason);
         Admit::Dropped(reason, frame)
@@ -770,7 +707,8 @@ impl<F: Frame> Switch<F> {
             for priority in 0..PRIORITIES as u8 {
                 let queue = slot(port, priority);
                 while let Some((entry, left)) = self.queues.pop(queue) {
-                    self.mmu.release(slot(entry.ingress, priority), entry.cells, queue, left.cells);
+                    let group = usize::from(entry.group);
+                    self.mmu.release(group, entry.cells, self.mmu.beside(queue, group), left.cells);
                     pool.give(entry.frame);
                 }
             }
@@ -785,6 +723,8 @@ pub(crate) mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_incast;
+#[cfg(test)]
+mod tests_maps;
 #[cfg(test)]
 mod tests_passing;
 #[cfg(test)]

@@ -16,11 +16,11 @@ pub(crate) fn bits(mut mask: u8) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Flow control state of one port. Bit p of every mask is priority p.
+/// Flow control state of one port. Bit p of a mask is priority p, as it stands in PFC frames, if nothing else is said.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct PortPfc {
-    /// Egress priorities that may not send.
+    /// Egress queues that may not send, a bit each.
     paused: u8,
     /// Ingress priorities whose group is in XOFF.
     xoff: u8,
@@ -30,16 +30,27 @@ pub struct PortPfc {
     pending: u8,
     paused_until: [Time; PRIORITIES],
     refresh_at: [Time; PRIORITIES],
+    /// Egress priorities that were asked to be silent.
+    silent: u8,
+    /// Queue of each priority.
+    queue_of: [u8; PRIORITIES],
 }
 
 impl PortPfc {
     /// A port that neither waits nor makes anyone wait.
-    pub fn new() -> PortPfc {
+    /// `queue_of`: the queue that each priority stops.
+    pub fn new(queue_of: [u8; PRIORITIES]) -> PortPfc {
         let never = [Time::NEVER; PRIORITIES];
-        PortPfc { paused: 0, xoff: 0, told: 0, pending: 0, paused_until: never, refresh_at: never }
+        let (paused, xoff, told, pending, silent) = (0, 0, 0, 0, 0);
+        PortPfc { paused, xoff, told, pending, paused_until: never, refresh_at: never, silent, queue_of }
     }
 
-    /// Egress priorities that may not send.
+    /// Queues of the priorities that were asked to be silent.
+    fn stop_queues(&mut self) {
+        self.paused = bits(self.silent).fold(0, |mask, p| mask | 1 << self.queue_of[p]);
+    }
+
+    /// Egress queues that may not send, a bit each.
     #[inline]
     pub fn paused(&self) -> u8 {
         self.paused
@@ -52,7 +63,7 @@ impl PortPfc {
     /// The far end asked this priority to be silent for `pause` (zero: to go on). A new pause replaces the old one.
     pub fn receive(&mut self, now: Time, priority: usize, pause: Span, stats: &mut PfcStats) {
         let bit = 1 << priority;
-        let was_paused = self.paused & bit != 0 && self.paused_until[priority] > now;
+        let was_paused = self.silent & bit != 0 && self.paused_until[priority] > now;
         match (pause == Span::ZERO, was_paused) {
             (true, true) => stats.xon_rx += 1,
             (true, false) => {}
@@ -60,23 +71,27 @@ impl PortPfc {
             (false, false) => stats.xoff_rx += 1,
         }
         if pause == Span::ZERO {
-            self.paused &= !bit;
+            self.silent &= !bit;
         } else {
-            self.paused |= bit;
+            self.silent |= bit;
             self.paused_until[priority] = now + pause;
         }
+        self.stop_queues();
     }
 
-    /// Ends the pauses whose time is over. Among `waiting` priorities, the first end still to come.
+    /// Ends the pauses whose time is over. Among the `waiting` queues, the first end still to come.
     #[inline]
     pub fn expire(&mut self, now: Time, waiting: u8) -> Time {
-        let mut next = Time::NEVER;
-        for p in bits(self.paused) {
+        let (mut next, before) = (Time::NEVER, self.silent);
+        for p in bits(self.silent) {
             if self.paused_until[p] <= now {
-                self.paused &= !(1 << p);
-            } else if waiting & (1 << p) != 0 {
+                self.silent &= !(1 << p);
+            } else if waiting & (1 << self.queue_of[p]) != 0 {
                 next = next.min(self.paused_until[p]);
             }
+        }
+        if self.silent != before {
+            self.stop_queues();
         }
         next
     }
@@ -104,7 +119,7 @@ impl PortPfc {
 
     /// The link was down: neither end knows of a pause any more, and what is in XOFF has to be said anew.
     pub fn forget(&mut self) {
-        self.paused = 0;
+        (self.paused, self.silent) = (0, 0);
         self.told = 0;
         self.pending = self.xoff;
     }
@@ -165,19 +180,26 @@ impl PortPfc {
     }
 }
 
-impl Default for PortPfc {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SAME: [u8; PRIORITIES] = [0, 1, 2, 3, 4, 5, 6, 7];
+
+    #[test]
+    fn a_queue_of_two_priorities_waits_for_both() {
+        let (mut pfc, mut s) = (PortPfc::new([0, 1, 2, 3, 3, 5, 6, 7]), PfcStats::default());
+        pfc.receive(Time(0), 3, Span(100), &mut s);
+        pfc.receive(Time(10), 4, Span(200), &mut s);
+        assert_eq!(pfc.paused(), 0b1000);
+        pfc.receive(Time(20), 3, Span::ZERO, &mut s);
+        assert_eq!(pfc.paused(), 0b1000, "priority 4 still holds queue 3");
+        assert_eq!((pfc.expire(Time(210), 0xff), pfc.paused()), (Time::NEVER, 0));
+    }
+
     #[test]
     fn a_pause_is_replaced_ends_by_itself_and_is_counted_apart() {
-        let (mut pfc, mut s) = (PortPfc::new(), PfcStats::default());
+        let (mut pfc, mut s) = (PortPfc::new(SAME), PfcStats::default());
         pfc.receive(Time(0), 3, Span(100), &mut s);
         pfc.receive(Time(50), 3, Span(100), &mut s); // refresh: now until 150
         assert_eq!((pfc.expire(Time(100), 0xff), pfc.paused()), (Time(150), 0b1000));
@@ -191,7 +213,7 @@ mod tests {
 
     #[test]
     fn messages_that_never_left_are_withdrawn() {
-        let (mut pfc, mut s) = (PortPfc::new(), [PfcStats::default(); PRIORITIES]);
+        let (mut pfc, mut s) = (PortPfc::new(SAME), [PfcStats::default(); PRIORITIES]);
         pfc.set_xoff(3);
         pfc.set_xon(3);
         assert_eq!(pfc.pending(), 0, "the far end never heard of it");

@@ -1,28 +1,28 @@
 //! One port of a switch: what the hot path asks first, then its flow control, shapers and watchdog.
 
-use super::config::{PortProfile, SwitchPortConfig, WatchdogAction};
+use super::config::{ClassMaps, PortProfile, SwitchPortConfig, WatchdogAction};
 use super::pfc::{PortPfc, bits};
 use super::shape::Shaping;
 use super::watchdog::Watch;
 use crate::measure::stats::SwitchPortStats;
 use crate::units::{FrameLen, LinkTiming, Span, Time};
 
-/// One port. Bit p of every mask is priority p. Fields stand in this order, so that one cache line holds what every
+/// One port. Bit q of every mask is queue q. Fields stand in this order, so that one cache line holds what every
 /// frame asks.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Port {
-    /// Priorities with frames waiting to leave here.
+    /// Queues with frames waiting to leave here.
     pub waiting: u8,
-    /// Priorities that a shaper holds.
+    /// Queues that a shaper holds.
     held: u8,
-    /// Priorities that send in spite of a pause.
+    /// Queues that send in spite of a pause.
     deaf: u8,
-    /// Priorities whose frames the watchdog drops.
+    /// Queues whose frames the watchdog drops.
     pub dropping: u8,
-    /// Priorities whose queue was paused since it was last empty: what waits there has others to blame.
+    /// Queues that were paused since they were last empty: what waits there has others to blame.
     pub excused: u8,
-    /// Priorities whose groups are in XOFF, where the whole link is asked to stop.
+    /// Groups in XOFF, where the whole link is asked to stop.
     pub stopping: u8,
     /// The driver will ask this port again by itself: a wake is out, or something was left when it last asked.
     pub armed: bool,
@@ -40,7 +40,12 @@ pub struct Port {
 }
 
 impl Port {
-    pub fn new(config: &SwitchPortConfig, profile: &PortProfile, pause_quanta: u16) -> Port {
+    pub fn new(
+        config: &SwitchPortConfig,
+        profile: &PortProfile,
+        maps: &ClassMaps,
+        pause_quanta: u16,
+    ) -> Port {
         Port {
             waiting: 0,
             held: 0,
@@ -52,24 +57,24 @@ impl Port {
             listed: false,
             rows: config.profile * 8,
             egress: config.egress,
-            pfc: PortPfc::new(),
+            pfc: PortPfc::new(maps.queue),
             mac: config.mac,
             refresh: Span(config.egress.rate().quanta(pause_quanta).0 / 2),
             shaping: Shaping::new(profile).map(Box::new),
-            watch: profile.watchdog.map(|w| Box::new(Watch::new(w, &profile.priorities))),
+            watch: profile.watchdog.map(|w| Box::new(Watch::new(w, maps.lossless_queues(profile)))),
         }
     }
 
-    /// Priorities that may send now.
+    /// Queues that may send now.
     #[inline]
     pub fn ready(&self) -> u8 {
         self.waiting & !(self.pfc.paused() & !self.deaf | self.held | self.dropping)
     }
-    /// Priorities with frames that wait for a pause to end.
+    /// Queues with frames that wait for a pause to end.
     pub fn stopped(&self) -> u8 {
         self.waiting & self.pfc.paused() & !(self.deaf | self.dropping)
     }
-    /// Priorities with frames that are to be dropped.
+    /// Queues with frames that are to be dropped.
     #[inline]
     pub fn doomed(&self) -> u8 {
         self.waiting & self.dropping
@@ -79,7 +84,7 @@ impl Port {
         self.ready() != 0 || self.pfc.pending() != 0 || self.doomed() != 0
     }
 
-    /// A frame of the priority with this bit would leave at once if the link is idle: nothing waits here, the driver does not
+    /// A frame of the queue with this bit would leave at once if the link is idle: nothing waits here, the driver does not
     /// come by itself, and neither pause nor shaper nor watchdog stands in its way.
     #[inline]
     pub fn lets_pass(&self, bit: u8) -> bool {
@@ -92,11 +97,11 @@ impl Port {
 
     /// A frame starts to leave. Returns when a shaper lets the next one go.
     #[inline]
-    pub fn sent(&mut self, now: Time, priority: u8, len: FrameLen) -> Time {
+    pub fn sent(&mut self, now: Time, queue: u8, len: FrameLen) -> Time {
         match &mut self.shaping {
             None => Time::NEVER,
             Some(shaping) => {
-                shaping.sent(now, priority, len);
+                shaping.sent(now, queue, len);
                 let (held, next) = shaping.held(now);
                 self.held = held;
                 next

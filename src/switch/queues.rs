@@ -1,4 +1,4 @@
-//! Egress queues: one slab of nodes for all of them, a FIFO of indices per (port, priority). Reserved once; memory is
+//! Egress queues: one slab of nodes for all of them, a FIFO of indices each. Reserved once; memory is
 //! touched only as far as queues ever fill, which in most runs is a small part of what fits the buffer.
 
 use crate::hint::prefetch;
@@ -16,8 +16,10 @@ pub struct Entry<F> {
     pub bytes: u32,
     /// Its buffer cells.
     pub cells: u16,
-    /// The port it came in by.
-    pub ingress: u16,
+    /// Number of the priority group it is charged to.
+    pub group: u16,
+    /// Its colour.
+    pub color: u8,
 }
 
 #[derive(Debug)]
@@ -26,7 +28,8 @@ struct Node<F> {
     next: u32,
     bytes: u32,
     cells: u16,
-    ingress: u16,
+    group: u16,
+    color: u8,
 }
 
 /// One queue and its counters: a cache line.
@@ -59,7 +62,7 @@ pub struct Sent {
     pub bytes: u64,
 }
 
-/// All queues of one switch, numbered `port * 8 + priority`.
+/// All queues of one switch, numbered `port * 8 + queue`.
 #[derive(Debug)]
 pub struct Queues<F> {
     nodes: Vec<Node<F>>,
@@ -91,7 +94,7 @@ impl<F> Queues<F> {
     fn grow(&mut self) {
         if self.nodes.len() < self.nodes_max {
             self.free = self.nodes.len() as u32;
-            self.nodes.push(Node { frame: None, next: NIL, bytes: 0, cells: 0, ingress: 0 });
+            self.nodes.push(Node { frame: None, next: NIL, bytes: 0, cells: 0, group: 0, color: 0 });
         }
     }
 
@@ -109,8 +112,8 @@ impl<F> Queues<F> {
             return Err(entry);
         };
         self.free = node.next;
-        let Entry { frame, bytes, cells, ingress } = entry;
-        *node = Node { frame: Some(frame), next: NIL, bytes, cells, ingress };
+        let Entry { frame, bytes, cells, group, color } = entry;
+        *node = Node { frame: Some(frame), next: NIL, bytes, cells, group, color };
         let q = &mut self.queues[queue];
         let last = q.tail;
         q.tail = ix;
@@ -134,7 +137,8 @@ impl<F> Queues<F> {
         let ix = q.head;
         let node = self.nodes.get_mut(ix as usize)?;
         let frame = node.frame.take()?;
-        let entry = Entry { frame, bytes: node.bytes, cells: node.cells, ingress: node.ingress };
+        let Node { bytes, cells, group, color, .. } = *node;
+        let entry = Entry { frame, bytes, cells, group, color };
         q.head = node.next;
         node.next = self.free;
         self.free = ix;
@@ -210,13 +214,13 @@ impl<F> Queues<F> {
     pub fn depth_bytes(&self, queue: usize) -> u32 {
         self.queues[queue].depth.bytes
     }
-    /// Where the frames of a queue came in, first to leave first.
-    pub fn ingresses(&self, queue: usize) -> impl Iterator<Item = u16> {
+    /// Groups of the frames of a queue, first to leave first.
+    pub fn groups(&self, queue: usize) -> impl Iterator<Item = u16> {
         let mut next = self.queues[queue].head;
         std::iter::from_fn(move || {
             let node = self.nodes.get(next as usize)?;
             next = node.next;
-            Some(node.ingress)
+            Some(node.group)
         })
     }
     /// Frames in all queues.
@@ -230,7 +234,7 @@ mod tests {
     use super::*;
 
     fn entry(n: u32) -> Entry<u32> {
-        Entry { frame: n, bytes: 100 + n, cells: 1, ingress: 0 }
+        Entry { frame: n, bytes: 100 + n, cells: 1, group: 0, color: 0 }
     }
 
     #[test]

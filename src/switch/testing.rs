@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::config::{FlowControl, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, SwitchPortConfig};
+use super::config::{
+    ClassMaps, Color, FlowControl, LoadBalance, MarkAt, PriorityConfig, Slices, SwitchConfig,
+    SwitchPortConfig,
+};
 use super::{AddressMap, Admit, Routes, Switch};
 use crate::frame::boxed::{BoxFrame, BoxPool};
 use crate::frame::{Fill, Frame, FramePool, flags};
@@ -20,6 +23,7 @@ pub fn config(ports: usize, cells: u64) -> SwitchConfig {
         egress: LinkTiming::new(Rate::gbps(100), Span::ZERO),
         mac: [2, 0, 0, 0, 0, p as u8],
         profile: 0,
+        pipe: 0,
     };
     SwitchConfig {
         name: "dut".into(),
@@ -31,6 +35,9 @@ pub fn config(ports: usize, cells: u64) -> SwitchConfig {
         egress_pools: Vec::new(),
         dscp_map: std::array::from_fn(|dscp| (dscp % 8) as u8),
         pcp_map: None,
+        dscp_color: [Color::Green; 64],
+        maps: ClassMaps::default(),
+        slices: Slices::Whole,
         balance: LoadBalance::Ecmp,
         hash_dest_qp: false,
         hash_seed: 1,

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::config::{
-    EgressPool, IngressPool, Limit, LoadBalance, MarkAt, Shaper, SwitchConfig, Wred, buffer_frames_max,
+    EgressPool, IngressPool, Limit, LoadBalance, MarkAt, Shaper, Slices, SwitchConfig, Wred,
+    buffer_frames_max,
 };
 use super::testing::{Bench, Left, config};
 use super::{AddressMap, Admit, GroupState, Routes, Switch, slot};
@@ -327,7 +328,7 @@ fn room_made_by_others_is_noticed_at_the_refresh() {
 fn marking_looks_at_the_queue_where_it_is_told_to() {
     for (at, first, last) in [(MarkAt::Dequeue, true, false), (MarkAt::Enqueue, false, true)] {
         let mut c = config(2, 10_000);
-        c.profiles[0].priorities[3].wred =
+        c.profiles[0].priorities[3].wred[0] =
             Some(Wred { kmin: Bytes(100_000), kmax: Bytes(100_000), pmax: 1.0, ecn: true });
         c.mark_at = at;
         let mut b = Bench::new(c);
@@ -347,7 +348,7 @@ fn marking_looks_at_the_queue_where_it_is_told_to() {
 #[test]
 fn frames_that_cannot_be_marked_are_dropped_when_they_join() {
     let mut c = config(2, 10_000);
-    c.profiles[0].priorities[0].wred =
+    c.profiles[0].priorities[0].wred[0] =
         Some(Wred { kmin: Bytes(10_000), kmax: Bytes(10_000), pmax: 1.0, ecn: true });
     let mut b = Bench::new(c);
     let mut dropped = 0;
@@ -379,7 +380,7 @@ fn headers_are_read_once_and_ce_leaves_a_valid_checksum() {
     let mut c = config(4, 10_000);
     c.dscp_map = [0; 64];
     c.dscp_map[26] = 3;
-    c.profiles[0].priorities[3].wred = Some(Wred { kmin: Bytes(0), kmax: Bytes(0), pmax: 1.0, ecn: true });
+    c.profiles[0].priorities[3].wred[0] = Some(Wred { kmin: Bytes(0), kmax: Bytes(0), pmax: 1.0, ecn: true });
     c.mark_at = MarkAt::Enqueue;
     let hosts = [("198.18.0.1", 1), ("198.18.0.2", 2), ("2001:2::3", 3)];
     let addresses = AddressMap::new(hosts.iter().map(|(ip, e)| (ip.parse().unwrap(), PortId(*e))));
@@ -442,7 +443,7 @@ fn a_trusted_vlan_tag_decides_the_priority() {
 }
 
 /// 198.18.0.1 -> 198.18.0.2, DSCP 26, ECT(0), UDP 49152 -> 4791, WRITE middle with 4 bytes of payload: 62 bytes.
-fn write_ipv4_roce(head: &mut [u8; HEAD_MAX]) {
+pub(super) fn write_ipv4_roce(head: &mut [u8; HEAD_MAX]) {
     let bytes: [u8; 54] = [
         2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, // Ethernet
         0x45, 0x6a, 0, 48, 0, 0, 0x40, 0, 64, 17, 0, 0, 198, 18, 0, 1, 198, 18, 0, 2, // IPv4
@@ -455,15 +456,24 @@ fn write_ipv4_roce(head: &mut [u8; HEAD_MAX]) {
     head[24..26].copy_from_slice(&(!(folded as u16)).to_be_bytes());
 }
 
-pub(super) fn random_config(ports: usize, cells: u64) -> SwitchConfig {
+/// `kind`: bit 0, classes that share groups and queues; bit 1, a buffer in slices.
+pub(super) fn random_config(ports: usize, cells: u64, kind: u8) -> SwitchConfig {
     let mut c = config(ports, cells);
+    if kind & 1 != 0 {
+        c.maps.group = [0, 0, 2, 3, 3, 0, 2, 7];
+        c.maps.queue = [0, 1, 2, 3, 4, 0, 6, 4];
+    }
+    if kind & 2 != 0 {
+        c.slices = Slices::Crosspoints;
+        c.ports.iter_mut().enumerate().for_each(|(i, p)| p.pipe = i as u8 % 4);
+    }
     for (p, q) in c.profiles[0].priorities.iter_mut().enumerate() {
         q.reserved = Bytes(CELL * (p as u64 % 3));
         q.limit = [(1, 8), (1, 2), (1, 1), (4, 1)].map(|(n, d)| Limit::Dynamic(n, d))[p % 4];
         q.headroom = Bytes(CELL * 20);
         q.xon_offset = Bytes(CELL * 2);
         q.weight = [0, 1, 3, 2][p % 4];
-        q.wred =
+        q.wred[0] =
             (p % 2 == 1).then_some(Wred { kmin: Bytes(2_000), kmax: Bytes(20_000), pmax: 0.5, ecn: true });
     }
     for (p, q) in c.profiles[0].priorities.iter_mut().enumerate().filter(|(_, q)| !q.lossless) {
@@ -511,9 +521,12 @@ proptest! {
     /// Nothing is lost or made: frames and bytes in = out + dropped + inside, cells follow the frames inside, the
     /// buffer is never overrun, and everything is free again at the end.
     #[test]
-    fn frames_and_cells_are_conserved(events in proptest::collection::vec(event(), 1..1500)) {
+    fn frames_and_cells_are_conserved(
+        events in proptest::collection::vec(event(), 1..1500),
+        kind in 0u8..4,
+    ) {
         let cells = 700;
-        let c = random_config(4, cells);
+        let c = random_config(4, cells, kind);
         let frames_max = buffer_frames_max(&c);
         let shared_size = c.validate().unwrap().shared;
         let mut b = Bench::new(c);
@@ -567,8 +580,11 @@ proptest! {
 
     /// A driver that asks only the ports it is told about gets everything out.
     #[test]
-    fn wakes_and_deadlines_reach_every_frame(events in proptest::collection::vec(event(), 1..600)) {
-        let mut b = Bench::new(random_config(4, 2000));
+    fn wakes_and_deadlines_reach_every_frame(
+        events in proptest::collection::vec(event(), 1..600),
+        kind in 0u8..4,
+    ) {
+        let mut b = Bench::new(random_config(4, 2000, kind));
         let mut asks: Vec<(Time, u16)> = Vec::new();
         let (mut now, mut arrived, mut left) = (Time(0), 0u64, 0u64);
         let mut free = [Time(0); 4];

@@ -227,7 +227,7 @@ fn ports_have_limits_of_their_own() {
 #[test]
 fn wred_without_ecn_drops_what_it_would_mark() {
     let mut c = config(2, 1_000);
-    c.profiles[0].priorities[1].wred =
+    c.profiles[0].priorities[1].wred[0] =
         Some(Wred { kmin: Bytes(1_000), kmax: Bytes(1_000), pmax: 1.0, ecn: false });
     let mut b = Bench::new(c);
     let taken = (0..10).filter(|_| b.offer_cell(0, 1, 1).is_none()).count();

@@ -1,6 +1,6 @@
 //! The PFC watchdog of one port: finds queues that a neighbour's pauses hold for too long, and lets go of them.
 
-use super::config::{PriorityConfig, Watchdog, WatchdogAction};
+use super::config::{Watchdog, WatchdogAction};
 use super::pfc::bits;
 use crate::limits::PRIORITIES;
 use crate::units::Time;
@@ -26,10 +26,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watchdog over the lossless queues of a port.
-    pub fn new(config: Watchdog, priorities: &[PriorityConfig; PRIORITIES]) -> Watch {
-        let lossless = priorities.iter().enumerate().filter(|(_, p)| p.lossless);
-        let guarded = lossless.fold(0, |mask, (p, _)| mask | 1 << p);
+    /// A watchdog over the lossless queues of a port, a bit each.
+    pub fn new(config: Watchdog, guarded: u8) -> Watch {
         Watch { config, guarded, stormed: 0, since: [Time::NEVER; PRIORITIES] }
     }
 
@@ -79,7 +77,6 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::switch::testing::config;
     use crate::units::Span;
 
     /// SONiC's usual 200 ms and 200 ms, in microseconds here.
@@ -89,7 +86,7 @@ mod tests {
             restore: Span::from_us(300),
             action: WatchdogAction::Drop,
         };
-        Watch::new(watchdog, &config(1, 1).profiles[0].priorities)
+        Watch::new(watchdog, 0b1_1000)
     }
     fn us(n: u64) -> Time {
         Time::ZERO + Span::from_us(n)

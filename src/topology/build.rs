@@ -303,6 +303,7 @@ impl Builder {
                     egress: timing,
                     mac: [0x02, 0x53, s_hi, s_lo, p_hi, p_lo], // locally administered, "S" for switch
                     profile: 0,
+                    pipe: 0,
                 });
             }
         }

@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(plan.name, "virtual-s2-dcqcn");
         assert!(matches!(plan.workloads[0].rate_control, RateControl::Dcqcn(_)));
         let profile = &plan.fabric.switches[0].profiles[0];
-        assert!(profile.priorities.iter().any(|p| p.wred.is_some()));
+        assert!(profile.priorities.iter().any(|p| p.green().is_some()));
     }
 
     /// One burst of the incast, by closed form: 31,264 data frames and as many ACKs, two links each. What is more are

@@ -11,7 +11,8 @@ use crate::frame::{Fill, Frame, FramePool, flags};
 use crate::limits::PRIORITIES;
 use crate::measure::record::NoRecord;
 use crate::switch::config::{
-    FlowControl, Limit, LoadBalance, MarkAt, PriorityConfig, SwitchConfig, SwitchPortConfig, Wred,
+    COLORS, ClassMaps, Color, FlowControl, Limit, LoadBalance, MarkAt, PriorityConfig, Slices, SwitchConfig,
+    SwitchPortConfig, Wred,
 };
 use crate::switch::{AddressMap, Admit, Routes, Switch};
 use crate::units::{Bytes, FrameLen, LinkTiming, PortId, Rate, Span, Time};
@@ -98,7 +99,7 @@ fn config() -> SwitchConfig {
         limit: Limit::Dynamic(1, 8),
         headroom: Bytes(117_348),
         xon_offset: Bytes(18_432),
-        wred: Some(wred),
+        wred: [Some(wred); COLORS],
         ..PriorityConfig::default()
     };
     let port = |p: u16| SwitchPortConfig {
@@ -106,6 +107,7 @@ fn config() -> SwitchConfig {
         egress: LinkTiming::new(Rate::gbps(100), Span::ZERO),
         mac: [2, 0, 0, 0, 0, p as u8],
         profile: 0,
+        pipe: 0,
     };
     SwitchConfig {
         name: "bench".into(),
@@ -117,6 +119,9 @@ fn config() -> SwitchConfig {
         egress_pools: Vec::new(),
         dscp_map: [3; 64],
         pcp_map: None,
+        dscp_color: [Color::Green; 64],
+        maps: ClassMaps::default(),
+        slices: Slices::Whole,
         balance: LoadBalance::Ecmp,
         hash_dest_qp: false,
         hash_seed: 1,

@@ -1,11 +1,15 @@
 //! What a database does not say: the chip's cell size, and how its SONiC counts a pool's size.
 
+use crate::switch::config::Slices;
+
 /// How the size of an ingress pool relates to what is reserved beside the shared cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolSize {
-    /// As SAI defines it (Broadcom): reserved cells and private headroom are taken from the pool's size.
+    /// As SAI defines it (Broadcom): what groups and queues reserve, private headroom and the shared headroom pool are
+    /// taken from the pool's size.
     Whole,
-    /// As SONiC computes it for Spectrum: the size is what is left when everything reserved is taken away.
+    /// As SONiC computes it for Spectrum: the size is what is left when everything reserved is taken away. The published
+    /// thresholds of Tomahawk 1 and 2 are those of such sizes too (sonic-mgmt, brcm/qos_param_generator.py).
     SharedOnly,
 }
 
@@ -16,20 +20,59 @@ pub struct Asic {
     pub name: &'static str,
     /// Cell size, bytes.
     pub cell: u16,
+    /// How its buffer is sliced.
+    pub slices: Slices,
+    /// Lanes of all its pipes together, in whose order they are numbered; of chips whose buffer is sliced.
+    pub lanes: u16,
+    /// What of a pool's size its queues have.
+    pub guaranteed: Guaranteed,
+}
+
+/// What of a pool's size queues have for themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guaranteed {
+    /// What the queues of the database reserve.
+    Bound,
+    /// Nothing, whatever they reserve.
+    Nothing,
+    /// As many queues a port as the largest reserve of one, whether they are bound or not.
+    Queues(u64),
+}
+
+/// A chip whose buffer is one memory.
+const fn whole(name: &'static str, cell: u16) -> Asic {
+    Asic { name, cell, slices: Slices::Whole, lanes: 0, guaranteed: Guaranteed::Bound }
+}
+
+/// A Tomahawk 1 or 2 with so many lanes.
+const fn crosspoints(name: &'static str, lanes: u16) -> Asic {
+    Asic { name, cell: 208, slices: Slices::Crosspoints, lanes, guaranteed: Guaranteed::Nothing }
+}
+
+/// A Tomahawk 3 or later with so many lanes; its queues are ten a port (`bcm_num_cos`).
+const fn itms(name: &'static str, lanes: u16) -> Asic {
+    Asic { name, cell: 254, slices: Slices::Itms, lanes, guaranteed: Guaranteed::Queues(10) }
 }
 
 /// Words in `hwsku` or `platform` (lower case, without - _), most telling first, and the chip. Cell sizes: sonic-mgmt's
 /// QoS tables (Broadcom), SONiC's generator of QoS parameters (Spectrum).
-const KNOWN: [(&[&str], Asic); 8] = [
-    (&["7060x6"], Asic { name: "Tomahawk 5", cell: 254 }),
-    (&["7260cx3"], Asic { name: "Tomahawk 2", cell: 208 }),
-    (&["7060cx", "z9100", "s6100"], Asic { name: "Tomahawk", cell: 208 }),
-    (&["7050cx3"], Asic { name: "Trident 3", cell: 256 }),
-    (&["s6000", "7050qx"], Asic { name: "Trident 2", cell: 208 }),
-    (&["sn2"], Asic { name: "Spectrum", cell: 96 }),
-    (&["sn3", "sn4"], Asic { name: "Spectrum-2 or -3", cell: 144 }),
-    (&["sn5"], Asic { name: "Spectrum-4", cell: 192 }),
+const KNOWN: [(&[&str], Asic); 10] = [
+    (&["7060x6"], itms("Tomahawk 5", 512)),
+    (&["7060dx5", "7060px5"], itms("Tomahawk 4", 512)),
+    (&["z9332f", "7060dx4", "7060px4", "as971632d", "ixr7220h3"], itms("Tomahawk 3", 256)),
+    (&["7260cx3"], crosspoints("Tomahawk 2", 256)),
+    (&["7060cx", "z9100", "s6100"], crosspoints("Tomahawk", 128)),
+    (&["7050cx3"], whole("Trident 3", 256)),
+    (&["s6000", "7050qx"], Asic { guaranteed: Guaranteed::Nothing, ..whole("Trident 2", 208) }),
+    (&["sn2"], whole("Spectrum", 96)),
+    (&["sn3", "sn4"], whole("Spectrum-2 or -3", 144)),
+    (&["sn5"], whole("Spectrum-4", 192)),
 ];
+
+/// The chip with cells of this size, where only one family has them.
+pub fn of_cell(cell: u16) -> Option<Asic> {
+    (cell == 254).then_some(itms("Tomahawk 3 or later", 0))
+}
 
 /// The chip of a platform, if it is known.
 pub fn of_platform(hwsku: &str, platform: &str) -> Option<Asic> {

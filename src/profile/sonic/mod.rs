@@ -28,7 +28,7 @@ use super::shape;
 use super::source::{Fault, fault};
 use super::values::Files;
 use crate::plan::Plan;
-use crate::switch::config::{Limit, PortProfile, Shaper};
+use crate::switch::config::{ClassMaps, Limit, PortProfile, Shaper, Slices, Wred};
 use crate::units::Rate;
 
 /// The configuration that a profile names, read.
@@ -128,6 +128,7 @@ impl Configuration {
         let wanted = Wanted {
             ports,
             trunks,
+            slices: switch.slices.or(preset.map(|p| p.slices)).map(Slices::from),
             cell: switch.cell.or(preset.map(|p| p.cell)),
             buffer: switch.buffer.map(|b| b.0),
             headroom: switch.xoff_headroom.is_some(),
@@ -145,15 +146,20 @@ pub(super) fn summary(plan: &Plan) -> String {
         "\n# Read from `config` (sizes in bytes; the shared pools are the same for any number of ports), cell ",
     );
     let _ = writeln!(text, "{}", switch.cell);
-    let cells = switch.divide().map(|d| d.1).unwrap_or_default();
-    for (i, (pool, cells)) in switch.ingress_pools.iter().zip(cells).enumerate() {
+    let (cells, slices) = (switch.divide().map(|d| d.1).unwrap_or_default(), switch.slices.count());
+    let each = if slices == 1 { String::new() } else { format!(", in {slices} slices of equal size") };
+    for (i, (pool, cells)) in switch.ingress_pools.iter().zip(cells.chunks(slices)).enumerate() {
         let cell = u64::from(switch.cell);
-        let headroom = cells.headroom.map_or_else(
-            || "headroom of each group its own".into(),
-            |h| format!("shared headroom {}", h * cell),
-        );
+        let shared: u64 = cells.iter().map(|c| c.shared * cell).sum();
+        let headroom: Option<u64> = cells.iter().map(|c| c.headroom.map(|h| h * cell)).sum();
+        let headroom = headroom
+            .map_or_else(|| "headroom of each group its own".into(), |h| format!("shared headroom {h}"));
+        let _ = writeln!(text, "# ingress pool {i} {}: shared {shared}, {headroom}{each}", pool.name);
+    }
+    if switch.maps != ClassMaps::default() {
+        let ClassMaps { group, queue } = switch.maps;
         let _ =
-            writeln!(text, "# ingress pool {i} {}: shared {}, {headroom}", pool.name, cells.shared * cell);
+            writeln!(text, "# priority (traffic class) 0 to 7 -> priority group {group:?}, queue {queue:?}");
     }
     if let Some(map) = switch.pcp_map {
         let _ = writeln!(
@@ -195,13 +201,22 @@ fn profile_text(text: &mut String, profile: &PortProfile) {
         "# prio  kind      pool  limit      reserved  headroom  xon_offset  xon     egress     reserved  weight  pir   wred"
     );
     for (i, p) in profile.priorities.iter().enumerate() {
-        let wred = p.wred.map_or_else(
-            || "off".into(),
-            |w| {
-                let drops = if w.ecn { "" } else { ", drops" };
-                format!("{} to {}, {} %{drops}", w.kmin.0, w.kmax.0, w.pmax * 100.0)
-            },
-        );
+        let curve = |w: Option<Wred>| {
+            w.map_or_else(
+                || "off".to_owned(),
+                |w| {
+                    let drops = if w.ecn { "" } else { ", drops" };
+                    format!("{} to {}, {} %{drops}", w.kmin.0, w.kmax.0, w.pmax * 100.0)
+                },
+            )
+        };
+        let [green, yellow, red] = p.wred;
+        let mut wred = curve(green);
+        for (name, other) in [("yellow", yellow), ("red", red)] {
+            if other != green {
+                let _ = write!(wred, "; {name} {}", curve(other));
+            }
+        }
         let _ = writeln!(
             text,
             "# {i:<5} {:<9} {:<5} {:<10} {:<9} {:<9} {:<11} {:<7} {:<10} {:<9} {:<7} {:<5} {wred}",

@@ -1,6 +1,6 @@
 //! The database becomes what the model has: limits of each port of a run per priority, and the pools behind them.
 
-use super::asic;
+use super::asic::{self, Asic, Guaranteed, PoolSize};
 use super::database::{Database, SonicError, refuse};
 use super::groups::{Bindings, Group};
 use super::lookup::Lookup;
@@ -8,7 +8,9 @@ use super::notes::{Notes, some};
 use super::pools::{Pools, SharedEgress, binds, watchdog_row};
 use super::qos::{self, Maps};
 use crate::limits::{PRIORITIES, RUN_SECONDS_MAX};
-use crate::switch::config::{IngressPool, PortProfile, PriorityConfig, Watchdog, WatchdogAction};
+use crate::switch::config::{
+    ClassMaps, IngressPool, PortProfile, PriorityConfig, Slices, Watchdog, WatchdogAction,
+};
 use crate::units::{Bytes, Span};
 
 /// A port of the run, as the import looks for one in the database.
@@ -29,6 +31,8 @@ pub struct Wanted {
     pub ports: Vec<WantedPort>,
     /// A port to another switch for each kind of cable between switches.
     pub trunks: Vec<WantedPort>,
+    /// How the buffer is sliced, when the profile says so.
+    pub slices: Option<Slices>,
     /// Cell size of the profile or its preset.
     pub cell: Option<u16>,
     /// Buffer of the profile: the pool's size is not needed.
@@ -58,11 +62,19 @@ pub struct Imported {
     pub profiles: Vec<PortProfile>,
     /// The same of ports to other switches, by kind of cable.
     pub trunks: Vec<PortProfile>,
-    /// DSCP to priority; where frames go by PCP, the priority of untagged ones for every DSCP.
+    /// DSCP to traffic class; where frames go by PCP, the class of untagged ones for every DSCP.
     pub dscp_map: [u8; 64],
     /// DSCPs that the map does not have, a bit each.
     pub unmapped: u64,
-    /// PCP of a VLAN tag to priority, where frames go by it.
+    /// Group and queue of each traffic class.
+    pub maps: ClassMaps,
+    /// How the buffer is sliced; pipes of the run's ports and of those to other switches, where it is known to be.
+    pub slices: Slices,
+    /// See `slices`.
+    pub pipes: Vec<Option<u8>>,
+    /// See `slices`.
+    pub trunk_pipes: Vec<Option<u8>>,
+    /// PCP of a VLAN tag to traffic class, where frames go by it.
     pub pcp_map: Option<[u8; PRIORITIES]>,
     /// The map that classifies frames: file, table and name.
     pub classified_by: String,
@@ -74,11 +86,19 @@ pub struct Imported {
     pub warnings: Vec<(String, String)>,
 }
 
+impl Imported {
+    /// True when the group of a traffic class is lossless on most ports of the run.
+    pub fn lossless(&self, class: u8) -> bool {
+        self.priorities[self.maps.group_of(class)].lossless
+    }
+}
+
 /// What one port gives each priority. Equal when what acts is: names of maps and what they leave out are for remarks.
 #[derive(Clone, Debug)]
 struct Settings {
     profile: PortProfile,
     dscp: [u8; 64],
+    classes: ClassMaps,
     unmapped: u64,
     pcp: Option<[u8; PRIORITIES]>,
     by: String,
@@ -86,7 +106,8 @@ struct Settings {
 
 impl PartialEq for Settings {
     fn eq(&self, other: &Settings) -> bool {
-        (&self.profile, self.dscp, self.pcp) == (&other.profile, other.dscp, other.pcp)
+        (&self.profile, self.dscp, self.classes, self.pcp)
+            == (&other.profile, other.dscp, other.classes, other.pcp)
     }
 }
 
@@ -111,7 +132,16 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
              and the table does not have, reserve nothing and have alpha 1",
         );
     }
-    let mut run = Run { db, bindings, wanted, cell };
+    let chip = chip(db).or(asic::of_cell(cell));
+    let slices = wanted.slices.or(chip.map(|a| a.slices)).unwrap_or_default();
+    if chip.is_none() && wanted.slices.is_none() && cell == 208 {
+        notes.assumed(
+            "cells of 208 bytes and no platform: Trident 2, one memory, is taken; a Tomahawk 1 or 2 has four, which slices = \
+             \"crosspoints\" gives",
+        );
+    }
+    let guaranteed = chip.map_or(Guaranteed::Bound, |c| c.guaranteed);
+    let mut run = Run { db, bindings, wanted, cell, slices, guaranteed };
     let mut guarded = Vec::with_capacity(ports.len());
     for port in &ports {
         guarded.push((port.as_str(), run.guarded(port, &mut notes)?));
@@ -142,6 +172,9 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
             "CABLE_LENGTH does not have every port of the run: headroom of the others is looked up for the run's cable",
         );
     }
+    let mut pipes: Vec<Option<u8>> =
+        slots.iter().map(|name| (*name).and_then(|name| run.pipe(name, &ports, chip))).collect();
+    let trunk_pipes = pipes.split_off(wanted.ports.len());
     let names = slots.into_iter().take(wanted.ports.len());
     Ok(Imported {
         cell,
@@ -154,6 +187,10 @@ pub fn resolve(db: &Database, lookup: Option<&Lookup>, wanted: &Wanted) -> Resul
         trunks,
         dscp_map: most.dscp,
         unmapped: most.unmapped,
+        maps: most.classes,
+        slices,
+        pipes,
+        trunk_pipes,
         pcp_map: most.pcp,
         classified_by: most.by,
         mtus,
@@ -199,11 +236,15 @@ fn refuse_virtual_output_queues(db: &Database) -> Result<(), SonicError> {
     }
 }
 
-fn cell(db: &Database, wanted: &Wanted) -> Result<u16, SonicError> {
+/// The chip, when the database names its platform.
+fn chip(db: &Database) -> Option<Asic> {
     let device = db.get("DEVICE_METADATA", "localhost");
     let text = |field: &str| device.and_then(|r| r.text(field)).unwrap_or_default();
-    let known = asic::of_platform(text("hwsku"), text("platform")).map(|a| a.cell);
-    match wanted.cell.or(known) {
+    asic::of_platform(text("hwsku"), text("platform"))
+}
+
+fn cell(db: &Database, wanted: &Wanted) -> Result<u16, SonicError> {
+    match wanted.cell.or(chip(db).map(|a| a.cell)) {
         Some(cell) if (32..=8_192).contains(&cell) => Ok(cell),
         Some(cell) => refuse(db.name(), format!("cell = {cell} must be from 32 to 8192")),
         None => refuse(
@@ -219,12 +260,37 @@ pub(super) struct Run<'d> {
     pub bindings: Bindings<'d>,
     pub wanted: &'d Wanted,
     pub cell: u16,
+    pub slices: Slices,
+    pub guaranteed: Guaranteed,
 }
 
 pub(super) type Guarded<'p> = [(&'p str, [bool; PRIORITIES])];
 
 impl Run<'_> {
-    /// Priorities of a port that PFC guards.
+    /// Pipe of a port by its first lane, or where the database has no lanes, by its place among all ports.
+    fn pipe(&self, port: &str, all: &[String], chip: Option<Asic>) -> Option<u8> {
+        let pipes = usize::from(self.slices.pipes());
+        if self.slices == Slices::Whole {
+            return None;
+        }
+        let lanes = self.db.get("PORT", port).and_then(|r| r.text("lanes"));
+        let lane: Option<usize> = lanes.and_then(|l| l.split(',').next()?.trim().parse().ok());
+        let by_lane = lane
+            .zip(chip.filter(|c| c.lanes > 0))
+            .map(|(lane, chip)| (lane.max(1) - 1) * pipes / usize::from(chip.lanes.max(1)));
+        let by_place = || all.iter().position(|p| p == port).map(|at| at * pipes / all.len());
+        by_lane.filter(|pipe| *pipe < pipes).or_else(by_place).map(|pipe| pipe as u8)
+    }
+
+    /// How sizes of pools count, see [`PoolSize`].
+    pub(super) fn pool_size(&self) -> PoolSize {
+        match self.slices {
+            Slices::Crosspoints => PoolSize::SharedOnly,
+            Slices::Itms | Slices::Whole => asic::pool_size(self.cell),
+        }
+    }
+
+    /// Priority groups of a port that PFC guards.
     fn guarded(&self, port: &str, notes: &mut Notes) -> Result<[bool; PRIORITIES], SonicError> {
         let asked = std::array::from_fn(|pg| self.bindings.asks_for_headroom(port, pg));
         let Some(on) = qos::pfc_enabled(self.db, port)? else {
@@ -235,11 +301,15 @@ impl Run<'_> {
             }
             return Ok(asked);
         };
-        for p in (0..PRIORITIES).filter(|p| asked[*p] && !on[*p]) {
-            notes
-                .can_drop(format!("priority {p} has headroom, but pfc_enable does not name it: it is lossy"));
+        let maps = qos::class_maps(self.db, port)?;
+        let guarded: [bool; PRIORITIES] =
+            std::array::from_fn(|g| (0..PRIORITIES).any(|c| on[c] && maps.group_of(c as u8) == g));
+        for g in (0..PRIORITIES).filter(|g| asked[*g] && !guarded[*g]) {
+            notes.can_drop(format!(
+                "priority group {g} has headroom, but pfc_enable names no traffic class of it: it is lossy"
+            ));
         }
-        Ok(on)
+        Ok(guarded)
     }
 
     fn speed(&self, port: &str) -> Result<u64, SonicError> {
@@ -352,9 +422,9 @@ impl Run<'_> {
         for (other, others) in kinds {
             let head = format!("{} of {} ports ({})", others.len(), slots.len(), others.join(", "));
             let like = ports.first().unwrap_or(&"");
-            if (other.dscp, other.pcp) != (settings.dscp, settings.pcp) {
+            if (other.dscp, other.pcp, other.classes) != (settings.dscp, settings.pcp, settings.classes) {
                 notes.differ(format!(
-                    "{head} differ in their DSCP or PCP map: the switch has one, that of {like}, and they have it too"
+                    "{head} differ in their maps (DSCP, PCP, traffic class): the switch has one, that of {like}, and they have it too"
                 ));
             }
             let names = difference(settings, other);
@@ -375,27 +445,38 @@ impl Run<'_> {
         let maps = Maps::of(self.db, port, guarded, notes)?;
         let groups = self.groups(port, guarded)?;
         let mut priorities = [PriorityConfig::default(); PRIORITIES];
-        for (queue, (p, lossless)) in priorities.iter_mut().zip(guarded).enumerate() {
-            let pg = maps.group_of[queue];
-            let group = groups[pg].as_ref().or_else(|| {
-                notes.unbound(pg);
-                groups[0].as_ref()
-            });
-            let own = qos::queue(self.db, queue, self.bindings.qos(port, queue), notes)?;
+        for (n, (p, lossless)) in priorities.iter_mut().zip(guarded).enumerate() {
+            let own = qos::queue(self.db, n, self.bindings.qos(port, n), notes)?;
             (p.lossless, p.weight, p.wred, p.shaper) = (lossless, own.weight, own.wred, own.shaper);
-            match group {
-                Some(g) => self.ingress(g, p, queue, pools, notes),
-                None => notes.assumed("no profile for priority group 0: alpha 1 is taken"),
+            let waits = |c: &u8| maps.classes.queue_of(*c) == n;
+            let kept = (0..PRIORITIES as u8).filter(waits).any(|c| guarded[maps.classes.group_of(c)]);
+            if maps.classes.into_group(n) == 0 && groups[n].is_none() {
+                // A number that is only a queue's: the limit, where queues have none of their own, is that of its group.
+                let feeds = (0..PRIORITIES as u8).find(waits).map_or(0, |c| maps.classes.group_of(c));
+                if let Some(g) = groups[feeds].as_ref().or(groups[0].as_ref()) {
+                    let pool = pools.ingress_of(g.pool.as_deref());
+                    (p.pool, p.limit) = (pool as u8, pools.limit(pool, g.threshold));
+                }
+            } else {
+                let group = groups[n].as_ref().or_else(|| {
+                    notes.unbound(n);
+                    groups[0].as_ref()
+                });
+                match group {
+                    Some(g) => self.ingress(g, p, n, pools, notes),
+                    None => notes.assumed("no profile for priority group 0: alpha 1 is taken"),
+                }
             }
-            self.egress(port, queue, p, pools, notes)?;
+            self.egress(port, n, (p, kept), pools, notes)?;
         }
         let shaper = qos::port_shaper(self.db, port, notes)?;
         let watchdog = self.watchdog(port, notes)?;
         let profile = PortProfile { priorities, shaper, watchdog };
-        Ok(Settings { profile, dscp: maps.dscp, unmapped: maps.unmapped, pcp: maps.pcp, by: maps.by })
+        let Maps { dscp, unmapped, pcp, by, classes } = maps;
+        Ok(Settings { profile, dscp, classes, unmapped, pcp, by })
     }
 
-    fn ingress(&self, g: &Group, p: &mut PriorityConfig, queue: usize, pools: &Pools, notes: &mut Notes) {
+    fn ingress(&self, g: &Group, p: &mut PriorityConfig, number: usize, pools: &Pools, notes: &mut Notes) {
         let pool = pools.ingress_of(g.pool.as_deref());
         p.pool = pool as u8;
         p.limit = pools.limit(pool, g.threshold);
@@ -412,7 +493,7 @@ impl Run<'_> {
         match g.xoff {
             Some(xoff) => p.headroom = Bytes(most.map_or(xoff, |m| xoff.min(m.0))),
             None => notes.can_drop(format!(
-                "priority {queue}: PFC is on, but profile {} of its group has no headroom (xoff)",
+                "priority group {number}: PFC is on, but profile {} of its group has no headroom (xoff)",
                 g.profile
             )),
         }
@@ -422,7 +503,7 @@ impl Run<'_> {
         &self,
         port: &str,
         queue: usize,
-        p: &mut PriorityConfig,
+        (p, kept): (&mut PriorityConfig, bool),
         pools: &Pools,
         notes: &mut Notes,
     ) -> Result<(), SonicError> {
@@ -432,7 +513,7 @@ impl Run<'_> {
         };
         let pool = pools.egress_of(g.pool.as_deref());
         let limit = pools.egress_limit(pool, g.threshold);
-        if p.lossless && binds(limit) {
+        if kept && binds(limit) {
             notes.can_drop(format!(
                 "profile {} limits lossless queues at egress, where they drop{}",
                 g.profile,
@@ -446,7 +527,7 @@ impl Run<'_> {
                     g.profile, g.reserved
                 ));
             }
-            p.egress_limit = (!p.lossless).then_some(limit);
+            p.egress_limit = (!kept).then_some(limit);
             return Ok(());
         }
         p.egress_pool = pool as u8;

@@ -1,10 +1,11 @@
 //! Pools of the database, in the cells that the groups and queues of a run share.
 
-use super::asic::{self, PoolSize};
+use super::asic::{Guaranteed, PoolSize};
 use super::database::{Database, Row, SonicError, refuse};
 use super::groups::Threshold;
 use super::model::{Guarded, Run};
 use super::notes::Notes;
+use crate::limits::PRIORITIES;
 use crate::switch::config::{IngressPool, Limit};
 use crate::units::Bytes;
 
@@ -30,6 +31,8 @@ pub(super) struct Pools {
     /// Empty when one of them has no size.
     pub egress: Vec<SharedEgress>,
     egress_sizes: Vec<u64>,
+    /// Slices of the buffer: a limit holds in each.
+    slices: u64,
 }
 
 impl Pools {
@@ -44,11 +47,11 @@ impl Pools {
     }
     /// A threshold on an ingress pool.
     pub fn limit(&self, pool: usize, t: Threshold) -> Limit {
-        limit(t, self.sizes.get(pool).copied().flatten())
+        limit(t, self.sizes.get(pool).copied().flatten().map(|s| s / self.slices))
     }
     /// A threshold on an egress pool.
     pub fn egress_limit(&self, pool: usize, t: Threshold) -> Limit {
-        limit(t, self.egress_sizes.get(pool).copied())
+        limit(t, self.egress_sizes.get(pool).map(|s| s / self.slices))
     }
 }
 
@@ -70,7 +73,7 @@ impl Run<'_> {
         used: &[&str],
         notes: &mut Notes,
     ) -> Result<Pools, SonicError> {
-        let mut pools = Pools::default();
+        let mut pools = Pools { slices: self.slices.count() as u64, ..Pools::default() };
         let (first, row) = self.first_pool(guarded, used)?;
         let mut all = vec![(first.to_owned(), row)];
         for (port, flags) in guarded.iter().filter(|(p, _)| used.contains(p)) {
@@ -171,6 +174,10 @@ impl Run<'_> {
     ) -> Result<u64, SonicError> {
         let cell = u64::from(self.cell);
         let mut taken = 0u64;
+        let mut largest = 0;
+        for (port, _) in guarded {
+            largest = self.reserved_queues(port)?.into_iter().fold(largest, u64::max);
+        }
         for (port, flags) in guarded {
             match self.groups(port, *flags) {
                 Ok(groups) => {
@@ -180,13 +187,17 @@ impl Run<'_> {
                         let own = g.xoff.filter(|_| *lossless && headroom.is_none()).unwrap_or(0);
                         taken += g.reserved.div_ceil(cell) + own.div_ceil(cell);
                     }
+                    if first && flags.contains(&true) {
+                        taken += self.queues(port, largest)?;
+                    }
                 }
                 Err(e) if used.contains(port) => return Err(e),
                 Err(e) => notes.outside(port, &e),
             }
         }
         let total = size / cell;
-        match asic::pool_size(self.cell) {
+        taken += headroom.unwrap_or(0) / cell;
+        match self.pool_size() {
             PoolSize::SharedOnly => Ok(total),
             PoolSize::Whole if taken < total || (taken == 0 && !first) => Ok(total - taken),
             PoolSize::Whole => refuse(
@@ -197,6 +208,25 @@ impl Run<'_> {
                 ),
             ),
         }
+    }
+
+    /// Cells of a pool that the queues of a port have for themselves; `largest`: most that any queue reserves.
+    fn queues(&self, port: &str, largest: u64) -> Result<u64, SonicError> {
+        match self.guaranteed {
+            Guaranteed::Bound => self.reserved_queues(port).map(|all| all.iter().sum()),
+            Guaranteed::Nothing => Ok(0),
+            Guaranteed::Queues(n) => Ok(n * largest),
+        }
+    }
+
+    /// Cells that each queue of a port reserves.
+    fn reserved_queues(&self, port: &str) -> Result<[u64; PRIORITIES], SonicError> {
+        let mut all = [0; PRIORITIES];
+        for (queue, cells) in all.iter_mut().enumerate() {
+            let group = self.bindings.egress(port, queue)?;
+            *cells = group.map_or(0, |g| g.reserved.div_ceil(self.cell.into()));
+        }
+        Ok(all)
     }
 
     fn egress_pools(
@@ -235,8 +265,13 @@ impl Run<'_> {
                 let mine = group.filter(|g| g.pool.as_deref() == Some(&name));
                 reserved += mine.map_or(0, |g| g.reserved.div_ceil(cell));
             }
-            let whole = asic::pool_size(self.cell) == PoolSize::Whole;
-            let cells = (size / cell).saturating_sub(if whole { reserved } else { 0 });
+            // One as large as all that the groups share is the same memory seen from the other side.
+            let most = pools.ingress.first().and_then(|p| p.shared).map_or(u64::MAX, |s| s.0 / cell);
+            let cells = match self.pool_size() {
+                PoolSize::SharedOnly => size / cell,
+                PoolSize::Whole if size / cell >= most => most,
+                PoolSize::Whole => (size / cell).saturating_sub(reserved),
+            };
             pools.egress.push(SharedEgress { name, shared: Bytes(cells * cell) });
             pools.egress_sizes.push(size);
         }

@@ -4,24 +4,22 @@ use super::database::{Database, Row, SonicError, refuse};
 use super::notes::Notes;
 use crate::limits::PRIORITIES;
 use crate::profile::preset::AZURE_DSCP_MAP;
-use crate::switch::config::{Shaper, Wred};
+use crate::switch::config::{COLORS, ClassMaps, Shaper, Wred};
 use crate::units::{Bytes, Rate};
 
 /// Maps of one port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Maps {
-    /// DSCP to queue; where frames go by PCP, the queue of untagged ones for every DSCP.
+    /// DSCP to traffic class; where frames go by PCP, the class of untagged ones for every DSCP.
     pub dscp: [u8; 64],
     /// DSCPs that the map does not have, a bit each.
     pub unmapped: u64,
-    /// PCP of a VLAN tag to queue, where frames go by it.
+    /// PCP of a VLAN tag to traffic class, where frames go by it.
     pub pcp: Option<[u8; PRIORITIES]>,
     /// The map that classifies frames: table and name.
     pub by: String,
-    /// Priority group that feeds each queue.
-    pub group_of: [usize; PRIORITIES],
-    /// PFC is on.
-    pub pfc: [bool; PRIORITIES],
+    /// Group and queue of each traffic class.
+    pub classes: ClassMaps,
 }
 
 /// PFC priorities in `pfc_enable`; `None` when the database has no PORT_QOS_MAP row for the port.
@@ -44,20 +42,45 @@ fn qos_row<'d>(db: &'d Database, port: &str) -> Option<&'d Row> {
     db.get("PORT_QOS_MAP", port).or_else(|| db.rows("PORT_QOS_MAP").find(|(k, _)| listed(k)).map(|(_, r)| r))
 }
 
+/// The row of a map that a port, or else the whole switch, refers to.
+fn map_row<'d>(
+    db: &'d Database,
+    port: &str,
+    field: &str,
+    table: &str,
+) -> Result<Option<&'d Row>, SonicError> {
+    let global = db.get("PORT_QOS_MAP", "global");
+    match qos_row(db, port).filter(|r| r.text(field).is_some()).or(global) {
+        Some(row) => db.referred(table, row, field),
+        None => Ok(None),
+    }
+}
+
+/// A map from numbers 0 to 7 to such numbers; every number to itself where there is none.
+fn small_map(db: &Database, port: &str, field: &str, table: &str) -> Result<[u8; PRIORITIES], SonicError> {
+    match map_row(db, port, field, table)? {
+        Some(row) => numbers::<PRIORITIES>(row, [0; PRIORITIES]),
+        None => Ok(std::array::from_fn(|i| i as u8)),
+    }
+}
+
+/// Group and queue of every traffic class at a port.
+pub(super) fn class_maps(db: &Database, port: &str) -> Result<ClassMaps, SonicError> {
+    Ok(ClassMaps {
+        group: small_map(db, port, "tc_to_pg_map", "TC_TO_PRIORITY_GROUP_MAP")?,
+        queue: small_map(db, port, "tc_to_queue_map", "TC_TO_QUEUE_MAP")?,
+    })
+}
+
 impl Maps {
-    /// The maps of `port` with PFC on for `pfc`.
+    /// The maps of `port`; `guarded`: its lossless groups.
     pub fn of(
         db: &Database,
         port: &str,
-        pfc: [bool; PRIORITIES],
+        guarded: [bool; PRIORITIES],
         notes: &mut Notes,
     ) -> Result<Maps, SonicError> {
-        let own = qos_row(db, port);
-        let global = db.get("PORT_QOS_MAP", "global");
-        let find = |field: &str, table: &str| match own.filter(|r| r.text(field).is_some()).or(global) {
-            Some(row) => db.referred(table, row, field),
-            None => Ok(None),
-        };
+        let find = |field: &str, table: &str| map_row(db, port, field, table);
         let by_dscp = find("dscp_to_tc_map", "DSCP_TO_TC_MAP")?;
         let by_pcp = find("dot1p_to_tc_map", "DOT1P_TO_TC_MAP")?;
         // A frame that SAI has no map for is in traffic class 0, and so is one without a tag where the tag decides.
@@ -79,59 +102,36 @@ impl Maps {
         };
         let named = by_dscp.or(by_pcp).map(|row| row.place().to_owned());
         let by = named.unwrap_or_else(|| "SONiC's default DSCP_TO_TC_MAP|AZURE".into());
-        let identity = std::array::from_fn(|i| i as u8);
-        let map = |field: &str, table: &str| match find(field, table)? {
-            Some(row) => numbers::<PRIORITIES>(row, [0; PRIORITIES]),
-            None => Ok(identity),
-        };
-        let queues = map("tc_to_queue_map", "TC_TO_QUEUE_MAP")?;
-        let groups = map("tc_to_pg_map", "TC_TO_PRIORITY_GROUP_MAP")?;
-        let pfc_group = map("pfc_to_pg_map", "PFC_PRIORITY_TO_PRIORITY_GROUP_MAP")?;
+        let classes = class_maps(db, port)?;
+        let pfc_group = small_map(db, port, "pfc_to_pg_map", "PFC_PRIORITY_TO_PRIORITY_GROUP_MAP")?;
         let queue_table = match db.has("MAP_PFC_PRIORITY_TO_QUEUE") {
             true => "MAP_PFC_PRIORITY_TO_QUEUE",
             false => "PFC_PRIORITY_TO_QUEUE_MAP",
         };
-        let pfc_queue = map("pfc_to_queue_map", queue_table)?;
-        let place = || own.or(global).map_or_else(|| db.name(), |r| r.place().to_owned());
-        for p in (0..PRIORITIES).filter(|p| pfc[*p]) {
-            if (usize::from(pfc_group[p]), usize::from(pfc_queue[p])) != (p, p) {
+        let pfc_queue = small_map(db, port, "pfc_to_queue_map", queue_table)?;
+        let row = qos_row(db, port).or(db.get("PORT_QOS_MAP", "global"));
+        let place = || row.map_or_else(|| db.name(), |r| r.place().to_owned());
+        let pfc = pfc_enabled(db, port)?.unwrap_or(guarded);
+        for class in 0..PRIORITIES {
+            let (group, queue) = (classes.group_of(class as u8), classes.queue_of(class as u8));
+            let theirs = (usize::from(pfc_group[class]), usize::from(pfc_queue[class]));
+            if pfc[class] && theirs != (group, queue) {
                 let text = format!(
-                    "PFC priority {p} guards priority group {} and queue {}; only maps where all three have one \
-                     number are modelled",
-                    pfc_group[p], pfc_queue[p]
+                    "PFC priority {class} guards priority group {} and queue {}, traffic class {class} goes to group \
+                     {group} and queue {queue}; only maps where PFC knows a class by its own number are modelled",
+                    theirs.0, theirs.1
+                );
+                return refuse(place(), text);
+            }
+            if guarded[group] && !pfc[class] {
+                let text = format!(
+                    "traffic class {class} goes to priority group {group}, which is lossless, but pfc_enable does not name \
+                     {class}: nobody could tell its senders to stop, which is not modelled; give it a lossy group"
                 );
                 return refuse(place(), text);
             }
         }
-        for t in 0..PRIORITIES {
-            let (queue, group) = (usize::from(queues[t]), usize::from(groups[t]));
-            if queue != group && (pfc[queue] || pfc[group]) {
-                let text = format!(
-                    "traffic class {t} goes to priority group {group} and queue {queue}, and one of them is \
-                     lossless; only lossless classes whose group and queue have one number are modelled"
-                );
-                return refuse(place(), text);
-            }
-        }
-        let group_of = std::array::from_fn(|q| {
-            let first = (0..PRIORITIES).find(|t| usize::from(queues[*t]) == q);
-            first.map_or(q, |t| usize::from(groups[t]))
-        });
-        for g in 0..PRIORITIES {
-            let shared: Vec<String> = (0..PRIORITIES)
-                .filter(|t| usize::from(groups[*t]) == g && usize::from(queues[*t]) != g)
-                .map(|t| t.to_string())
-                .collect();
-            if !shared.is_empty() {
-                notes.not_modelled(format!(
-                    "traffic classes {} share priority group {g}: each has a group of its own in the model, with the \
-                     limits of group {g}",
-                    shared.join(",")
-                ));
-            }
-        }
-        let queue = |t: u8| queues[usize::from(t) % PRIORITIES];
-        Ok(Maps { dscp: tc.map(queue), unmapped, pcp: tag.map(|map| map.map(queue)), by, group_of, pfc })
+        Ok(Maps { dscp: tc, unmapped, pcp: tag, by, classes })
     }
 }
 
@@ -164,8 +164,8 @@ fn keys(row: &Row) -> u64 {
 pub(super) struct Service {
     /// Scheduling weight, 0 = strict.
     pub weight: u16,
-    /// WRED curve.
-    pub wred: Option<Wred>,
+    /// WRED curves, by colour.
+    pub wred: [Option<Wred>; COLORS],
     /// Largest rate.
     pub shaper: Option<Shaper>,
 }
@@ -186,7 +186,7 @@ pub(super) fn queue(
         Some(s) => (weight(s, notes)?, shaper(s, notes)?),
     };
     let profile = row.map_or(Ok(None), |r| db.referred("WRED_PROFILE", r, "wred_profile"))?;
-    Ok(Service { weight, wred: profile.map_or(Ok(None), |p| wred(p, notes))?, shaper })
+    Ok(Service { weight, wred: profile.map_or(Ok([None; COLORS]), wred)?, shaper })
 }
 
 /// The shaper of a whole port.
@@ -241,11 +241,8 @@ fn weight(row: &Row, notes: &mut Notes) -> Result<u16, SonicError> {
     }
 }
 
-/// RoCE frames are green: the green curve is the one that acts.
-fn wred(row: &Row, notes: &mut Notes) -> Result<Option<Wred>, SonicError> {
-    let on = |colour: &str| {
-        row.text(&format!("wred_{colour}_enable")).is_some_and(|v| v.eq_ignore_ascii_case("true"))
-    };
+/// The curves of a profile, by colour.
+fn wred(row: &Row) -> Result<[Option<Wred>; COLORS], SonicError> {
     let ecn = row.text("ecn").unwrap_or("ecn_none");
     let known = [
         "ecn_none",
@@ -260,47 +257,28 @@ fn wred(row: &Row, notes: &mut Notes) -> Result<Option<Wred>, SonicError> {
     if !known.contains(&ecn) {
         return refuse(row.at("ecn"), format!("{ecn:?} is none of {}", known.join(", ")));
     }
-    let bytes = |field: &str| row.number(field, u64::from(u32::MAX));
-    let curve = |colour: &str| -> Result<_, SonicError> {
-        Ok((
-            bytes(&format!("{colour}_min_threshold"))?,
-            bytes(&format!("{colour}_max_threshold"))?,
-            row.number(&format!("{colour}_drop_probability"), 100)?,
-        ))
-    };
-    let green = curve("green")?;
-    let mut others = Vec::new();
-    for colour in ["yellow", "red"] {
-        if on(colour) && curve(colour)? != green {
-            others.push(colour);
+    let mut all = [None; COLORS];
+    for (curve, color) in all.iter_mut().zip(["green", "yellow", "red"]) {
+        let on = row.text(&format!("wred_{color}_enable")).is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        if on {
+            *curve = Some(wred_curve(row, color, ecn == "ecn_all" || ecn.split('_').any(|c| c == color))?);
         }
     }
-    if !others.is_empty() {
-        let text = format!(
-            "{}: the curves of other colours ({}); nothing here colours frames, all are green",
-            row.place(),
-            others.join(", ")
-        );
-        notes.not_modelled(text);
-    }
-    if !on("green") {
-        notes.not_modelled(format!(
-            "{}: green frames have no WRED, so queues of this profile mark nothing",
-            row.place()
-        ));
-        return Ok(None);
-    }
-    let marks = matches!(ecn, "ecn_green" | "ecn_green_yellow" | "ecn_green_red" | "ecn_all");
-    let (Some(kmin), Some(kmax)) = (green.0, green.1) else {
-        return refuse(
-            row.place(),
-            "green_min_threshold or green_max_threshold is missing; give both in bytes",
-        );
+    Ok(all)
+}
+
+/// The curve of one colour, which is enabled; `ecn`: it marks what can be marked.
+fn wred_curve(row: &Row, color: &str, ecn: bool) -> Result<Wred, SonicError> {
+    let field = |name: &str| format!("{color}_{name}");
+    let (low, high) = (field("min_threshold"), field("max_threshold"));
+    let bytes = |field: &str| row.number(field, u64::from(u32::MAX));
+    let (Some(kmin), Some(kmax)) = (bytes(&low)?, bytes(&high)?) else {
+        return refuse(row.place(), format!("{low} or {high} is missing; give both in bytes"));
     };
     if kmin > kmax {
-        return refuse(row.at("green_min_threshold"), format!("{kmin} is above green_max_threshold {kmax}"));
+        return refuse(row.at(&low), format!("{kmin} is above {high} {kmax}"));
     }
     // SAI's default probability is 100 %.
-    let pmax = green.2.unwrap_or(100) as f64 / 100.0;
-    Ok(Some(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax, ecn: marks }))
+    let pmax = row.number(&field("drop_probability"), 100)?.unwrap_or(100) as f64 / 100.0;
+    Ok(Wred { kmin: Bytes(kmin), kmax: Bytes(kmax), pmax, ecn })
 }

@@ -71,7 +71,8 @@ pub fn sonic(data: &[u8]) {
             .then_some(WantedPort { name: None, speed: 400_000, cable: Some(40) })
             .into_iter()
             .collect();
-        let wanted = Wanted { ports: vec![port; 4], trunks, cell, buffer: None, headroom, fec: Some(true) };
+        let ports = vec![port; 4];
+        let wanted = Wanted { ports, trunks, cell, headroom, fec: Some(true), ..Wanted::default() };
         if let Ok(found) = resolve(&db, table.as_ref(), &wanted) {
             assert!(found.cell > 0);
         }
