@@ -4,20 +4,17 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use common::buffer::{sonic_files, trigger_and_drop};
 use common::{assert_near_bound, assert_whole, conserved, plan, plan_of, virtually, wire_ns, write_on_wire};
-use rankstorm::frame::boxed::{BoxFrame, BoxPool};
-use rankstorm::frame::{Fill, Frame, FramePool, flags};
-use rankstorm::measure::record::NoRecord;
 use rankstorm::plan::Plan;
 use rankstorm::profile::sonic::{Database, Imported, Lookup, Wanted, WantedPort, resolve};
 use rankstorm::profile::{self, Overrides};
 use rankstorm::report::model::RunReport;
-use rankstorm::switch::config::{IngressPool, PriorityConfig};
-use rankstorm::switch::{AddressMap, Admit, Routes, Switch};
-use rankstorm::units::{Bytes, FrameLen, RankId, Time};
+use rankstorm::switch::config::PriorityConfig;
+use rankstorm::units::{Bytes, RankId};
 use rankstorm::workload::schedule::{Op, OpKind, Schedule};
 
 const MIB: u64 = 1 << 20;
@@ -343,55 +340,6 @@ fn a_limit_that_comes_too_early_leaves_a_result_that_says_so() {
     assert!(result.conservation.holds(), "{:?}", result.conservation);
     let (whole, _) = virtually(&plan("stream-1to1", &["stream.frames=10"]));
     assert_whole(&whole);
-}
-
-/// Frames of one cell into one group of priority 3 whose egress is blocked, with a pool of `pool` cells: how many until the
-/// group asks for a pause, and until one is lost.
-fn trigger_and_drop(group: PriorityConfig, pool: u64, cell: u16) -> (u64, u64) {
-    let text = format!(
-        "[[stream]]\nfrom = 0\nto = 1\nframes = 1\n[class.roce]\ndscp = 3\n[switch]\ncell = {cell}\n\
-         ports = {{ count = 2, rate = \"100G\", cable = \"5 m\" }}\n"
-    );
-    let mut c = plan_of(&text, &[]).fabric.switches[0].clone();
-    let group =
-        PriorityConfig { pool: 0, egress_pool: 0, egress_limit: None, egress_reserved: Bytes(0), ..group };
-    c.profiles.iter_mut().for_each(|p| p.priorities = [PriorityConfig::default(); 8]);
-    c.profiles.iter_mut().for_each(|p| p.priorities[3] = group);
-    let held = 2 * (group.reserved.0 + group.headroom.0).div_ceil(u64::from(cell)) + 4;
-    c.buffer = Bytes((pool + held) * u64::from(cell));
-    let shared = Some(Bytes(pool * u64::from(cell)));
-    c.ingress_pools = vec![IngressPool { name: "slice".into(), shared, headroom: None }];
-    let routes = Routes { ports_to: vec![Arc::from([0u16]), Arc::from([1u16])] };
-    let mut s: Switch<BoxFrame> = Switch::new(c, 0, &routes, AddressMap::default()).unwrap();
-    let mut frames = BoxPool::new(0, 1 << 17);
-    let (mut taken, mut trigger) = (0, None);
-    loop {
-        let mut f = frames.take(Fill::Const, FrameLen(80)).unwrap();
-        f.head_mut()[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0x02]);
-        let meta = f.meta_mut();
-        (meta.dst, meta.priority, meta.flags, meta.head_len, meta.ttl) = (1, 3, flags::PARSED, 54, 64);
-        match s.on_frame(Time::ZERO, 0, f, &mut NoRecord) {
-            Admit::Queued => taken += 1,
-            Admit::Dropped(_, f) | Admit::Consumed(f) => {
-                frames.give(f);
-                return (trigger.unwrap(), taken);
-            }
-        }
-        if trigger.is_none() && s.mmu().is_xoff(3) {
-            trigger = Some(taken);
-        }
-    }
-}
-
-/// A folder of SONiC's files, or `None` with a line that says so.
-fn sonic_files() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let found = ["../shared/data/sonic", "../../shared/data/sonic"].map(|p| root.join(p));
-    let found = found.into_iter().find(|p| p.is_dir());
-    if found.is_none() {
-        eprintln!("SKIPPED: no real SONiC files at ../shared/data/sonic");
-    }
-    found
 }
 
 /// What a platform's rendered buffers and a table of headrooms make of 100G ports, and the `size` of its lossless pool.

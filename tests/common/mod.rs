@@ -2,6 +2,7 @@
 //! program in a directory of its own.
 #![allow(dead_code)] // no test file uses all of it
 
+pub mod buffer;
 pub mod lab;
 
 use std::ffi::OsStr;
