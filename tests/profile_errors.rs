@@ -130,6 +130,39 @@ config = "config_db.json""#,
 dscp_map = { "64" = 3 }"#,
         "p.toml:12:21: 64 = 3: the key must be a DSCP from 0 to 63, in quotes"),
     ("[switch]", "[switch]
+tc_to_pg = [0, 0, 0, 3, 4, 0, 0, 9]",
+        "p.toml:12:12: tc_to_pg: priority 7 has number 9; use 0 to 7"),
+    ("[switch]", r#"[switch]
+dscp_color = { "64" = "red" }"#,
+        r#"p.toml:12:23: 64 = "red": the key must be a DSCP from 0 to 63, in quotes"#),
+    ("[switch]", r#"[switch]
+dscp_color = { "3" = "blue" }"#,
+        r#"p.toml:12:22: 3 = "blue": unknown value "blue"; known: green, yellow, red"#),
+    ("[switch]", r#"[switch]
+queue = { 9 = { wred = "off" } }"#,
+        "p.toml:12:15: 9 = { wred = \"off\" }: the key must be a queue from 0 to 7: [switch.queue.3]"),
+    ("[switch]", r#"[switch]
+egress_pools = { lossy = "2 MB" }
+queue = { 1 = { egress_pool = "losy" } }"#,
+        r#"p.toml:13:31: egress_pool = "losy": there is no such pool; did you mean "lossy"?"#),
+    ("[switch]", r#"[switch]
+queue = { 1 = { egress_pool = "lossy" } }"#,
+        r#"p.toml:12:31: egress_pool = "lossy": there is no such pool; add egress_pools = { lossy = "20 MB" } to [switch]"#),
+    ("[switch]", r#"[switch]
+queue = { 1 = { egress_reserved = "2 kB" } }"#,
+        r#"p.toml:12:35: egress_reserved = "2 kB": is taken from an egress pool; name it: egress_pool = "...""#),
+    ("[switch]", r#"[switch]
+queue = { 1 = { egress_alpha = 1, egress_static_th = "2 kB" } }"#,
+        r#"p.toml:12:54: egress_static_th = "2 kB": there is an egress_alpha too; keep one"#),
+    ("[switch]", r#"[switch]
+wred = { kmin = "1 MB", kmax = "2 MB", pmax = 0.1, red = { kmin = "2 MB", kmax = "1 MB", pmax = 1.0 } }"#,
+        r#"p.toml:12:58: red = { kmin = "2 MB", kmax = "1 MB", pmax = 1.0 }: kmin must not be above kmax"#),
+    ("[switch]", "[class.other]
+dscp = 0
+[switch]
+tc_to_pg = [0, 3, 2, 3, 4, 5, 6, 7]",
+        "p.toml:11:1: lossless: class roce is lossless and class other lossy, and both are in priority group 3 (tc_to_pg); a group is one or the other"),
+    ("[switch]", "[switch]
 weights = [1, 2, 3]",
         "p.toml:12:11: [switch.weights]: got 3, needs a list of 8 numbers"),
     ("[switch]", "[swicth]",

@@ -41,10 +41,11 @@ pub fn check_text(plan: &Plan) -> String {
         s.line(
             "class",
             &format!(
-                "{}: DSCP {} -> priority {}, {}, MTU {}; ACK DSCP {} -> {}; CNP DSCP {} -> {}",
+                "{}: DSCP {} -> priority {}{}, {}, MTU {}; ACK DSCP {} -> {}; CNP DSCP {} -> {}",
                 class.name,
                 class.dscp,
                 class.priority,
+                group_and_queue(plan, class.priority),
                 if class.lossless { "lossless" } else { "lossy" },
                 class.mtu,
                 class.ack_dscp,
@@ -277,6 +278,15 @@ pub fn plan_text(plan: &Plan) -> String {
         let _ = writeln!(out, "# {:<5} {:<5} {:<12} {}", r.rank.0, r.port.0, qps, r.ip);
     }
     out
+}
+
+/// Group and queue of a class where they have other numbers.
+fn group_and_queue(plan: &Plan, class: u8) -> String {
+    let maps = plan.fabric.switches.first().map(|s| s.maps).unwrap_or_default();
+    match (maps.group_of(class), maps.queue_of(class)) {
+        (group, queue) if group == usize::from(class) && queue == group => String::new(),
+        (group, queue) => format!(" (priority group {group}, queue {queue})"),
+    }
 }
 
 fn fabric_text(plan: &Plan) -> String {

@@ -50,8 +50,8 @@ pub struct RecorderConfig {
 pub struct SwitchShape {
     /// Ports.
     pub ports: u16,
-    /// Bit p is set when priority p carries traffic: only these queues get a depth histogram.
-    pub priorities: u8,
+    /// Bit q is set when frames wait in queue q: only these queues get a depth histogram.
+    pub queues: u8,
     /// Packet buffer, the deepest a queue can be.
     pub buffer_bytes: u64,
 }
@@ -196,7 +196,7 @@ impl Recorder {
         let mut bytes = latency * (2 * config.classes + config.workloads.len()) as u64;
         let mut left = QUEUE_HISTOGRAMS_MAX;
         for s in &config.switches {
-            let queues = (usize::from(s.ports) * s.priorities.count_ones() as usize).min(left);
+            let queues = (usize::from(s.ports) * s.queues.count_ones() as usize).min(left);
             left -= queues;
             if queues > 0 {
                 bytes += queues as u64 * Distribution::<u32>::new(s.buffer_bytes.max(1 << 20), 2).bytes();
@@ -211,7 +211,7 @@ impl Recorder {
     }
 
     fn new_queue(&mut self, switch: u16, port: u16, priority: u8, shape: &SwitchShape) -> u32 {
-        if shape.priorities & (1 << priority) == 0 {
+        if shape.queues & (1 << priority) == 0 {
             return NO_SLOT;
         }
         if self.queues.len() >= QUEUE_HISTOGRAMS_MAX {
@@ -599,7 +599,7 @@ mod tests {
             repeats: 3,
             messages: 12,
             streams: 0,
-            switches: vec![SwitchShape { ports: 4, priorities: 1 << 3, buffer_bytes: 32 << 20 }; 2],
+            switches: vec![SwitchShape { ports: 4, queues: 1 << 3, buffer_bytes: 32 << 20 }; 2],
             rates: None,
         }
     }

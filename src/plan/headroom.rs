@@ -27,6 +27,18 @@ pub struct Frames {
     pub acks: bool,
 }
 
+impl Frames {
+    /// What travels in several priorities.
+    fn of_all<'a>(all: impl Iterator<Item = &'a Frames>) -> Frames {
+        let mut sum = Frames::default();
+        for one in all {
+            sum.lens.extend(one.lens.iter().filter(|len| !sum.lens.contains(len)).collect::<Vec<_>>());
+            sum.acks |= one.acks;
+        }
+        sum
+    }
+}
+
 /// Cells of a frame with FCS, padded.
 fn cells(len: FrameLen, cell: u16) -> u64 {
     (u64::from(len.0.max(FRAME_LEN_MIN)) + u64::from(FCS_BYTES)).div_ceil(u64::from(cell.max(1)))
@@ -111,7 +123,13 @@ pub(super) fn all(b: &Basis<'_>, v6: bool) -> Vec<PortHeadroom> {
         else {
             continue;
         };
-        for (p, frames) in frames.iter().enumerate().filter(|(p, _)| lossless(*p)) {
+        for p in (0..PRIORITIES).filter(|p| lossless(*p)) {
+            // Lossless classes of one group share its headroom: one row, for the first of them.
+            let into = switch.maps.into_group(switch.maps.group_of(p as u8));
+            if (0..p).any(|other| lossless(other) && into & 1 << other != 0) {
+                continue;
+            }
+            let frames = &Frames::of_all((0..PRIORITIES).filter(|c| into & 1 << c != 0).map(|c| &frames[c]));
             let configured = switch.group_of(usize::from(port), p as u8).headroom();
             let span = silence_after(&link.timing, &back.timing, response(b, link), largest);
             let needed = needed_cells(span, &link.timing, frames, switch.cell);
@@ -142,14 +160,23 @@ fn response(b: &Basis<'_>, link: &Link) -> Span {
 
 /// (pool, bytes it has, bytes that all groups of it may need at once) of shared headroom pools that are too small.
 pub fn short_pools(switch: &SwitchConfig, index: u16, rows: &[PortHeadroom]) -> Vec<(String, Bytes, Bytes)> {
+    let slices = switch.slices.count();
     let one = |(i, pool): (usize, &crate::switch::config::IngressPool)| {
-        let mine = rows.iter().filter(|r| {
-            let group = switch.group_of(usize::from(r.port), r.priority);
-            r.switch == index && usize::from(group.pool) == i && group.lossless
-        });
-        let needed: u64 = mine.map(|r| r.headroom.needed.0).sum();
-        let has = pool.headroom?;
-        (has.0 < needed).then(|| (pool.name.clone(), has, Bytes(needed)))
+        // Of a sliced buffer, the slice in which most may be needed.
+        let in_slice = |slice: usize| -> u64 {
+            let mine = rows.iter().filter(|r| {
+                let group = switch.group_of(usize::from(r.port), r.priority);
+                let pipe = switch.ports.get(usize::from(r.port)).map_or(0, |p| p.pipe);
+                let held = switch.slices.holds_ingress(slice, pipe);
+                r.switch == index && held && usize::from(group.pool) == i && group.lossless
+            });
+            mine.map(|r| r.headroom.needed.0).sum()
+        };
+        let needed = (0..slices).map(in_slice).max().unwrap_or(0);
+        let has = pool.headroom?.0 / slices as u64;
+        let name =
+            if slices == 1 { pool.name.clone() } else { format!("{} in one of {slices} slices", pool.name) };
+        (has < needed).then_some((name, Bytes(has), Bytes(needed)))
     };
     switch.ingress_pools.iter().enumerate().filter_map(one).collect()
 }

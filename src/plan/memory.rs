@@ -77,16 +77,16 @@ pub fn recorder_config(
     repeats: u32,
 ) -> RecorderConfig {
     let per_iteration: u64 = workloads.iter().map(messages_per_iteration).sum();
+    let queue = |s: &SwitchConfig, class: u8| 1u8 << s.maps.queue_of(class);
     let tagged = |s: &SwitchConfig| {
         let used = classes.iter().filter(|c| c.vlan.is_some()).flat_map(ClassConfig::pcps);
-        s.pcp_map.map_or(0, |map| used.fold(0, |bits, pcp| bits | 1 << (map[usize::from(pcp & 7)] & 7)))
+        s.pcp_map.map_or(0, |map| used.fold(0, |bits, pcp| bits | queue(s, map[usize::from(pcp & 7)])))
     };
     let switches = fabric.switches.iter().map(|s| {
         let used = classes.iter().flat_map(|c| [c.dscp, c.ack_dscp, c.cnp_dscp]);
         SwitchShape {
             ports: s.ports.len() as u16,
-            priorities: used
-                .fold(tagged(s), |bits, dscp| bits | 1 << (s.dscp_map[usize::from(dscp & 63)] & 7)),
+            queues: used.fold(tagged(s), |bits, dscp| bits | queue(s, s.dscp_map[usize::from(dscp & 63)])),
             buffer_bytes: s.buffer.0,
         }
     });

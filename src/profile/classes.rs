@@ -81,7 +81,7 @@ fn maps(doc: &ProfileDoc, imported: Option<&Imported>) -> Result<ClassMaps, Faul
             return fault(path, format!("the map is that of config; remove it, or change {table} there"));
         }
         if let Some(class) = own.iter().position(|n| *n > 7) {
-            return fault(path, format!("priority {class} has number {}; use 0 to 7", own[class]));
+            return fault(path, format!("{key}: priority {class} has number {}; use 0 to 7", own[class]));
         }
         *map = own;
     }

@@ -49,8 +49,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "trident3",
         origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 32 MB: commonly quoted, not \
-             from a data sheet; alpha 1/8: a default. XOFF points of a SKU follow from its pool and alpha, \
-             which no file here has",
+             from a data sheet; alpha 1/8: a default. XOFF points of a SKU follow from its pool and alpha",
         cell: 256,
         buffer: Bytes(32_000_000),
         alpha: Alpha { num: 1, den: 8 },
@@ -75,8 +74,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "tomahawk3",
         origin: "cell and headroom (100G, 300 m): sonic-mgmt QoS tables; 64 MB: commonly quoted, not \
-             from a data sheet; alpha 1/8: a default. XOFF points of a SKU follow from its pool and alpha, \
-             which no file here has",
+             from a data sheet; two slices: the vendor's public SDK; alpha 1/8: a default. XOFF points of a SKU follow from its pool and alpha",
         cell: 254,
         buffer: Bytes(64_000_000),
         alpha: Alpha { num: 1, den: 8 },
@@ -89,8 +87,8 @@ pub const PRESETS: &[Preset] = &[
         name: "tomahawk5",
         origin: "cell, headroom (5 m), alpha 1, reserved 8636 B and XON offset 3556 B: SONiC \
              pg_profile_lookup and \
-                 sonic-mgmt QoS tables; 165.2 MB: commonly quoted, not from a data sheet. XOFF points \
-                 of a SKU follow from its pool, and from slices of memory that are one pool here",
+                 sonic-mgmt QoS tables; two slices: seen from published thresholds; 165.2 MB: commonly quoted, not \
+                 from a data sheet. XOFF points of a SKU follow from its pool",
         cell: 254,
         buffer: Bytes(165_200_000),
         alpha: Alpha { num: 1, den: 1 },

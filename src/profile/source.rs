@@ -120,7 +120,8 @@ impl Source {
         let mut parents = parents.iter().peekable();
         while let Some(name) = parents.next() {
             let numbered = parents.peek().is_some_and(|p| p.parse::<usize>().is_ok());
-            if numbered && !table.contains_key(name.as_str()) {
+            // [switch.queue.N] is a table whose keys are numbers; all other numbers are places in lists.
+            if numbered && name != "queue" && !table.contains_key(name.as_str()) {
                 return Err(set_error(&set.typed, &format!("the profile has no [[{name}]]")));
             }
             let empty = || Spanned::new(set.value.clone(), DeValue::Table(DeTable::new()));

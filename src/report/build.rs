@@ -508,11 +508,12 @@ impl Builder<'_> {
         let all = s.profiles.iter().flat_map(|p| &p.priorities);
         let headroom =
             all.filter(|p| p.lossless).map(|p| p.headroom.0.next_multiple_of(s.cell.max(1).into()));
-        // The pools of the priorities in which frames came by.
+        // The pools of the traffic classes in whose queues frames came by.
         let carried = |q: &crate::measure::stats::QueueStats| q.tx_frames + q.drops > 0;
+        let classes = 0..PRIORITIES as u8;
         let used: BTreeSet<u8> = (stats.ports.iter().enumerate())
-            .flat_map(|(p, port)| port.queues.iter().zip(&s.of_port(p).priorities))
-            .filter_map(|(q, priority)| carried(q).then_some(priority.pool))
+            .flat_map(|(p, port)| classes.clone().map(move |c| (p, c, &port.queues[s.maps.queue_of(c)])))
+            .filter_map(|(p, class, queue)| carried(queue).then_some(s.group_of(p, class).pool))
             .collect();
         let pools = s.ingress_pools.iter().zip(0u8..).map(|(pool, i)| Pool {
             name: pool.name.clone(),

@@ -40,7 +40,10 @@ pub(super) fn fabric(plan: &Plan, result: &RunResult) -> Fabric {
     let net = result.recorder.network();
     // Lossless where a class or the switch says so.
     let promised = |p: usize| plan.classes.iter().any(|c| c.lossless && usize::from(c.priority) == p);
-    let kept = |p: usize| plan.fabric.switches.first().is_some_and(|s| s.first().priorities[p].lossless);
+    let group = |s: &crate::switch::config::SwitchConfig, p: usize| {
+        s.first().priorities[s.maps.group_of(p as u8)].lossless
+    };
+    let kept = |p: usize| plan.fabric.switches.first().is_some_and(|s| group(s, p));
     let lossless = std::array::from_fn::<bool, PRIORITIES, _>(|p| promised(p) || kept(p));
     let drops = DropReason::ALL.iter().map(|r| {
         let each = result.recorder.drops(*r);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rankstorm::frame::boxed::{BoxFrame, BoxPool};
 use rankstorm::frame::{Fill, Frame, FramePool, flags};
 use rankstorm::measure::record::NoRecord;
-use rankstorm::switch::config::{EgressPool, IngressPool, Limit, PriorityConfig};
+use rankstorm::switch::config::{EgressPool, IngressPool, Limit, PriorityConfig, SwitchConfig};
 use rankstorm::switch::{AddressMap, Admit, Routes, Switch};
 use rankstorm::units::{Bytes, FrameLen, Time};
 
@@ -59,9 +59,15 @@ impl Buffer {
         let size = |shared: u64| bytes(shared + cells(|p| p.egress_reserved.0));
         c.egress_pools =
             pools.egress.map(|s| EgressPool { name: "out".into(), size: size(s) }).into_iter().collect();
-        let routes = Routes { ports_to: (0..ports as u16).map(|p| Arc::from([p])).collect() };
-        let switch = Switch::new(c, 0, &routes, AddressMap::default()).unwrap();
-        Buffer { switch, frames: BoxPool::new(0, 1 << 20), egress: ports as u16 - 1 }
+        Buffer::of(c)
+    }
+
+    /// A switch as a plan has it.
+    pub fn of(config: SwitchConfig) -> Buffer {
+        let ports = config.ports.len() as u16;
+        let routes = Routes { ports_to: (0..ports).map(|p| Arc::from([p])).collect() };
+        let switch = Switch::new(config, 0, &routes, AddressMap::default()).unwrap();
+        Buffer { switch, frames: BoxPool::new(0, 1 << 20), egress: ports - 1 }
     }
 
     /// Offers a frame of one cell; false when it was lost.

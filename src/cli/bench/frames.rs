@@ -104,7 +104,7 @@ pub(super) fn record() -> anyhow::Result<Vec<Figure>> {
     let mut r = Recorder::new(&RecorderConfig {
         ports: 33,
         classes: 1,
-        switches: vec![SwitchShape { ports: 33, priorities: 8, buffer_bytes: 32 << 20 }],
+        switches: vec![SwitchShape { ports: 33, queues: 8, buffer_bytes: 32 << 20 }],
         ..RecorderConfig::default()
     });
     let meta = FrameMeta { len: FrameLen(4_154), flags: flags::DATA, ..FrameMeta::default() };

@@ -41,10 +41,7 @@ pub(in crate::profile) fn remarks(
                 continue;
             }
             let priority = imported.dscp_map[usize::from(dscp & 63)];
-            let kind = match imported.priorities.get(usize::from(priority)) {
-                Some(p) if p.lossless => "lossless",
-                _ => "lossy",
-            };
+            let kind = if imported.lossless(priority) { "lossless" } else { "lossy" };
             let text = format!(
                 "class {}: {what}DSCP {dscp} is not in {}, so it stays in traffic class 0: priority {priority}, {kind}; add \
                  it there, or [switch.dscp_map] \"{dscp}\" = its priority",
