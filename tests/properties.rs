@@ -146,7 +146,16 @@ fn switch() -> impl Strategy<Value = (&'static str, String, String)> {
         "wred = \"off\"\n",
         "wred = { kmin = \"10 kB\", kmax = \"100 kB\", pmax = 0.2 }\n",
         "mark_at = \"enqueue\"\nwred = { kmin = \"20 kB\", kmax = \"20 kB\", pmax = 1.0 }\n",
+        "dscp_color = { 3 = \"red\" }\n\
+         wred = { kmin = \"1 MB\", kmax = \"1 MB\", pmax = 1.0, red = { kmin = \"10 kB\", kmax = \"90 kB\", pmax = 0.3 } }\n",
     ]);
+    // The class of the run is priority 3; SONiC's lossy classes share group 0.
+    let maps = prop::sample::select(vec![
+        "",
+        "tc_to_pg = [0, 0, 0, 3, 4, 0, 0, 7]\n",
+        "tc_to_pg = [0, 1, 2, 5, 4, 5, 6, 7]\ntc_to_queue = [0, 1, 2, 6, 4, 5, 6, 7]\n",
+    ]);
+    let slices = prop::sample::select(vec!["whole", "whole", "crosspoints", "itms"]);
     // Longer than any pause of these runs: a watchdog leaves pauses that end alone.
     let watchdog = prop::sample::select(vec![
         "",
@@ -157,10 +166,11 @@ fn switch() -> impl Strategy<Value = (&'static str, String, String)> {
         (prop::sample::select(vec![144u32, 208, 254]), prop::sample::select(vec![65_535u32, 1_000, 300]));
     let ports =
         (prop::sample::select(vec![0i64, 100, -100]), prop::sample::select(vec!["none", "rs528", "rs544"]));
-    (limit, balance, wred, watchdog, cell, quanta, any::<bool>(), ports).prop_map(
-        |(limit, balance, wred, watchdog, cell, quanta, cut, (ppm, fec))| {
+    (limit, balance, (wred, maps, slices), watchdog, cell, quanta, any::<bool>(), ports).prop_map(
+        |(limit, balance, (wred, maps, slices), watchdog, cell, quanta, cut, (ppm, fec))| {
             let switch = format!(
-                "{limit}\nbalance = {balance}\n{wred}{watchdog}cell = {cell}\npause_quanta = {quanta}\ncut_through = {cut}\n"
+                "{limit}\nbalance = {balance}\n{wred}{watchdog}{maps}slices = \"{slices}\"\ncell = {cell}\n\
+                 pause_quanta = {quanta}\ncut_through = {cut}\n"
             );
             (balance, switch, format!("clock_ppm = {ppm}\nfec = \"{fec}\"\n"))
         },
@@ -247,7 +257,8 @@ fn holds(c: &Case) -> Result<Seen, TestCaseError> {
     prop_assert!(result.complete, "{:?}\n{text}", result.missing);
     prop_assert_eq!(count.pool_in_use, 0, "{}", &text);
     let ordered = c.balance.contains("ecmp") || c.balance.contains("pinned");
-    if ordered && !c.flap {
+    // The lossy stream may ask more of a slow link than it carries, and then waits there when all else is over.
+    if ordered && !c.flap && !c.mixed {
         prop_assert_eq!(count.inside_frames, 0, "{}", &text);
     }
     // Frames sent again, which nobody waits for, may still be under way at the end.
