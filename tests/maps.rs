@@ -32,6 +32,20 @@ fn deepest(r: &RunResult, queue: usize) -> u64 {
     r.switches[0].ports[2].queues[queue].depth_bytes_max
 }
 
+/// With a map of VLAN tags a tagged frame goes by its PCP, whatever its DSCP, and an untagged one by its DSCP.
+#[test]
+fn tags_classify_where_they_are_trusted() {
+    let ports = "[switch]\npcp_map = [1, 0, 2, 3, 4, 3, 6, 7]\nports = { count = 3, rate = \"100G\", cable = \"5 m\" }\n";
+    let classes =
+        "[class.tagged]\ndscp = 46\nvlan = 100\npcp = 5\n[class.bulk]\ndscp = 0\nlossless = false\n";
+    let profile = streams(["tagged", "bulk"], 20, &format!("{classes}{ports}"));
+    let (plan, r) = run(&profile, &[]);
+    assert_eq!((plan.classes.len(), plan.fabric.switches[0].pcp_map.map(|m| m[5])), (2, Some(3)));
+    let sent: Vec<bool> = r.switches[0].ports[2].queues.iter().map(|q| q.tx_frames > 0).collect();
+    assert_eq!(sent, [false, true, false, true, false, false, false, false]);
+    assert_eq!(r.switches[0].drops_lossless, 0, "PCP 5 leads to priority 3, which pauses");
+}
+
 /// Green frames are marked above 1 MB, which 60 us of two senders do not fill; yellow ones above 100 kB, red ones dropped.
 #[test]
 fn a_coloured_dscp_goes_by_its_own_curve() {

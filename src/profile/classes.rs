@@ -67,9 +67,26 @@ impl Classes {
     }
 }
 
+/// The map of VLAN tags, of the profile or of its imported configuration, where tags are trusted.
+pub(super) fn pcp_map(doc: &ProfileDoc, imported: Option<&Imported>) -> Option<[u8; 8]> {
+    doc.switch.as_ref().and_then(|s| s.pcp_map).or(imported.and_then(|i| i.pcp_map))
+}
+
 /// Groups and queues of the profile or of its imported configuration.
 fn maps(doc: &ProfileDoc, imported: Option<&Imported>) -> Result<ClassMaps, Fault> {
     let Some(switch) = &doc.switch else { return Ok(ClassMaps::default()) };
+    if let Some(map) = switch.pcp_map {
+        if imported.is_some() {
+            let text = "the map is that of config; remove it, or change DOT1P_TO_TC_MAP there";
+            return fault("switch.pcp_map", text);
+        }
+        if let Some(pcp) = map.iter().position(|n| *n > 7) {
+            return fault(
+                "switch.pcp_map",
+                format!("pcp_map: PCP {pcp} has priority {}; use 0 to 7", map[pcp]),
+            );
+        }
+    }
     let mut maps = imported.map_or_else(ClassMaps::default, |i| i.maps);
     for (key, own, map, table) in [
         ("tc_to_pg", switch.tc_to_pg, &mut maps.group, "TC_TO_PRIORITY_GROUP_MAP"),
@@ -150,7 +167,7 @@ pub(super) fn build(
     let mut lossless: [Option<(bool, &str)>; 8] = [None; 8];
     let mut classes = Vec::with_capacity(doc.class.len());
     for (name, class) in &doc.class {
-        let config = one(name, class, &map, imported.and_then(|i| i.pcp_map).as_ref())?;
+        let config = one(name, class, &map, pcp_map(doc, imported).as_ref())?;
         let slot = &mut lossless[usize::from(config.priority)];
         match slot {
             Some((other, first)) if *other != config.lossless => {
@@ -204,7 +221,7 @@ pub(super) fn build(
             warnings.push(("acks_may_drop".into(), text));
         }
     }
-    let pcp_map = imported.and_then(|i| i.pcp_map);
+    let pcp_map = pcp_map(doc, imported);
     let dscp_color = colors(doc)?;
     Ok(Classes { list: classes.into(), lossless: flags, maps, dscp_color, dscp_map: map, pcp_map })
 }

@@ -78,6 +78,7 @@ pub(super) fn classes(doc: &mut ProfileDoc, imported: Option<&Imported>) {
         sw.cell = Some(i.cell);
     }
     let map = super::classes::dscp_map(doc, imported);
+    let by_tag = super::classes::pcp_map(doc, imported);
     let guarded = |p: u8| match imported {
         Some(i) => i.lossless(p),
         None => p == 3 || p == 4,
@@ -86,7 +87,7 @@ pub(super) fn classes(doc: &mut ProfileDoc, imported: Option<&Imported>) {
         let dscp = *class.dscp.get_or_insert(3);
         // Out-of-range values are complained about later; here they only must not stop the filling.
         let mut mapped = map.get(usize::from(dscp)).copied().unwrap_or(0);
-        if let Some(by_tag) = imported.and_then(|i| i.pcp_map).filter(|_| class.vlan.is_some()) {
+        if let Some(by_tag) = by_tag.filter(|_| class.vlan.is_some()) {
             let pcp =
                 *class.pcp.get_or_insert_with(|| class.priority.unwrap_or_else(|| usual_priority(dscp)));
             mapped = by_tag.get(usize::from(pcp)).copied().unwrap_or(0);

@@ -81,6 +81,8 @@ table! {
         weights: Option<[u16; 8]>,
         /// Entries that differ from SONiC's AZURE map: `{ "26" = 3 }`, DSCP to priority (traffic class).
         dscp_map: BTreeMap<String, u8>,
+        /// Priority of PCP 0..=7; then frames with a VLAN tag go by it, and others by their DSCP.
+        pcp_map: Option<[u8; 8]>,
         /// Colours that WRED goes by, of DSCPs that are not green: `{ "10" = "yellow" }`.
         dscp_color: BTreeMap<String, ColorDoc>,
         /// Priority group of priorities 0..=7 (SAI: TC_TO_PRIORITY_GROUP).
