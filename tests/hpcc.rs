@@ -12,7 +12,7 @@ use rankstorm::plan::{Mode, hpcc};
 use rankstorm::run::result::RunResult;
 use rankstorm::run::{Options, execute};
 use rankstorm::switch::config::Limit;
-use rankstorm::units::Time;
+use rankstorm::units::{Span, Time};
 use rankstorm::workload::config::{Action, TimedAction};
 use rankstorm::workload::import;
 
@@ -270,6 +270,18 @@ fn a_flow_that_waited_begins_after_all_else_of_its_nanosecond() {
     // Twice 71 ns for 893 B, twice 4 ns for the ACK, four cables; and from 50 to 51 frames of the first flow.
     assert_eq!(got[&(2, 3, 0)], (0, 2 * 71 + 2 * 4 + 4_000));
     assert_eq!(got[&(0, 3, 0)], (50 * 83, 83 + 2 * 83 + 2 * 4 + 4_000));
+}
+
+/// Hosts 2 and 3 have no flow: the others' completion is that of the replay. Twice 83 ns for the first frame, 83 ns for each
+/// of nine more; two cables.
+#[test]
+fn hosts_without_a_flow_hold_nobody_up() {
+    let cables: String = (0..4).map(|host| format!("{host} 4 100Gbps 1us 0\n")).collect();
+    let dir = scenario(&format!("5 1 4\n4\n{cables}"), "1\n0 1 3 100 10000 2\n", ("DEP_FILE dep.txt", "\n"));
+    let result = run(dir.path(), 1);
+    let done: Vec<_> = result.recorder.iterations()[0].finished().collect();
+    assert_eq!(done.len(), 1);
+    assert!(done[0].completion().unwrap() >= Span::from_ns(11 * 83 + 2_000), "{:?}", done[0]);
 }
 
 /// Headroom and thresholds of the reference's ports: `total_hdrm 600000`, `total_rsrv 40960`.

@@ -93,7 +93,7 @@ pub fn recorder_config(
     RecorderConfig {
         ports,
         classes: classes.len(),
-        workloads: workloads.iter().map(|w| w.ranks.to_vec()).collect(),
+        workloads: workloads.iter().map(WorkloadConfig::busy_ranks).collect(),
         warmup,
         repeats,
         messages: per_iteration.saturating_mul(repeats.into()),

@@ -32,6 +32,17 @@ pub struct WorkloadConfig {
     pub skew: Skew,
 }
 
+impl WorkloadConfig {
+    /// Ranks that have something to do: of a replay, those whose schedule is not empty.
+    pub fn busy_ranks(&self) -> Vec<RankId> {
+        let busy = |i: usize| match &self.kind {
+            WorkloadKind::Replay(schedule) => schedule.ranks.get(i).is_some_and(|ops| !ops.is_empty()),
+            WorkloadKind::Incast { .. } | WorkloadKind::RingAllReduce { .. } => true,
+        };
+        self.ranks.iter().enumerate().filter(|(i, _)| busy(*i)).map(|(_, rank)| *rank).collect()
+    }
+}
+
 /// Kinds of closed-loop workload.
 #[derive(Clone, Debug)]
 pub enum WorkloadKind {
