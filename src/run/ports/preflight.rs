@@ -14,7 +14,7 @@ use crate::dpdk::{EthPort, MbufFrame, MbufFrames};
 use crate::frame::{Burst, Port};
 use crate::measure::distribution::Distribution;
 use crate::plan::Plan;
-use crate::plan::device::{DeviceKind, DeviceSpec};
+use crate::plan::device::{DeviceKind, DeviceSpec, Steering};
 use crate::plan::lab::PfcMode;
 use crate::plan::shards::{Homes, low_word};
 use crate::run::preflight::{Check, Outcome, PairFigures, Preflight};
@@ -463,24 +463,29 @@ impl Examiner<'_> {
                 break;
             }
         }
+        // Elsewhere queues are ours alone.
+        let device = self.plan.lab.ports[pair.0].device.as_ref();
+        let shared = device.is_some_and(|d| d.steering() == Steering::QueueToQueue) && !alive.is_empty();
+        dead.retain(|q| shared && !alive.contains(q) && !self.leads_there(pair, *q, m));
         let (from, to) = (self.plan.hosts[pair.0].name.clone(), self.plan.hosts[pair.1].name.clone());
         let latency_ns = took.percentiles();
         self.found.pairs.push(PairFigures { from, to, sent, arrived, latency_ns });
         match lost {
-            // One may be lost while a switch learns where the address is.
             None => row.pass(),
-            Some(_) if arrived > 0 && sent - arrived < LOST_MAX => row.pass(),
-            Some(_) if !alive.is_empty() && alive.is_disjoint(&dead) => {
+            Some(_) if !dead.is_empty() => {
                 let numbers =
                     |all: &BTreeSet<u16>| all.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+                let (dead, alive) = (numbers(&dead), numbers(&alive));
                 row.bad(
                     self.pair_name(pair),
-                    format!("what is sent on queue {} does not arrive, on {} it does", numbers(&dead), numbers(&alive)),
+                    format!("what is sent on queue {dead} does not arrive, on {alive} it does"),
                     "does the other end have as many queues, and serve them all (testpmd: queues= of the device, --rxq \
                      and --txq)? Else queues = 1"
                         .into(),
                 )
             }
+            // One may be lost while a switch learns where the address is.
+            Some(_) if arrived > 0 && sent - arrived < LOST_MAX => row.pass(),
             Some((src, dst)) => row.bad(
                 self.pair_name(pair),
                 format!("{} of {sent} probes from {src} to {dst} (UDP 4791) do not arrive", sent - arrived),
@@ -488,6 +493,17 @@ impl Examiner<'_> {
             ),
         }
         intact
+    }
+
+    /// A queue whose probes were lost has two more.
+    fn leads_there(&mut self, pair: (usize, usize), queue: u16, m: Marks) -> bool {
+        let ranks = self.plan.hosts[pair.0].ranks.len() as u32;
+        let of_queue = |turn: &u32| self.queue_of(pair.0, self.addresses(pair, *turn).0) == queue;
+        let Some(turn) = (0..ranks).find(of_queue) else { return true };
+        (0..2).any(|_| {
+            self.send(pair, turn, m, PROBE_LEN)
+                .is_some_and(|(number, _)| self.wait(pair.1, number, PROBE_WAIT).is_some())
+        })
     }
 
     /// One frame as long as the longest of the run.
