@@ -87,7 +87,7 @@ fn sockets_that_nobody_serves_and_those_that_are_left_over_are_said_to_be_so() {
 }
 
 /// `dpdk-testpmd` as a wire between two devices of so many queues, of which it serves some.
-struct Wire(Child);
+struct Wire(Child, String);
 
 impl Wire {
     /// `None`, with the reason on stderr, where there is none. `ready` is in what it prints, or a file.
@@ -96,6 +96,7 @@ impl Wire {
         let cores: Vec<String> = rankstorm::sys::affinity::cores().iter().map(usize::to_string).collect();
         let (cores, q) = (cores.join(","), queues.to_string());
         let [a, b] = devices;
+        let prefix = format!("rs-wire-{}-{q}", dir.file_name().unwrap().display());
         let started = Command::new("dpdk-testpmd")
             .args([
                 "--no-pci",
@@ -106,7 +107,7 @@ impl Wire {
                 "256",
                 "--log-level=error",
             ])
-            .args(["--file-prefix", &format!("rs-wire-{}-{q}", dir.file_name().unwrap().display())])
+            .args(["--file-prefix", &prefix])
             .args(["--lcores", &format!("0@({cores}),1@({cores})"), "--vdev", &a, "--vdev", &b, "--"])
             .args(["--mbuf-size=10240", "--total-num-mbufs=8192", "--forward-mode=io", "--auto-start"])
             .args(["--stats-period", "1000", "--rxq", &q, "--txq", &q])
@@ -118,7 +119,7 @@ impl Wire {
             eprintln!("SKIPPED: no dpdk-testpmd here (Debian: dpdk-dev)");
             return None;
         };
-        let mut wire = Wire(child);
+        let mut wire = Wire(child, prefix);
         let log = || text(&std::fs::read(dir.join("testpmd.log")).unwrap());
         let began = Instant::now();
         while !log().contains(ready) && !dir.join(ready).exists() {
@@ -134,6 +135,8 @@ impl Drop for Wire {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        // What is killed leaves it behind; of root's this is the place.
+        let _ = std::fs::remove_dir_all(Path::new("/run/dpdk").join(&self.1));
     }
 }
 
