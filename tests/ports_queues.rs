@@ -180,7 +180,8 @@ fn a_memif_keeps_the_queue_and_its_ends_say_so() {
     }
 }
 
-/// Whether this kernel has what a tap needs for rules is not known before: without, the tap says so and is refused.
+/// Whether this kernel has what a tap needs for rules is not known before: without, the tap says so and is refused. tools/lab-vm
+/// runs the same where the kernel has it.
 #[test]
 fn a_tap_leads_each_rank_to_its_queue_or_says_that_it_cannot() {
     let dir = tempfile::tempdir().unwrap();
@@ -193,9 +194,14 @@ fn a_tap_leads_each_rank_to_its_queue_or_says_that_it_cannot() {
         "0,0,4,65536\n0,1,5,65536\n0,2,7,65536\n0,3,6,65536\n",
     );
     let script = "(while sleep 0.02; do for i in 0 1; do ip link set rs$i master br0 up 2>/dev/null; done; done) & plug=$!\n\
-                  timeout 60 $RS run p.toml --out out --quiet; echo rc $?; kill $plug";
+                  timeout 60 $RS run p.toml --out out --quiet; echo rc $?; kill $plug; echo links; ip -br link";
     let Some(o) = in_lab(dir.path(), script) else { return };
     let (said, why) = (text(&o.stdout), text(&o.stderr));
+    let links = said.split("links\n").nth(1).unwrap_or_else(|| panic!("{said}{why}"));
+    assert!(
+        links.contains("br0") && !links.contains("rs0") && !links.contains("rs1"),
+        "no tap is left: {links}"
+    );
     if said.contains("rc 2") {
         let line = why.lines().find(|l| l.starts_with("error:")).unwrap_or(&why).to_owned();
         assert!(line.contains("net_tap0,iface=rs0 takes no rule") && line.contains("queues = 1"), "{line}");
@@ -209,7 +215,9 @@ fn a_tap_leads_each_rank_to_its_queue_or_says_that_it_cannot() {
     for p in &r.tester.ports {
         assert_eq!((p.steering.as_deref(), p.misdirected), (Some("rules"), 0), "{p:?}");
     }
-    assert_eq!(r.classes.iter().map(|c| (c.arrivals, c.lost)).collect::<Vec<_>>(), [(4 * 64 * 3, 0)]);
+    // A slow machine sends some again.
+    let first = r.classes.iter().map(|c| (c.arrivals - r.flows.retransmitted.min(c.arrivals), c.lost));
+    assert_eq!((first.collect::<Vec<_>>(), r.flows.failed), (vec![(4 * 64 * 3, 0)], 0));
 }
 
 /// Packet sockets divide what arrives by a hash: enough for a port that only sends.

@@ -95,11 +95,11 @@ int rs_eth_configure(uint16_t port, uint16_t queues, uint16_t mtu, uint16_t rx_d
 }
 
 /* Frames whose IP destination equals `ip` where `mask` has ones go to `queue`: 4 or 16 bytes each. tagged: behind a VLAN
- * tag. Negative errno, and why in the device's words. */
-int rs_eth_steer(uint16_t port, const uint8_t *ip, const uint8_t *mask, int v6, int tagged, uint16_t queue, char *why,
-		 unsigned room)
+ * tag. priority: 0 is the first. Negative errno, and why in the device's words. */
+int rs_eth_steer(uint16_t port, const uint8_t *ip, const uint8_t *mask, int v6, int tagged, uint32_t priority,
+		 uint16_t queue, char *why, unsigned room)
 {
-	const struct rte_flow_attr attr = { .ingress = 1 };
+	const struct rte_flow_attr attr = { .ingress = 1, .priority = priority };
 	const struct rte_flow_action_queue to = { .index = queue };
 	const struct rte_flow_action actions[] = {
 		{ .type = RTE_FLOW_ACTION_TYPE_QUEUE, .conf = &to },
@@ -258,8 +258,9 @@ _Static_assert(offsetof(struct rte_mbuf, data_off) == offsetof(struct rte_mbuf, 
 		       offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, rearm_data) + 4,
 	       "struct rte_mbuf changed: correct adopt");
 
-/* Makes a received mbuf one that the safe layer can own: alone, whole, data right behind the headroom.
- * Returns 0, or -1 after freeing it: several segments, shared, foreign, or no room to move the data. */
+/* Makes a received mbuf one that the safe layer can own: alone, whole, data right behind the headroom. NICs that use less of a
+ * buffer than there is (e1000: a power of two) leave the end of a frame in another: it is copied into the rest of the first.
+ * Returns 0, or -1 after freeing it: shared, foreign, or no room to move the data. */
 static int adopt(struct rte_mbuf *m)
 {
 	/* data_off, refcnt, nb_segs: neighbours, looked at together. */
@@ -267,6 +268,8 @@ static int adopt(struct rte_mbuf *m)
 
 	if (likely(memcmp(&m->rearm_data, usual, sizeof(usual)) == 0 && RTE_MBUF_DIRECT(m)))
 		return 0;
+	if (m->nb_segs > 1 && RTE_MBUF_DIRECT(m) && rte_mbuf_refcnt_read(m) == 1)
+		rte_pktmbuf_linearize(m);
 	if (m->nb_segs == 1 && RTE_MBUF_DIRECT(m) && rte_mbuf_refcnt_read(m) == 1 &&
 	    (uint32_t)RTE_PKTMBUF_HEADROOM + m->data_len <= m->buf_len) {
 		memmove((char *)m->buf_addr + RTE_PKTMBUF_HEADROOM, rte_pktmbuf_mtod(m, char *), m->data_len);

@@ -187,6 +187,8 @@ pub struct EthPort {
     pfc_seen: PfcSeen,
     /// Where the kernel says whether its interfaces have a carrier.
     carriers: Vec<String>,
+    /// Priority that rules for tagged frames were last taken with.
+    tag_priority: u32,
     /// What the device had counted when its counters began to matter.
     base: DeviceStats,
     /// Its clock, where it stamps arrivals.
@@ -206,14 +208,32 @@ fn check(spec: &PortSpec, what: &'static str, code: i32) -> Result<(), DpdkError
     if code < 0 { Err(refused(spec, what, text_of(-code))) } else { Ok(()) }
 }
 
+/// What to look at when a device cannot be attached.
+fn attach_advice(device: &DeviceSpec) -> String {
+    match (device.kind, device.socket()) {
+        (DeviceKind::Pci, _) => "is it bound to vfio-pci (dpdk-devbind.py --status)?".into(),
+        (_, Some((path, true))) => format!(
+            "is {path} there already? Remove it when nobody serves it: what is killed leaves it behind"
+        ),
+        (_, Some((path, false))) => {
+            format!("does anybody serve {path}? Start that end first, or serve it here (server=1)")
+        }
+        _ => "are its arguments right, and may this user open it (CAP_NET_RAW, CAP_NET_ADMIN)?".into(),
+    }
+}
+
 /// Says what is usually missing when a device does not start.
 fn with_hint(spec: &PortSpec, e: DpdkError) -> DpdkError {
+    let hint = match spec.device.driver() {
+        "net_memif" if spec.device.arg("role") != Some("server") => {
+            "start the end of its socket that serves (role=server) first".to_owned()
+        }
+        "net_vhost" => attach_advice(&spec.device),
+        _ => return e,
+    };
     match e {
-        DpdkError::Device { device, what, reason }
-            if spec.device.driver() == "net_memif" && spec.device.arg("role") != Some("server") =>
-        {
-            let reason = format!("{reason}; start the end of its socket that serves (role=server) first");
-            DpdkError::Device { device, what, reason }
+        DpdkError::Device { device, what, reason } => {
+            DpdkError::Device { device, what, reason: format!("{reason}; {hint}") }
         }
         e => e,
     }
@@ -262,10 +282,7 @@ impl EthPort {
         let devargs = c_name(&format!("{bus}:{arguments}"))?;
         // SAFETY: EAL runs; the string is terminated and copied by the callee.
         let code = unsafe { dpdk_sys::rte_dev_probe(devargs.as_ptr()) };
-        let advice = match spec.device.kind {
-            DeviceKind::Pci => "is it bound to vfio-pci (dpdk-devbind.py --status)?",
-            _ => "are its arguments right, and may this user open it (CAP_NET_RAW, CAP_NET_ADMIN)?",
-        };
+        let advice = attach_advice(&spec.device);
         if code < 0 {
             return Err(refused(spec, "could not be attached", format!("{}; {advice}", text_of(-code))));
         }
@@ -301,6 +318,7 @@ impl EthPort {
             kind: spec.device.kind,
             pfc_seen: PfcSeen::Frames,
             carriers: carriers(&spec.device),
+            tag_priority: 0,
             base: DeviceStats::default(),
             stamps: None,
             paces: None,
@@ -342,7 +360,7 @@ impl EthPort {
             let (tx_descs, stamps, times) = (port.tx_descriptors, i32::from(stamps), i32::from(times));
             dpdk_sys::rs_eth_configure(id, spec.queues, mtu, rx_descs, tx_descs, rx.raw(), stamps, times)
         };
-        check(spec, "could not be configured", code)?;
+        check(spec, "could not be configured", code).map_err(|e| with_hint(spec, e))?;
         // SAFETY: as above; it is configured.
         let started = unsafe { dpdk_sys::rte_eth_dev_start(id) };
         check(spec, "could not be started", started).map_err(|e| with_hint(spec, e))?;
@@ -393,6 +411,13 @@ impl EthPort {
         (0..self.queues).map(one).collect()
     }
 
+    /// Sends on another queue from here on: for a port that has all queues of its device.
+    pub fn send_on(&mut self, queue: u16) {
+        if queue < self.queues {
+            self.tx_queue = queue;
+        }
+    }
+
     /// Has frames for `ip` arrive at a queue; `mask` has ones where the address counts. `tagged`: behind a VLAN tag. The rule
     /// holds until the device is closed.
     ///
@@ -412,32 +437,42 @@ impl EthPort {
             IpAddr::V6(a) => u128::from(a),
         };
         let (address, mask) = (bytes(value), bytes(mask));
-        let mut why = [0u8; WHY_BYTES];
-        // SAFETY: the port is open; 16 bytes of each address are more than enough, and `why` has the room that is said.
-        let code = unsafe {
-            dpdk_sys::rs_eth_steer(
-                self.id,
-                address.as_ptr(),
-                mask.as_ptr(),
-                i32::from(ip.is_ipv6()),
-                i32::from(tagged),
-                queue,
-                why.as_mut_ptr().cast(),
-                WHY_BYTES as u32,
-            )
-        };
-        if code < 0 {
-            let said = zero_ended(&why);
-            let reason =
-                if said.is_empty() { text_of(-code) } else { format!("{said} ({})", text_of(-code)) };
-            return Err(DpdkError::Device {
-                device: self.name.clone(),
-                what: "takes no rule that leads an address to a queue",
-                reason,
+        let mut refusal = None;
+        // A tap keeps tagged frames and others in lists of different priorities; most NICs know one priority only.
+        for priority in if tagged { self.tag_priority..=1 } else { 0..=0 } {
+            let mut why = [0u8; WHY_BYTES];
+            // SAFETY: the port is open; 16 bytes of each address are more than enough, and `why` has the room that is said.
+            let code = unsafe {
+                dpdk_sys::rs_eth_steer(
+                    self.id,
+                    address.as_ptr(),
+                    mask.as_ptr(),
+                    i32::from(ip.is_ipv6()),
+                    i32::from(tagged),
+                    priority,
+                    queue,
+                    why.as_mut_ptr().cast(),
+                    WHY_BYTES as u32,
+                )
+            };
+            if code >= 0 {
+                if tagged {
+                    self.tag_priority = priority;
+                }
+                self.attached.has_rules();
+                return Ok(());
+            }
+            let (said, reason) = (zero_ended(&why), text_of(-code));
+            refusal.get_or_insert(match reason.starts_with(&said) {
+                true => reason,
+                false => format!("{said} ({reason})"),
             });
         }
-        self.attached.has_rules();
-        Ok(())
+        Err(DpdkError::Device {
+            device: self.name.clone(),
+            what: "takes no rule that leads an address to a queue",
+            reason: refusal.unwrap_or_default(),
+        })
     }
 
     /// Removes every rule.
@@ -538,6 +573,7 @@ impl EthPort {
 
     /// Counters start again from 0.
     pub fn count_from_here(&mut self) {
+        self.unusable = 0;
         self.base = DeviceStats::default();
         self.base = self.stats().unwrap_or_default();
     }

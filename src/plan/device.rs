@@ -84,6 +84,12 @@ const VIRTIO_AROUND: u32 = 12 + 4;
 /// Frames a virtio queue holds.
 const VIRTIO_QUEUE: u32 = 1_024;
 
+/// NICs count the room of their buffers in units of so many bytes, and split what does not fit into what is left of it among
+/// several, which we cannot use. Two units are what every NIC takes; some want more than a frame of 1,518 B needs.
+const NIC_BUFFER_UNIT: u32 = 1_024;
+/// Two VLAN tags, for which drivers keep room.
+const NIC_AROUND: u32 = 8;
+
 /// Longest frame of a tap: its driver sends none above its MTU, which it does not let grow.
 pub const TAP_FRAME_MAX: u32 = 1_514;
 
@@ -166,6 +172,15 @@ impl DeviceSpec {
         matches!(self.driver(), "net_virtio_user" | "net_vhost")
     }
 
+    /// The vhost-user socket of the device, and whether it is this end that serves it.
+    pub fn socket(&self) -> Option<(&str, bool)> {
+        match self.driver() {
+            "net_vhost" => Some((self.arg("iface")?, self.arg("client") != Some("1"))),
+            "net_virtio_user" => Some((self.arg("path")?, self.arg("server") == Some("1"))),
+            _ => None,
+        }
+    }
+
     /// Frames come from a file or go to one.
     pub fn is_file(&self) -> bool {
         self.driver() == "net_pcap" && self.interfaces().is_empty()
@@ -230,6 +245,7 @@ impl DeviceSpec {
         }
         let mut room = frame_bytes.max(1_518);
         match self.driver() {
+            "pci" => room = (room + NIC_AROUND).next_multiple_of(NIC_BUFFER_UNIT),
             "net_af_packet" => {
                 let needed = frame_bytes + AF_PACKET_OVERHEAD;
                 let slot = self.number("framesz")?.unwrap_or_else(|| packet_slot(needed));
@@ -427,6 +443,9 @@ mod tests {
             (virtio, 4_170),
             "always the same"
         );
+        for (frame, room) in [(64, 2_048), (1_158, 2_048), (2_040, 2_048), (2_041, 3_072), (4_178, 5_120)] {
+            assert_eq!(arguments("3b:00.1,tx_pp=500", frame), Ok(("0000:3b:00.1,tx_pp=500".into(), room)));
+        }
         assert!(arguments("net_memif0,bsize=2048", 4_178).unwrap_err().contains("bsize=2048 is too small"));
         assert!(arguments("net_memif0,bsize=big", 64).unwrap_err().contains("must be a number"));
     }

@@ -254,7 +254,7 @@ pub struct PortFigures {
     pub tx_lost_down: u64,
     /// Counters of pauses by the device's own names, where it keeps pauses to itself: since it was opened, those above 0.
     pub pause_counters: Vec<(String, u64)>,
-    /// Frames the device lost because nobody took them.
+    /// Frames the device lost because nobody took them, or that could not be taken over from it.
     pub rx_missed: u64,
     /// Frames with a wrong ICRC.
     pub icrc_errors: u64,

@@ -132,6 +132,7 @@ unsafe extern "C" {
         mask: *const u8,
         v6: c_int,
         tagged: c_int,
+        priority: u32,
         queue: u16,
         why: *mut c_char,
         room: c_uint,

@@ -27,6 +27,8 @@ pub(super) struct Left {
     pub progress: (u64, u64),
     /// Frames for other queues that came to this one.
     pub misdirected: u64,
+    /// Frames that arrived and could not be taken over from the device.
+    pub unusable: u64,
 }
 
 impl Left {
@@ -39,6 +41,7 @@ impl Left {
         self.progress.0 += other.progress.0;
         self.progress.1 = self.progress.1.saturating_add(other.progress.1);
         self.misdirected += other.misdirected;
+        self.unusable += other.unusable;
     }
 }
 
@@ -74,14 +77,21 @@ pub(super) fn doubt(plan: &Plan, at: usize, figures: &PortFigures) -> Option<Str
 }
 
 /// What a port did that its owner should look into.
-pub(super) fn event(figures: &PortFigures) -> Option<String> {
+pub(super) fn events(figures: &PortFigures, unusable: u64) -> Vec<String> {
     let astray = figures.misdirected > 0 && matches!(figures.steering.as_deref(), Some("rules" | "masks"));
-    astray.then(|| {
+    let astray = astray.then(|| {
         format!(
             "port {}: {} frames came to another queue than their rank's in spite of the rules of {}, and were handed over",
             figures.name, figures.misdirected, figures.device
         )
-    })
+    });
+    let unusable = (unusable > 0).then(|| {
+        format!(
+            "port {}: {unusable} frames arrived in a form that cannot be taken over from {} (in pieces, or in memory of others)",
+            figures.name, figures.device
+        )
+    });
+    astray.into_iter().chain(unusable).collect()
 }
 
 /// What a port did until `end`.
@@ -135,7 +145,7 @@ pub(super) fn figures(
         tx_refused: s.refused,
         tx_lost_down: s.lost_down,
         pause_counters: if seen == PfcSeen::Counters { pause_counters(device) } else { Vec::new() },
-        rx_missed: counted.map_or(0, |c| c.rx_missed + c.rx_no_buffer),
+        rx_missed: counted.map_or(0, |c| c.rx_missed + c.rx_no_buffer) + left.unusable,
         icrc_errors: left.icrc_errors,
         ce_rx: left.seen.ce,
         delay_ns,

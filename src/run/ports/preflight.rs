@@ -14,8 +14,9 @@ use crate::dpdk::{EthPort, MbufFrame, MbufFrames};
 use crate::frame::{Burst, Port};
 use crate::measure::distribution::Distribution;
 use crate::plan::Plan;
-use crate::plan::device::{DeviceKind, DeviceSpec};
+use crate::plan::device::{DeviceKind, DeviceSpec, Steering};
 use crate::plan::lab::PfcMode;
+use crate::plan::shards::{Homes, low_word};
 use crate::run::preflight::{Check, Outcome, PairFigures, Preflight};
 use crate::sys::signals::StopFlag;
 use crate::sys::tsc::{Tsc, ticks};
@@ -69,6 +70,8 @@ struct Examiner<'a> {
     stop: &'a StopFlag,
     clock: Clock,
     ports: Vec<LivePort>,
+    /// Of each port.
+    homes: Vec<Homes>,
     frame_len: u16,
     number: u32,
     until: Time,
@@ -83,6 +86,7 @@ pub(super) fn examine(plan: &Plan, tsc: Tsc, stop: &StopFlag, pauses: bool, open
         stop,
         clock,
         ports: lab_ports(plan, open, clock),
+        homes: (0..plan.hosts.len()).map(|i| Homes::new(&plan.hosts[i].ranks, plan.lab.queues(i))).collect(),
         frame_len: longest_frame(plan),
         number: 0,
         until: Time::NEVER,
@@ -334,12 +338,22 @@ impl Examiner<'_> {
         Template::new(&spec).ok()
     }
 
-    /// Sends one probe; its number and when it was handed over.
+    /// Sends one probe, on the queue of the rank it is from; its number and when it was handed over.
     fn send(&mut self, pair: (usize, usize), turn: u32, m: Marks, len: u16) -> Option<(u32, Time)> {
-        let template = self.template(pair, self.addresses(pair, turn), m)?;
+        let addresses = self.addresses(pair, turn);
+        let template = self.template(pair, addresses, m)?;
         self.number = (self.number + 1) & 0xff_ffff;
-        let at = self.ports[pair.0].probe(&template, self.number, len)?;
-        Some((self.number, at))
+        let queue = self.queue_of(pair.0, addresses.0);
+        let port = &mut self.ports[pair.0];
+        port.device.send_on(queue);
+        let at = port.probe(&template, self.number, len);
+        port.device.send_on(0);
+        Some((self.number, at?))
+    }
+
+    /// The queue of the rank at `ip`.
+    fn queue_of(&self, port: usize, ip: IpAddr) -> u16 {
+        self.homes[port].of(low_word(ip)).unwrap_or(0)
     }
 
     /// Waits until probe `number` is in at port `to`.
@@ -426,27 +440,51 @@ impl Examiner<'_> {
         let (mut sent, mut arrived, mut intact) = (0, 0, true);
         let mut took = Distribution::<u32>::new(1_000_000_000, 3);
         let mut lost = None;
+        // Queues whose probes arrived, and those whose did not.
+        let (mut alive, mut dead) = (BTreeSet::new(), BTreeSet::new());
         for turn in 0..PROBES {
             let Some((number, at)) = self.send(pair, turn, m, PROBE_LEN) else { continue };
             sent += 1;
+            let addresses = self.addresses(pair, turn);
+            let queue = self.queue_of(pair.0, addresses.0);
             match self.wait(pair.1, number, PROBE_WAIT) {
                 Some(p) => {
                     arrived += 1;
                     intact &= p.intact;
                     took.record(p.at.since(at).0 / 1_000);
+                    alive.insert(queue);
                 }
-                None => lost = Some(self.addresses(pair, turn)),
+                None => {
+                    lost = Some(addresses);
+                    dead.insert(queue);
+                }
             }
             if sent - arrived >= LOST_MAX {
                 break;
             }
         }
+        // Elsewhere queues are ours alone.
+        let device = self.plan.lab.ports[pair.0].device.as_ref();
+        let shared = device.is_some_and(|d| d.steering() == Steering::QueueToQueue) && !alive.is_empty();
+        dead.retain(|q| shared && !alive.contains(q) && !self.leads_there(pair, *q, m));
         let (from, to) = (self.plan.hosts[pair.0].name.clone(), self.plan.hosts[pair.1].name.clone());
         let latency_ns = took.percentiles();
         self.found.pairs.push(PairFigures { from, to, sent, arrived, latency_ns });
         match lost {
-            // One may be lost while a switch learns where the address is.
             None => row.pass(),
+            Some(_) if !dead.is_empty() => {
+                let numbers =
+                    |all: &BTreeSet<u16>| all.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+                let (dead, alive) = (numbers(&dead), numbers(&alive));
+                row.bad(
+                    self.pair_name(pair),
+                    format!("what is sent on queue {dead} does not arrive, on {alive} it does"),
+                    "does the other end have as many queues, and serve them all (testpmd: queues= of the device, --rxq \
+                     and --txq)? Else queues = 1"
+                        .into(),
+                )
+            }
+            // One may be lost while a switch learns where the address is.
             Some(_) if arrived > 0 && sent - arrived < LOST_MAX => row.pass(),
             Some((src, dst)) => row.bad(
                 self.pair_name(pair),
@@ -455,6 +493,17 @@ impl Examiner<'_> {
             ),
         }
         intact
+    }
+
+    /// A queue whose probes were lost has two more.
+    fn leads_there(&mut self, pair: (usize, usize), queue: u16, m: Marks) -> bool {
+        let ranks = self.plan.hosts[pair.0].ranks.len() as u32;
+        let of_queue = |turn: &u32| self.queue_of(pair.0, self.addresses(pair, *turn).0) == queue;
+        let Some(turn) = (0..ranks).find(of_queue) else { return true };
+        (0..2).any(|_| {
+            self.send(pair, turn, m, PROBE_LEN)
+                .is_some_and(|(number, _)| self.wait(pair.1, number, PROBE_WAIT).is_some())
+        })
     }
 
     /// One frame as long as the longest of the run.

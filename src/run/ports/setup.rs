@@ -253,10 +253,11 @@ fn set_flow_control(plan: &Plan, port: usize, device: &mut EthPort) -> Result<()
     device.set_flow_control(FlowControl::Off, true).map_err(said)
 }
 
-/// Our MAC on a port. The kernel's end of a tap has the device's own, and a bridge keeps what is sent there for itself.
+/// Our MAC on a port. The kernel's end of a tap has the device's own, and a bridge keeps what is sent there for itself; one in
+/// front of another interface (`remote=`) takes in what is for the MAC of both.
 pub(super) fn own_mac(lab: &LabPort, device: &EthPort) -> [u8; 6] {
     let mut mac = lab.mac.unwrap_or_else(|| device.mac());
-    let tap = lab.device.as_ref().is_some_and(|d| d.driver() == "net_tap");
+    let tap = lab.device.as_ref().is_some_and(|d| d.driver() == "net_tap" && d.arg("remote").is_none());
     if tap && lab.mac.is_none() {
         mac[5] ^= 0x80;
     }

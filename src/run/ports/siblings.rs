@@ -71,7 +71,7 @@ pub(super) struct Siblings<F> {
     most: Span,
     /// The wire is reckoned to carry frames of this queue until then.
     own_end: Time,
-    /// Frames for other queues that came here.
+    /// Frames for ranks of other queues that came here.
     pub misdirected: u64,
 }
 
@@ -214,25 +214,15 @@ impl<F: Frame> Siblings<F> {
 
     // --- Frames ---
 
-    /// The queue a frame belongs to: that of its destination, and queue 0 for what is no IP. Pauses, and what is for none of
-    /// our addresses, stay where they are.
+    /// The queue a frame belongs to: that of its destination, and queue 0 for what is no IP or speaks of neighbours. Pauses,
+    /// and what is for none of our addresses, stay where they are.
     #[inline]
     fn home(&self, frame: &F) -> u16 {
-        let head = frame.head();
-        let (at, kind) = match be16(head, 12) {
-            ETHERTYPE_VLAN => (18, be16(head, 16)),
-            kind => (14, kind),
-        };
-        let low = match kind {
-            ETHERTYPE_IPV4 => be32(head, at + 16),
-            ETHERTYPE_IPV6 => match low_of_v6(head, at) {
-                Some(low) => low,
-                None => return 0,
-            },
-            ETHERTYPE_MAC_CONTROL => return self.queue,
-            _ => return 0,
-        };
-        self.common.homes.of(low).unwrap_or(self.queue)
+        match destination(frame.head()) {
+            Destination::Ip(low) => self.common.homes.of(low).unwrap_or(self.queue),
+            Destination::Link => self.queue,
+            Destination::Port => 0,
+        }
     }
 
     /// Hands over what belongs to other queues, of the frames from `from` on. What finds no room there waits here.
@@ -245,7 +235,8 @@ impl<F: Frame> Siblings<F> {
             if i < from || self.home(&frame) == self.queue {
                 frames.push(frame);
             } else {
-                self.misdirected += 1;
+                // Nothing leads neighbours' words to queue 0, and rules lead those to a rank's address elsewhere.
+                self.misdirected += u64::from(matches!(destination(frame.head()), Destination::Ip(_)));
                 self.waiting.push(frame);
             }
         }
@@ -295,9 +286,28 @@ impl<F: Frame> Siblings<F> {
 /// Next header of ICMPv6: neighbour discovery, which is the business of queue 0.
 const ICMPV6: u8 = 58;
 
-/// Last word of the destination of an IPv6 packet; `None` for what speaks of neighbours.
-fn low_of_v6(head: &[u8], at: usize) -> Option<u32> {
-    (head[at + 6] != ICMPV6).then(|| be32(head, at + 36))
+/// Whom a frame is for.
+enum Destination {
+    /// The rank with this last word of an address.
+    Ip(u32),
+    /// Whoever has it: a pause.
+    Link,
+    /// The port: neighbours, and what is no IP.
+    Port,
+}
+
+#[inline]
+fn destination(head: &[u8]) -> Destination {
+    let (at, kind) = match be16(head, 12) {
+        ETHERTYPE_VLAN => (18, be16(head, 16)),
+        kind => (14, kind),
+    };
+    match kind {
+        ETHERTYPE_IPV4 => Destination::Ip(be32(head, at + 16)),
+        ETHERTYPE_IPV6 if head[at + 6] != ICMPV6 => Destination::Ip(be32(head, at + 36)),
+        ETHERTYPE_MAC_CONTROL => Destination::Link,
+        _ => Destination::Port,
+    }
 }
 
 #[cfg(test)]
@@ -416,8 +426,19 @@ mod tests {
         burst.push(arp);
         burst.push(pfc);
         b.sort(&mut burst, 0);
-        assert_eq!((burst.len(), b.misdirected), (1, 1), "a pause is obeyed where it comes");
+        assert_eq!(
+            (burst.len(), b.misdirected),
+            (1, 0),
+            "a pause is obeyed where it comes, and who asks is not astray"
+        );
         assert_eq!(a.take(&mut Burst::new()), 1);
+        burst.drain(..).for_each(|f| pool.give(f));
+        // A neighbour's answer to a rank of queue 1 is for queue 0, and came where rules lead that rank's address.
+        let mut answer = frame(&mut pool, &v6(2));
+        answer.head_mut()[18 + 6] = ICMPV6;
+        burst.push(answer);
+        b.sort(&mut burst, 0);
+        assert_eq!((burst.len(), b.misdirected, a.take(&mut burst)), (0, 0, 1));
         burst.drain(..).for_each(|f| pool.give(f));
     }
 

@@ -724,6 +724,7 @@ fn queue_left(live: Live, shard: &Shard, base: Option<HostStats>, end: Time) -> 
     QueueLeft {
         port: shard.port,
         queue: shard.queue,
+        unusable: device.rx_unusable(),
         device,
         mac: who.mac,
         host: base.map_or_else(|| host.stats().clone(), |base| host.stats().since(&base)),
