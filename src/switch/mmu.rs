@@ -442,7 +442,11 @@ impl Mmu {
 
     /// Looks whether the group of a slot may go on under the threshold of this moment; true when it has just changed.
     pub fn try_xon(&mut self, slot: usize) -> bool {
-        self.all_places(slot).fold(false, |went_on, place| self.try_xon_in(place) || went_on)
+        let mut went_on = false;
+        for place in self.all_places(slot) {
+            went_on |= self.try_xon_in(place);
+        }
+        went_on
     }
 
     /// The same in one slice; true when the group has just gone to XON in all.
