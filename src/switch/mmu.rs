@@ -157,6 +157,25 @@ pub struct Admitted {
     pub flags: u8,
 }
 
+/// What a buffer in slices needs beside.
+#[derive(Debug)]
+struct Sliced {
+    slices: Slices,
+    /// log2 of their number.
+    bits: u32,
+    /// Pipe of every port.
+    pipes: Vec<u8>,
+    /// Cells of every queue, by place.
+    queued: Vec<u32>,
+}
+
+impl Sliced {
+    /// The slice of a place.
+    fn of(&self, place: usize) -> usize {
+        place & ((1 << self.bits) - 1)
+    }
+}
+
 /// The memory management unit of one switch. A group or queue is known by its slot, `port * 8 + number`; where the buffer
 /// is sliced it has a place in every slice, [`Mmu::place`].
 #[derive(Debug)]
@@ -170,12 +189,7 @@ pub struct Mmu {
     egress_pools: Vec<Shared>,
     /// Numbers of queues that have a limit of their own, on any port, a bit each.
     egress_limited: u8,
-    /// log2 of the number of slices.
-    slice_bits: u32,
-    slices: Slices,
-    /// Pipe of every port, and cells of every queue by place; empty where the buffer is whole.
-    pipes: Vec<u8>,
-    queued: Vec<u32>,
+    sliced: Option<Box<Sliced>>,
     shared_size: u32,
     shared_used: u32,
     headroom_used: u32,
@@ -214,17 +228,21 @@ impl Mmu {
         let limited = limits.iter().enumerate().filter(|(_, l)| l.egress.den > 0 || egress);
         let egress_limited = limited.fold(0, |mask, (row, _)| mask | 1 << (row / slices % PRIORITIES));
         let shared = |size: u64| Shared { size: u32::try_from(size).unwrap_or(u32::MAX), used: 0 };
-        let sliced = slices > 1;
+        let sliced = (slices > 1).then(|| {
+            Box::new(Sliced {
+                slices: config.slices,
+                bits: config.slices.bits(),
+                pipes: config.ports.iter().map(|p| p.pipe).collect(),
+                queued: vec![0; places],
+            })
+        });
         Ok(Mmu {
             groups: (0..places).map(place).collect(),
             limits,
             pools: pools.into_iter().map(Pool::new).collect(),
             egress_pools: config.egress_cells()?.into_iter().map(shared).collect(),
             egress_limited,
-            slice_bits: config.slices.bits(),
-            slices: config.slices,
-            pipes: config.ports.iter().map(|p| p.pipe).filter(|_| sliced).collect(),
-            queued: vec![0; if sliced { places } else { 0 }],
+            sliced,
             shared_size: u32::try_from(cells.shared).unwrap_or(u32::MAX),
             shared_used: 0,
             headroom_used: 0,
@@ -239,38 +257,40 @@ impl Mmu {
     /// Asks for the row of the group in a slot.
     #[inline]
     pub fn expect(&self, slot: usize) {
-        prefetch(self.groups.as_ptr().wrapping_add(slot << self.slice_bits));
+        prefetch(self.groups.as_ptr().wrapping_add(self.place(slot, 0)));
     }
 
     /// Places of a group and a queue, by their slots, for a frame from one to the other.
     #[inline]
     pub fn places(&self, group: usize, queue: usize) -> (usize, usize) {
-        if self.slice_bits == 0 {
-            return (group, queue);
-        }
-        let pipe = |slot: usize| self.pipes[slot / PRIORITIES];
-        let slice = self.slices.of_pipes(pipe(group), pipe(queue));
+        let Some(sliced) = &self.sliced else { return (group, queue) };
+        let pipe = |slot: usize| sliced.pipes[slot / PRIORITIES];
+        let slice = sliced.slices.of_pipes(pipe(group), pipe(queue));
         (self.place(group, slice), self.place(queue, slice))
     }
     /// Place of a slot in a slice.
     #[inline]
     fn place(&self, slot: usize, slice: usize) -> usize {
-        slot << self.slice_bits | slice
+        self.sliced.as_ref().map_or(slot, |s| slot << s.bits | slice)
     }
     /// Slot of a place.
     #[inline]
     pub fn slot(&self, place: usize) -> usize {
-        place >> self.slice_bits
+        self.sliced.as_ref().map_or(place, |s| place >> s.bits)
     }
     /// Place of a queue in the slice in which this place of a group is.
     #[inline]
     pub fn beside(&self, queue: usize, place: usize) -> usize {
-        self.place(queue, place & ((1 << self.slice_bits) - 1))
+        self.sliced.as_ref().map_or(queue, |s| queue << s.bits | s.of(place))
+    }
+    /// Slices there are.
+    fn count(&self) -> usize {
+        self.sliced.as_ref().map_or(1, |s| 1 << s.bits)
     }
     /// Places of a slot in all slices.
     #[inline]
     fn all_places(&self, slot: usize) -> std::ops::Range<usize> {
-        slot << self.slice_bits..(slot + 1) << self.slice_bits
+        self.place(slot, 0)..self.place(slot + 1, 0)
     }
 
     /// Bytes of a frame in buffers and counters: with padding and FCS.
@@ -307,7 +327,7 @@ impl Mmu {
     ) -> Result<Admitted, DropReason> {
         let limited = self.egress_limited & (1 << (self.slot(queue) % PRIORITIES)) != 0;
         // Of a sliced buffer only what the queue holds in this slice counts.
-        let queue_cells = self.queued.get(queue).copied().unwrap_or(queue_cells);
+        let queue_cells = self.sliced.as_ref().map_or(queue_cells, |s| s.queued[queue]);
         let queue_row = if limited { self.groups[queue].limits } else { 0 };
         let g = &mut self.groups[group];
         let limits = &self.limits[usize::from(g.limits)];
@@ -378,8 +398,8 @@ impl Mmu {
             p.headroom = p.headroom.max(g.headroom);
             p.group = p.group.max(g.used.saturating_sub(limits.reserved));
         }
-        if self.slice_bits > 0 {
-            self.queued[queue] += cells;
+        if let Some(sliced) = &mut self.sliced {
+            sliced.queued[queue] += cells;
             xoff = xoff && self.only_here(group);
         }
         Ok(Admitted { xoff, flags: place })
@@ -406,9 +426,9 @@ impl Mmu {
     pub fn release(&mut self, group: usize, cells: u16, queue: usize, queue_cells: u32) -> bool {
         let cells = u32::from(cells);
         let mut queue_cells = queue_cells;
-        if self.slice_bits > 0 {
-            self.queued[queue] -= cells;
-            queue_cells = self.queued[queue];
+        if let Some(sliced) = &mut self.sliced {
+            sliced.queued[queue] -= cells;
+            queue_cells = sliced.queued[queue];
         }
         if !self.egress_pools.is_empty() {
             self.release_egress(queue, cells, queue_cells);
@@ -476,12 +496,12 @@ impl Mmu {
     }
     /// Cells of an ingress pool: (size, in use, shared headroom in use).
     pub fn pool_used(&self, pool: usize) -> (u32, u32, u32) {
-        let parts = self.pools.iter().skip(self.place(pool, 0)).take(1 << self.slice_bits);
+        let parts = self.pools.iter().skip(self.place(pool, 0)).take(self.count());
         parts.fold((0, 0, 0), |all, p| (all.0 + p.size, all.1 + p.used, all.2 + p.headroom_used))
     }
     /// Shared cells of an egress pool: (size, in use).
     pub fn egress_pool_used(&self, pool: usize) -> (u32, u32) {
-        let parts = self.egress_pools.iter().skip(self.place(pool, 0)).take(1 << self.slice_bits);
+        let parts = self.egress_pools.iter().skip(self.place(pool, 0)).take(self.count());
         parts.fold((0, 0), |all, p| (all.0 + p.size, all.1 + p.used))
     }
     /// Size of all shared pools, cells.
@@ -507,9 +527,10 @@ impl Mmu {
     }
     /// What the shared cells of the group of a slot may come to while its pool is as it is, in all slices it may use.
     pub fn limit(&self, slot: usize) -> u64 {
-        let mine = |place: &usize| match self.pipes.get(slot / PRIORITIES) {
-            Some(&pipe) => self.slices.holds_ingress(place & ((1 << self.slice_bits) - 1), pipe),
-            None => true,
+        let mine = |place: &usize| {
+            self.sliced
+                .as_ref()
+                .is_none_or(|s| s.slices.holds_ingress(s.of(*place), s.pipes[slot / PRIORITIES]))
         };
         self.all_places(slot).filter(mine).map(|place| self.limit_in(place)).sum()
     }
