@@ -74,14 +74,18 @@ pub(super) fn doubt(plan: &Plan, at: usize, figures: &PortFigures) -> Option<Str
 }
 
 /// What a port did that its owner should look into.
-pub(super) fn event(figures: &PortFigures) -> Option<String> {
+pub(super) fn events(left: &Left, figures: &PortFigures) -> impl Iterator<Item = String> {
     let astray = figures.misdirected > 0 && matches!(figures.steering.as_deref(), Some("rules" | "masks"));
-    astray.then(|| {
+    let astray = astray.then(|| {
         format!(
             "port {}: {} frames came to another queue than their rank's in spite of the rules of {}, and were handed over",
             figures.name, figures.misdirected, figures.device
         )
-    })
+    });
+    let lost = figures.device_tx_errors.filter(|lost| *lost > 0).zip(left.device.why_unsent());
+    let lost =
+        lost.map(|(n, why)| format!("port {}: {n} frames were taken and not sent: {why}", figures.name));
+    astray.into_iter().chain(lost)
 }
 
 /// What a port did until `end`.
@@ -105,6 +109,7 @@ pub(super) fn figures(
         name: host.name.clone(),
         device: device.name().to_owned(),
         driver: device.driver(),
+        tx_path: if device.sends_by_socket() { "socket" } else { "driver" }.into(),
         mac: left.mac.map(|b| format!("{b:02x}")).join(":"),
         queues: plan.lab.queues(i),
         steering: steering.map(str::to_owned),
@@ -151,6 +156,7 @@ pub(super) fn figures(
             (sent, due) => Some(sent as f64 / due as f64 - 1.0),
         },
         device_tx_frames: counted.map(|c| c.tx_frames),
+        device_tx_errors: counted.map(|c| c.tx_errors),
         device_rx_frames: counted.map(|c| c.rx_frames),
     }
 }
