@@ -4,7 +4,7 @@
 //! interface longer than it needs. Devices keep frames in their own rings for some time: drop ports before pools.
 //!
 //! A port with several queues takes from all of them in turns and sends on the first, until it is divided into one port for
-//! each ([`EthPort::into_queues`]).
+//! each ([`EthPort::into_queues`]). On packet sockets a socket of ours sends for each queue (`packet_tx`).
 //!
 //! What drivers say of themselves is not all true (measured with DPDK 22.11): an attach that fails may report success, so
 //! the port is looked up by name; the longest frame a virtual device claims is not what it carries; several count frames
