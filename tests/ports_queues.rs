@@ -235,6 +235,9 @@ fn a_port_that_only_sends_needs_no_rules() {
     assert_eq!((a.queues, a.steering.as_deref(), b.queues, &b.steering), (2, Some("none"), 1, &None));
     let s = r.streams.as_ref().unwrap();
     assert!(s.frames_tx > 100 && s.frames_rx == s.frames_tx, "{s:?}");
+    // Each queue by a socket of its own.
+    assert_eq!((a.tx_path.as_str(), a.device_tx_frames), ("socket", Some(a.tx_frames)), "{a:?}");
+    assert!(a.rx_frames < 10, "nothing comes back: {a:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! interface longer than it needs. Devices keep frames in their own rings for some time: drop ports before pools.
 //!
 //! A port with several queues takes from all of them in turns and sends on the first, until it is divided into one port for
-//! each ([`EthPort::into_queues`]).
+//! each ([`EthPort::into_queues`]). On packet sockets a socket of ours sends for each queue (`packet_tx`).
 //!
 //! What drivers say of themselves is not all true (measured with DPDK 22.11): an attach that fails may report success, so
 //! the port is looked up by name; the longest frame a virtual device claims is not what it carries; several count frames
@@ -14,11 +14,13 @@ use std::ffi::CStr;
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
 use dpdk_sys::{rs_eth_info, rs_eth_stats, rs_eth_xstat};
 
 use super::attached::Attached;
+use super::packet_tx::{Books, PacketTx};
 use super::stamps::{self, StampClock, StampSource};
 use super::{DpdkError, Eal, FrameRing, MbufFrame, MbufPool, PoolSpec, RingRx, RingTx, c_name, text_of};
 use crate::frame::{Arrived, Burst, Fill, FrameMeta, PfcSeen, Port, PortCaps, TxBatch};
@@ -195,6 +197,10 @@ pub struct EthPort {
     stamps: Option<StampClock>,
     /// Its clock, where it sends frames at the times they carry.
     paces: Option<StampClock>,
+    /// The sockets that send instead of the device's driver, for each queue; none where the driver sends.
+    sockets: Vec<PacketTx>,
+    /// What those of all queues of the device have sent.
+    books: Vec<Arc<Books>>,
     /// Goes last.
     attached: Arc<Attached>,
 }
@@ -322,6 +328,8 @@ impl EthPort {
             base: DeviceStats::default(),
             stamps: None,
             paces: None,
+            sockets: Vec::new(),
+            books: Vec::new(),
             attached: Arc::new(Attached::new(id, rx.clone(), cable)),
         };
         // SAFETY: the port exists and `info` is a struct of the layout the shim checks.
@@ -372,6 +380,11 @@ impl EthPort {
                 check(spec, "cannot take in frames for other addresses", code)?;
             }
         }
+        if let Some(interface) = spec.device.socket_sends_on() {
+            let open = |_| PacketTx::open(interface).map_err(|e| refused(spec, "cannot be sent on", e));
+            port.sockets = (0..spec.queues).map(open).collect::<Result<_, DpdkError>>()?;
+            port.books = port.sockets.iter().map(|s| Arc::clone(&s.books)).collect();
+        }
         let source = match spec.device.kernel_stamps() {
             true if can_stamp => Some(StampSource::Kernel),
             _ => stamps.then_some(StampSource::Device),
@@ -396,7 +409,8 @@ impl EthPort {
 
     /// One port for each queue, in order; all share link, counters and settings of the device, which stays until the last
     /// of them is dropped.
-    pub fn into_queues(self) -> Vec<EthPort> {
+    pub fn into_queues(mut self) -> Vec<EthPort> {
+        let mut sockets = std::mem::take(&mut self.sockets).into_iter();
         let one = |q: u16| EthPort {
             rx_queue: q,
             tx_queue: q,
@@ -405,6 +419,8 @@ impl EthPort {
             carriers: self.carriers.clone(),
             stamps: self.stamps.clone(),
             paces: self.paces.clone(),
+            sockets: sockets.next().into_iter().collect(),
+            books: self.books.clone(),
             attached: Arc::clone(&self.attached),
             ..self
         };
@@ -527,6 +543,16 @@ impl EthPort {
         self.refused
     }
 
+    /// A packet socket of ours sends, and not the device's driver.
+    pub fn sends_by_socket(&self) -> bool {
+        !self.books.is_empty()
+    }
+
+    /// Why the first of the frames was lost that a socket of ours took and could not send.
+    pub fn why_unsent(&self) -> Option<&str> {
+        self.books.iter().find_map(|b| b.why.get()).map(String::as_str)
+    }
+
     /// Received frames that were thrown away because they came in pieces or in memory of others.
     pub fn rx_unusable(&self) -> u64 {
         self.unusable
@@ -558,6 +584,11 @@ impl EthPort {
         // SAFETY: the port is open and `s` has the layout the shim checks.
         let code = unsafe { dpdk_sys::rs_eth_stats(self.id, &mut s) };
         self.checked("does not tell its counters", code)?;
+        for books in &self.books {
+            s.opackets += books.frames.load(Ordering::Relaxed);
+            s.obytes += books.bytes.load(Ordering::Relaxed);
+            s.oerrors += books.lost.load(Ordering::Relaxed);
+        }
         let b = &self.base;
         Ok(DeviceStats {
             tx_frames: s.opackets.saturating_sub(b.tx_frames),
@@ -644,6 +675,7 @@ impl EthPort {
 
     /// Nothing is sent or received from here on.
     pub fn stop(&mut self) {
+        self.sockets.clear();
         // SAFETY: the port is open; stopping a stopped one is refused and harmless.
         unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
     }
@@ -682,6 +714,11 @@ impl EthPort {
         let count = frames.len();
         if count == 0 {
             return 0;
+        }
+        if let Some(socket) = self.sockets.first_mut() {
+            let sent = socket.send(frames);
+            self.refused += (count - sent) as u64;
+            return sent;
         }
         // SAFETY: `count` valid frames, each an mbuf of one segment that is ours alone; the queue is set up, and no other port
         // has it, so that `&mut self` makes this thread its only user.

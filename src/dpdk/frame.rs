@@ -218,6 +218,28 @@ impl MbufFrame {
         }
     }
 
+    /// Gives the first `n` frames of a list back to their pools, with one call for as many of one pool as follow each other; the
+    /// others move to the front.
+    #[inline]
+    pub(super) fn give_back<const N: usize>(frames: &mut ArrayVec<MbufFrame, N>, n: usize) {
+        let (len, n) = (frames.len(), n.min(frames.len()));
+        let mut from = 0;
+        while from < n {
+            let pool = frames[from].get(&POOL);
+            let same = frames[from..n].iter().position(|f| f.get(&POOL) != pool).unwrap_or(n - from);
+            // SAFETY: as in `drop` of each of them; they are forgotten below, and nothing in between can panic.
+            unsafe { dpdk_sys::rs_mempool_put_bulk(pool, frames[from..].as_ptr().cast(), same as u32) };
+            from += same;
+        }
+        // SAFETY: the first `n` frames belong to their pools; the others, `len - n` of them, move to the front.
+        unsafe {
+            let first = frames.as_mut_ptr();
+            frames.set_len(0);
+            std::ptr::copy(first.add(n), first, len - n);
+            frames.set_len(len - n);
+        }
+    }
+
     /// The mbuf itself.
     #[inline]
     pub(super) fn mbuf(&self) -> *const std::ffi::c_void {

@@ -14,6 +14,7 @@ pub mod eal;
 pub mod ethdev;
 pub mod frame;
 pub mod mempool;
+mod packet_tx;
 pub mod ring;
 mod seal;
 pub mod stamps;

@@ -73,6 +73,8 @@ const AF_PACKET_SLOTS: u32 = 512;
 const AF_PACKET_RING_BYTES: u32 = 1 << 20;
 /// Slots that a ring has in any case.
 const AF_PACKET_SLOTS_MIN: u32 = 128;
+/// Argument of a packet socket that is ours and not DPDK's: who sends.
+const SENDER: &str = "tx";
 /// Bytes of a memory page.
 const PAGE: u32 = 4_096;
 /// Largest slot or buffer for a frame that may be asked for, bytes: the data room of an mbuf has 16 bits.
@@ -129,6 +131,7 @@ impl DeviceSpec {
             if matches!(d.driver(), "net_af_packet" | "net_af_xdp") && d.arg("iface").is_none() {
                 return Err(d.refuse(format!("which interface? write \"{head},iface=NAME\"")));
             }
+            d.refuse_sender()?;
             return Ok(d);
         }
         if rest.is_none() && plain(head) && head.len() <= INTERFACE_NAME_MAX && !head.contains('@') {
@@ -189,6 +192,27 @@ impl DeviceSpec {
     /// The kernel stamps what arrives there.
     pub fn kernel_stamps(&self) -> bool {
         self.driver() == "net_pcap" && self.arg("rx_iface_in").is_some()
+    }
+
+    /// The interface of a packet socket whose frames are sent by a socket of ours; `None` where the device's driver sends:
+    /// everywhere else, with `tx=ring`, and with `qdisc_bypass=0`, as what we sent would come back by the socket that the driver
+    /// receives with.
+    pub fn socket_sends_on(&self) -> Option<&str> {
+        let ring = self.arg(SENDER) == Some("ring") || self.arg("qdisc_bypass") == Some("0");
+        self.arg("iface").filter(|_| self.driver() == "net_af_packet" && !ring)
+    }
+
+    /// Refuses an argument of ours that says nothing.
+    fn refuse_sender(&self) -> Result<(), DeviceError> {
+        match self.arg(SENDER).filter(|_| self.driver() == "net_af_packet") {
+            Some("socket") if self.socket_sends_on().is_none() => Err(self.refuse(
+                "qdisc_bypass=0 wants tx=ring: what a socket sends through a queueing discipline would come back as if it had \
+                 arrived"
+                    .into(),
+            )),
+            None | Some("ring" | "socket") => Ok(()),
+            Some(other) => Err(self.refuse(format!("tx={other} must be tx=socket or tx=ring"))),
+        }
     }
 
     /// The value of an argument.
@@ -265,6 +289,7 @@ impl DeviceSpec {
                     self.add(&mut args, "framecnt", slots.to_string());
                 }
                 self.add(&mut args, "qdisc_bypass", "1".into());
+                args.retain(|(key, _)| key != SENDER);
                 // The driver wants buffers for the whole slot, however short the frames.
                 room = slot;
             }
@@ -407,6 +432,25 @@ mod tests {
     }
 
     #[test]
+    fn packet_sockets_send_by_a_socket_of_ours_unless_asked_otherwise() {
+        let of = |text: &str| DeviceSpec::parse(text).unwrap().socket_sends_on().map(str::to_owned);
+        for ours in
+            ["eth1", "net_af_packet0,iface=eth1", "net_af_packet0,iface=eth1,tx=socket,qdisc_bypass=1"]
+        {
+            assert_eq!(of(ours).as_deref(), Some("eth1"), "{ours}");
+        }
+        for theirs in ["net_af_packet0,iface=eth1,tx=ring", "net_af_packet0,iface=eth1,qdisc_bypass=0"] {
+            assert_eq!(of(theirs), None, "{theirs}");
+        }
+        assert_eq!(of("net_af_xdp0,iface=eth1"), None);
+        let refusal = |args: &str| {
+            DeviceSpec::parse(&format!("net_af_packet0,iface=eth1,{args}")).unwrap_err().to_string()
+        };
+        assert!(refusal("tx=rings").contains("net_af_packet0: tx=rings must be tx=socket or tx=ring"));
+        assert!(refusal("tx=socket,qdisc_bypass=0").contains("wants tx=ring"));
+    }
+
+    #[test]
     fn sizes_that_would_cut_frames_are_added_or_refused() {
         // 4,096 B of payload with RETH and VLAN: 4,178 B.
         let (args, room) = arguments("eth1", 4_178).unwrap();
@@ -416,6 +460,11 @@ mod tests {
         );
         assert_eq!(room, 4_352);
         assert!(arguments("eth1", 1_102).unwrap().0.ends_with("framesz=2048,blocksz=16384,qdisc_bypass=1"));
+        let ring = arguments("net_af_packet0,iface=eth1,tx=ring", 1_102).unwrap().0;
+        assert_eq!(
+            ring, "net_af_packet0,iface=eth1,framesz=2048,blocksz=16384,qdisc_bypass=1",
+            "DPDK knows no tx"
+        );
         for slot in (1_024..=16_384u32).step_by(16) {
             let (block, n) = (packet_block(slot), packet_slots(slot, packet_block(slot)));
             assert!(block.is_multiple_of(slot) && block.is_multiple_of(PAGE), "{slot} {block}");

@@ -201,6 +201,8 @@ pub struct PortFigures {
     pub device: String,
     /// DPDK driver.
     pub driver: String,
+    /// Who hands frames to the kernel or the NIC: `driver`, or `socket`, a packet socket of ours beside it.
+    pub tx_path: String,
     /// Our MAC there.
     pub mac: String,
     /// Queues each way; every one has ranks of its own and is turned by one worker.
@@ -287,6 +289,8 @@ pub struct PortFigures {
     pub rate_error: Option<f64>,
     /// What the device itself counted.
     pub device_tx_frames: Option<u64>,
+    /// Frames that it took and could not send.
+    pub device_tx_errors: Option<u64>,
     /// Likewise.
     pub device_rx_frames: Option<u64>,
 }

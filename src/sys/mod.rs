@@ -10,6 +10,7 @@ pub mod affinity;
 pub mod cpu;
 pub mod interface;
 pub mod memory;
+pub mod packet;
 pub mod signals;
 pub mod socket;
 pub mod socket_port;

@@ -93,15 +93,7 @@ impl PacketSocket {
     /// # Errors
     /// As the operating system says.
     pub fn open(interface: &Interface, promiscuous: bool) -> io::Result<PacketSocket> {
-        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // Protocol 0: nothing is received before the socket is bound to its interface.
-        // SAFETY: no pointers are passed.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` was just opened and nobody else has it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = packet_socket()?;
         let one: libc::c_int = 1;
         set_option(fd.as_raw_fd(), libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &one)?;
         for (forced, plain) in
@@ -119,21 +111,8 @@ impl PacketSocket {
             };
             set_option(fd.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &member)?;
         }
-        let address = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: ETH_P_ALL_BE,
-            sll_ifindex: interface.index,
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 0,
-            sll_addr: [0; 8],
-        };
-        let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        // SAFETY: `address` is a sockaddr_ll of `len` bytes and lives through the call.
-        match unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) } {
-            0 => Ok(PacketSocket { fd }),
-            _ => Err(io::Error::last_os_error()),
-        }
+        bind(fd.as_raw_fd(), interface.index, ETH_P_ALL_BE)?;
+        Ok(PacketSocket { fd })
     }
 
     /// Frames that arrived and found the receive buffer full, since the last call.
@@ -223,7 +202,38 @@ impl FrameSocket {
     }
 }
 
-fn set_option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+/// A packet socket that does not block, and receives nothing before it is bound to an interface with a protocol.
+pub(super) fn packet_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers are passed.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just opened and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Binds a packet socket to an interface and to a protocol in network byte order; 0: it receives nothing.
+pub(super) fn bind(fd: RawFd, interface: i32, protocol_be: u16) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol_be,
+        sll_ifindex: interface,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: `address` is a sockaddr_ll of `len` bytes and lives through the call.
+    match unsafe { libc::bind(fd, (&raw const address).cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+pub(super) fn set_option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is readable for `len` bytes; the kernel checks that the option wants so many.
     match unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), len) } {

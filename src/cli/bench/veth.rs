@@ -155,7 +155,7 @@ fn peers(scratch: &Path, frame: &[u8]) -> anyhow::Result<Vec<Other>> {
     let pcap = scratch.join(format!("{}.pcap", frame.len()));
     capture(&pcap, frame)?;
     let len = frame.len() as u16;
-    // The same ring as ours.
+    // The ring that ours receives by, which suits it best.
     let (device, _) = DeviceSpec::parse("net_af_packet0,iface=a0")?.arguments(len.into(), 1)?;
     let testpmd = Testpmd::find().map(|t| Box::new(move || t.start("txonly", &device, len)) as Start);
     let other = |name: &'static str, args: Vec<String>| {

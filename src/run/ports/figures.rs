@@ -77,7 +77,7 @@ pub(super) fn doubt(plan: &Plan, at: usize, figures: &PortFigures) -> Option<Str
 }
 
 /// What a port did that its owner should look into.
-pub(super) fn events(figures: &PortFigures, unusable: u64) -> Vec<String> {
+pub(super) fn events(left: &Left, figures: &PortFigures) -> impl Iterator<Item = String> {
     let astray = figures.misdirected > 0 && matches!(figures.steering.as_deref(), Some("rules" | "masks"));
     let astray = astray.then(|| {
         format!(
@@ -85,13 +85,16 @@ pub(super) fn events(figures: &PortFigures, unusable: u64) -> Vec<String> {
             figures.name, figures.misdirected, figures.device
         )
     });
-    let unusable = (unusable > 0).then(|| {
+    let unusable = (left.unusable > 0).then(|| {
         format!(
-            "port {}: {unusable} frames arrived in a form that cannot be taken over from {} (in pieces, or in memory of others)",
-            figures.name, figures.device
+            "port {}: {} frames arrived in a form that cannot be taken over from {} (in pieces, or in memory of others)",
+            figures.name, left.unusable, figures.device
         )
     });
-    astray.into_iter().chain(unusable).collect()
+    let lost = figures.device_tx_errors.filter(|lost| *lost > 0).zip(left.device.why_unsent());
+    let lost =
+        lost.map(|(n, why)| format!("port {}: {n} frames were taken and not sent: {why}", figures.name));
+    astray.into_iter().chain(unusable).chain(lost)
 }
 
 /// What a port did until `end`.
@@ -115,6 +118,7 @@ pub(super) fn figures(
         name: host.name.clone(),
         device: device.name().to_owned(),
         driver: device.driver(),
+        tx_path: if device.sends_by_socket() { "socket" } else { "driver" }.into(),
         mac: left.mac.map(|b| format!("{b:02x}")).join(":"),
         queues: plan.lab.queues(i),
         steering: steering.map(str::to_owned),
@@ -161,6 +165,7 @@ pub(super) fn figures(
             (sent, due) => Some(sent as f64 / due as f64 - 1.0),
         },
         device_tx_frames: counted.map(|c| c.tx_frames),
+        device_tx_errors: counted.map(|c| c.tx_errors),
         device_rx_frames: counted.map(|c| c.rx_frames),
     }
 }

@@ -168,7 +168,7 @@ pub fn run(plan: &Plan, mut opts: Options<'_>) -> Result<RunResult, RunError> {
         let steering = steered.get(q.port).copied().flatten();
         let port = figures::figures(plan, q, steering, frame_max, (&tsc, left.now));
         left.why.extend(figures::doubt(plan, q.port, &port));
-        left.events.extend(figures::events(&port, q.unusable));
+        left.events.extend(figures::events(q, &port));
         ports.push(port);
     }
     // Frames that devices hold go back to their pools.
