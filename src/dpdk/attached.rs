@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::MbufPool;
-use super::ethdev::{FlowControl, LoopCable};
+use super::cable::LoopCable;
+use super::ethdev::FlowControl;
 
 /// Longest wait for DPDK's interrupt thread when a port is closed.
 const SETTLE_MS_MAX: u32 = 500;

@@ -22,11 +22,11 @@ use dpdk_sys::{rs_eth_info, rs_eth_stats, rs_eth_xstat};
 use super::attached::Attached;
 use super::packet_tx::{Books, PacketTx};
 use super::stamps::{self, StampClock, StampSource};
-use super::{DpdkError, Eal, FrameRing, MbufFrame, MbufPool, PoolSpec, RingRx, RingTx, c_name, text_of};
+use super::{DpdkError, Eal, LoopCable, MbufFrame, MbufPool, PoolSpec, c_name, text_of};
 use crate::frame::{Arrived, Burst, Fill, FrameMeta, PfcSeen, Port, PortCaps, TxBatch};
 use crate::plan::device::{DeviceKind, DeviceSpec};
 use crate::plan::lab::Pacing;
-use crate::plan::pools::{DESCRIPTORS, LOOP_FRAMES, rx_pool};
+use crate::plan::pools::{DESCRIPTORS, rx_pool};
 use crate::units::{Rate, Time};
 
 /// Bytes of what a device says about a rule.
@@ -66,61 +66,6 @@ impl PortSpec {
             reason: e.to_string(),
         };
         self.device.arguments(u32::from(self.frame_bytes_max), self.queues).map_err(e)
-    }
-}
-
-/// Two ports of a process joined back to back: rings that stay until both are closed. What is sent on a queue arrives at
-/// the queue of that number.
-#[derive(Clone, Debug)]
-pub struct LoopCable(Arc<Vec<Rings>>);
-
-/// Those of one queue.
-#[derive(Debug)]
-struct Rings {
-    there: (RingTx, RingRx),
-    back: (RingTx, RingRx),
-}
-
-impl LoopCable {
-    /// A cable of so many queues; `name` is unique in the process.
-    ///
-    /// # Errors
-    /// No memory, or the name is taken.
-    pub fn create(eal: &Eal, name: &str, queues: u16) -> Result<LoopCable, DpdkError> {
-        let rings = |q: u16| {
-            let ring = |way: u8| FrameRing::create(eal, &format!("loop_{name}_{way}_{q}"), LOOP_FRAMES);
-            Ok(Rings { there: ring(0)?, back: ring(1)? })
-        };
-        Ok(LoopCable(Arc::new((0..queues).map(rings).collect::<Result<_, DpdkError>>()?)))
-    }
-
-    /// Memory a cable takes of EAL.
-    pub fn memory_bytes(queues: u16) -> u64 {
-        2 * u64::from(queues) * FrameRing::memory_bytes(LOOP_FRAMES)
-    }
-
-    /// One of the two ends as a port: `end` is 0 or 1.
-    ///
-    /// # Errors
-    /// DPDK cannot make the port, or `spec` asks for other queues than the cable has.
-    pub fn open(&self, eal: &Eal, end: u8, spec: &PortSpec, rx: &MbufPool) -> Result<EthPort, DpdkError> {
-        if usize::from(spec.queues) != self.0.len() {
-            let why = format!("the cable has {} queues and {} are asked for", self.0.len(), spec.queues);
-            return Err(refused(spec, "could not be made", why));
-        }
-        let name = format!("loop_{}_{end}", spec.device.name);
-        let c = c_name(&name)?;
-        let there: Vec<_> = self.0.iter().map(|r| r.there.0.raw()).collect();
-        let back: Vec<_> = self.0.iter().map(|r| r.back.0.raw()).collect();
-        let (out, into) = if end == 0 { (&there, &back) } else { (&back, &there) };
-        let n = u32::from(spec.queues);
-        // SAFETY: EAL runs; the name is terminated and copied; each list holds `n` rings, which outlive the port, as it
-        // keeps a clone of this cable.
-        let port = unsafe { dpdk_sys::rte_eth_from_rings(c.as_ptr(), into.as_ptr(), n, out.as_ptr(), n, 0) };
-        let Ok(port) = u16::try_from(port) else {
-            return Err(refused(spec, "could not be made", super::last_error()));
-        };
-        EthPort::adopt(eal, port, spec, rx, Some(self.clone()))
     }
 }
 
@@ -205,7 +150,7 @@ pub struct EthPort {
     attached: Arc<Attached>,
 }
 
-fn refused(spec: &PortSpec, what: &'static str, reason: String) -> DpdkError {
+pub(super) fn refused(spec: &PortSpec, what: &'static str, reason: String) -> DpdkError {
     DpdkError::Device { device: spec.device.text.clone(), what, reason }
 }
 
@@ -303,7 +248,7 @@ impl EthPort {
     }
 
     /// Configures and starts an attached port; closes it again when that fails.
-    fn adopt(
+    pub(super) fn adopt(
         eal: &Eal,
         id: u16,
         spec: &PortSpec,

@@ -10,6 +10,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 mod attached;
+mod cable;
 pub mod eal;
 pub mod ethdev;
 pub mod frame;
@@ -21,8 +22,9 @@ pub mod stamps;
 
 use std::ffi::CStr;
 
+pub use cable::LoopCable;
 pub use eal::{Eal, EalOptions, MemoryKind, ThreadGuard};
-pub use ethdev::{EthPort, LoopCable, PortSpec};
+pub use ethdev::{EthPort, PortSpec};
 pub use frame::{MbufFrame, MbufFrames};
 pub use mempool::{MbufPool, PoolSpec};
 pub use ring::{FrameRing, RingRx, RingTx};
