@@ -61,7 +61,8 @@ fn stream(from: u32, to: u32, load: &str) -> String {
 }
 
 /// A replay of w.csv. A busy machine takes its time to answer: nothing is sent again for it.
-const REPLAY: &str = "[[workload]]\nname = \"w\"\nkind = \"replay\"\nfile = \"w.csv\"\nack_timeout = \"4 s\"\n";
+const REPLAY: &str =
+    "[[workload]]\nname = \"w\"\nkind = \"replay\"\nfile = \"w.csv\"\nack_timeout = \"4 s\"\n";
 
 #[test]
 fn two_queues_send_over_one_wire_and_the_port_is_their_sum() {
