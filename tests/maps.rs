@@ -181,4 +181,18 @@ fn a_sliced_buffer_is_four_small_ones() {
     assert_eq!(sliced, small);
     let whole = outcome(&["switch.preset=tomahawk2", "switch.slices=whole", "switch.buffer=42 MB"]);
     assert!(whole.0.0 > 3 * sliced.0.0, "{} and {}", whole.0.0, sliced.0.0);
+
+    // Both screens say so: three quarters of the buffer stand empty beside a group that is paused.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.toml");
+    std::fs::write(&path, profile.replace("[switch]", "[switch]\npreset = \"tomahawk2\"")).unwrap();
+    let out = dir.path().join("out");
+    let said = |args: &[&str]| text(&rankstorm(args).stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    let checked = said(&["check", path.to_str().unwrap()]);
+    assert!(
+        checked.contains("42.0 MB in 4 slices") && checked.contains("n those of one of 4 slices"),
+        "{checked}"
+    );
+    let ran = said(&["run", path.to_str().unwrap(), "--on", "virtual", "--out", out.to_str().unwrap()]);
+    assert!(ran.contains("buffer less reserved and headroom, in 4 slices"), "{ran}");
 }

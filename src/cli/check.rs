@@ -131,10 +131,15 @@ fn predictions(plan: &Plan, s: &mut Screen) {
     }
     if let Some(x) = p.xoff {
         let controlled = plan.workloads.iter().any(|w| matches!(w.rate_control, RateControl::Dcqcn(_)));
+        let slices = plan.fabric.switches.first().map_or(1, |s| s.slices.count());
+        let of_slice = match slices {
+            1 => String::new(),
+            n => format!(", S and n those of one of {n} slices"),
+        };
         let how = if controlled { " at line rate; DCQCN may come first" } else { "" };
         let text = if x.reached {
             format!(
-                "reached +{} after the start{how}: a priority group holds {} = alpha S / (1 + n alpha)",
+                "reached +{} after the start{how}: a priority group holds {} = alpha S / (1 + n alpha){of_slice}",
                 x.first,
                 bytes_text(x.group_bytes)
             )

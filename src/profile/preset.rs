@@ -6,7 +6,7 @@ use crate::units::{Bytes, Rate, Span};
 
 /// Sizes of a switch chip as a whole; any key of `[switch]` overrides its own. The thresholds of a product follow from its
 /// buffer configuration (pool, alpha, reserves; `config = [...]` imports SONiC's), not from its chip: a preset's XOFF point
-/// for one group is that of the whole buffer as one pool, and differs from what is published for a SKU.
+/// for one group is that of the chip's memory with a default alpha, and differs from what is published for a SKU.
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
     /// Name in `preset = ...`.

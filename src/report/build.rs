@@ -524,6 +524,7 @@ impl Builder<'_> {
         Limits {
             buffer_bytes: s.buffer.0,
             shared_bytes: s.shared_size().map_or(0, |b| b.0),
+            slices: (s.slices.count() > 1).then(|| s.slices.count() as u32),
             pools: if s.ingress_pools.len() > 1 { pools.collect() } else { Vec::new() },
             headroom_bytes: headroom.max(),
             xoff_bytes: xoff.map(|x| x.group_bytes.0),

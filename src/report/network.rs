@@ -126,6 +126,9 @@ pub struct Limits {
     pub buffer_bytes: u64,
     /// The shared pool: the buffer less reserved cells and headroom.
     pub shared_bytes: u64,
+    /// Memories that share nothing and have equal parts of all that; left out where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slices: Option<u32>,
     /// What each ingress pool shares; left out where there is one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<Pool>,

@@ -622,13 +622,17 @@ impl Screen {
 /// What the frames of the run could share, and which part of the buffer that is.
 fn shared_limit(limits: &Limits) -> (u64, String) {
     let used: Vec<&Pool> = limits.pools.iter().filter(|p| p.used).collect();
-    match used.as_slice() {
-        [] => (limits.shared_bytes, "buffer less reserved and headroom".into()),
+    let (bytes, what) = match used.as_slice() {
+        [] => (limits.shared_bytes, "buffer less reserved and headroom".to_owned()),
         [one] => (one.shared_bytes, format!("ingress pool {} of {}", one.name, limits.pools.len())),
         some => {
             let what = format!("{} of {} ingress pools", some.len(), limits.pools.len());
             (some.iter().map(|p| p.shared_bytes).sum(), what)
         }
+    };
+    match limits.slices {
+        Some(n) => (bytes, format!("{what}, in {n} slices")),
+        None => (bytes, what),
     }
 }
 
