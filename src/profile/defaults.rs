@@ -251,7 +251,7 @@ fn switch(doc: &mut ProfileDoc, replay_ranks: &[u32]) -> Result<(), Fault> {
     let ranks = ranks_needed(doc, replay_ranks);
     let several = doc.fabric.as_ref().is_some_and(|f| !matches!(f.kind, None | Some(FabricKind::Single)));
     let sw = doc.switch.get_or_insert_default();
-    // A configuration says what a preset would; of a preset that is named beside it only the cell acts.
+    // A configuration says what a preset would; of a preset that is named beside it only cell and slices act.
     let imported = sw.config.is_some();
     let generic = || "generic-32mib".to_owned();
     let name = match (&mut sw.preset, imported) {
