@@ -95,6 +95,20 @@ fn a_queue_has_a_pool_and_a_curve_of_its_own() {
     assert_eq!((r.switches[0].drops, r.switches[0].ce_marked), (0, 0), "another queue");
 }
 
+/// A limit at egress loses lossless frames before any pause: `check` says so beforehand, and the run shows it.
+#[test]
+fn a_limit_on_a_lossless_queue_is_warned_of_and_loses() {
+    let ports = "[switch]\nports = { count = 3, rate = \"100G\", cable = \"5 m\" }\n";
+    let profile = streams(["roce", "roce"], 60, &format!("{ROCE}{ports}"));
+    let warned = |plan: &Plan| plan.warnings.iter().any(|(c, _)| c == "egress_limit_drops_lossless");
+    let (plan, r) = run(&profile, &[]);
+    assert!(!warned(&plan) && r.switches[0].drops_lossless == 0);
+    let (plan, r) = run(&profile, &["switch.queue.3.egress_static_th=50 kB"]);
+    assert!(warned(&plan) && r.switches[0].drops_lossless > 0);
+    let (plan, _) = run(&profile, &["switch.queue.4.egress_static_th=50 kB"]);
+    assert!(!warned(&plan), "another queue");
+}
+
 /// Two lossless classes of one group: its XOFF stops both, although one of them alone would never have reached it.
 #[test]
 fn classes_of_one_group_are_paused_together() {

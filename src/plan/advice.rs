@@ -2,7 +2,7 @@
 //! reorders what go-back-N then sends again, cut-through that stores. Each names its place and the fix.
 
 use super::predict::Basis;
-use crate::switch::config::{LoadBalance, PortProfile, SwitchConfig, Wred};
+use crate::switch::config::{Limit, LoadBalance, PortProfile, SwitchConfig, Wred};
 use crate::transport::config::{ClassConfig, Ecn, RateControl, Retransmission, Verb};
 use crate::units::Rate;
 use crate::workload::config::{Action, WorkloadConfig};
@@ -15,6 +15,7 @@ pub fn advice(b: &Basis<'_>) -> Vec<(String, String)> {
         let workloads: Vec<&WorkloadConfig> = b.workloads.iter().filter(mine).collect();
         if !workloads.is_empty() || streams(b, ix) {
             wred_drops(b, class, &workloads, &mut all);
+            all.extend(egress_drops(b, class));
         }
     }
     all.extend(b.workloads.iter().filter_map(|w| reordered(b, w)));
@@ -96,6 +97,28 @@ fn wred_drops(
         );
         all.push(("wred_drops_lossless".into(), text));
     }
+}
+
+/// The queue of a lossless class has a limit that can be reached: what is over it is lost, and no pause comes before.
+fn egress_drops(b: &Basis<'_>, class: &ClassConfig) -> Option<(String, String)> {
+    // From alpha 128 on a queue has all but a hundredth of its pool.
+    let binds = |s: &SwitchConfig, limit: Limit| match limit {
+        Limit::Dynamic(num, den) => num < 128 * den,
+        Limit::Static(bytes) => bytes < s.buffer,
+        Limit::Pool => false,
+    };
+    let limited = |s: &&SwitchConfig| {
+        (0..s.ports.len()).any(|p| s.queue_of(p, class.priority).egress_limit.is_some_and(|l| binds(s, l)))
+    };
+    let found: Vec<&SwitchConfig> = b.fabric.switches.iter().filter(limited).collect();
+    let queue = found.first().filter(|_| class.lossless)?.maps.queue_of(class.priority);
+    let text = format!(
+        "class {} is lossless, but queue {queue} of {} has a limit of its own at egress (switch.queue.{queue}, or BUFFER_QUEUE of \
+         config), and what is over it is lost without a pause; remove it",
+        class.name,
+        switches(&found)
+    );
+    Some(("egress_limit_drops_lossless".into(), text))
 }
 
 /// A workload that sends again what overtakes.
